@@ -1,0 +1,97 @@
+//! The account record: who may sign, what it may spend, and which conversations it is in.
+
+use crate::codec::{Decode, DecodeError, Encode, Reader, Writer};
+use crate::ids::Digest;
+use crate::merkle::Frontier;
+use crate::parameters::Bucket;
+use crate::time::Time;
+
+/// Hashes of an account's current public keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AccountKeys {
+    /// `H(public-key, ML-KEM-768 key)`.
+    pub kem: Digest,
+    /// `H(public-key, ML-DSA-65 key)`.
+    pub signing: Digest,
+    /// 0 for the original keys, one more with each rotation.
+    pub index: u32,
+    /// Height of the block that set them; they count from the next one.
+    pub since_height: u64,
+}
+
+/// State of an account. It may exist before it is registered: as somebody's peer.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Account {
+    /// Current keys; none before registration.
+    pub keys: Option<AccountKeys>,
+    /// `H(public-key, ML-DSA-65 recovery key)`: overrides any rotation.
+    pub recovery: Option<Digest>,
+    /// Block time of registration.
+    pub registered: Time,
+    /// Whether the account was revoked for good.
+    pub revoked: bool,
+    /// Weight used lately.
+    pub quota: Bucket,
+    /// Requests received lately.
+    pub request_quota: Bucket,
+    /// Tokens for fees.
+    pub balance: u64,
+    /// Open channels that it created.
+    pub channels: u32,
+    /// Log of sessions and channels it created or accepted.
+    pub memberships: Frontier,
+    /// Log of what others opened with it.
+    pub requests: Frontier,
+}
+
+impl Encode for AccountKeys {
+    fn encode(&self, out: &mut Writer) {
+        out.value(&self.kem)
+            .value(&self.signing)
+            .u32(self.index)
+            .u64(self.since_height);
+    }
+}
+
+impl Decode for AccountKeys {
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            kem: Digest::decode(input)?,
+            signing: Digest::decode(input)?,
+            index: input.u32("key index")?,
+            since_height: input.u64("key height")?,
+        })
+    }
+}
+
+impl Encode for Account {
+    fn encode(&self, out: &mut Writer) {
+        out.option(self.keys.as_ref())
+            .option(self.recovery.as_ref())
+            .value(&self.registered)
+            .bool(self.revoked)
+            .value(&self.quota)
+            .value(&self.request_quota)
+            .u64(self.balance)
+            .u32(self.channels)
+            .value(&self.memberships)
+            .value(&self.requests);
+    }
+}
+
+impl Decode for Account {
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            keys: input.option("account keys")?,
+            recovery: input.option("recovery key")?,
+            registered: Time::decode(input)?,
+            revoked: input.bool("revoked")?,
+            quota: Bucket::decode(input)?,
+            request_quota: Bucket::decode(input)?,
+            balance: input.u64("balance")?,
+            channels: input.u32("open channels")?,
+            memberships: Frontier::decode(input)?,
+            requests: Frontier::decode(input)?,
+        })
+    }
+}

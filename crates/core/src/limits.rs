@@ -1,0 +1,83 @@
+//! Every limit, with its reason. Quantities in bytes unless the name says otherwise.
+
+use crate::time::{DAY_MS, HOUR_MS, MINUTE_MS};
+
+/// Ciphertext of one message. Larger content is cut into chunks; with hex in JSON this is half a
+/// megabyte a request, and four fit a block.
+pub const CIPHERTEXT_MAX: usize = 256 * 1024;
+
+/// One transaction: a full ciphertext with keys and signature around it.
+pub const TX_BYTES_MAX: usize = 300_000;
+
+/// One block. Peers of a host exchange messages of at most 2 MiB, and a block travels in one.
+pub const BLOCK_BYTES_MAX: usize = 1024 * 1024;
+
+/// Transactions in one block; the smallest is about 150 bytes.
+pub const BLOCK_TXS_MAX: usize = 8_192;
+
+/// Weight of one block (bytes plus a kilobyte for each record touched).
+pub const BLOCK_WEIGHT_MAX: u64 = 2 * 1024 * 1024;
+
+/// Weight of touching one record: a leaf and its path are rehashed and written.
+pub const RECORD_WEIGHT: u64 = 1_024;
+
+/// Participants of a session. More people: a channel or a group.
+pub const PARTICIPANTS_MAX: usize = 100;
+
+/// Participants of a session at least.
+pub const PARTICIPANTS_MIN: usize = 2;
+
+/// Messages under one signature in a batch: with bodies of 3 kB they fill one transaction.
+pub const BATCH_MESSAGES_MAX: usize = 100;
+
+/// Changes in one roster transaction.
+pub const MEMBER_CHANGES_MAX: usize = 100;
+
+/// One content-addressed chunk.
+pub const CHUNK_BYTES_MAX: usize = 64 * 1024;
+
+/// How far `valid_until` may lie ahead of block time: accepted actions are remembered this long.
+pub const VALID_AHEAD_MAX_MS: u64 = HOUR_MS;
+
+/// How long an accepted action stays under the state root after `valid_until`, so that a header
+/// can still prove "accepted" or "never".
+pub const ACTION_KEPT_MS: u64 = HOUR_MS;
+
+/// How far a fresh block's time may lie ahead of the clock.
+pub const BLOCK_AHEAD_MAX_MS: u64 = 10 * 1_000;
+
+/// How long a published message, which has no `valid_until`, may wait in a pool.
+pub const MESSAGE_WAIT_MAX_MS: u64 = 10 * MINUTE_MS;
+
+/// Deadlines handled in one block, so that a mass expiry cannot stall a chain.
+pub const SWEEP_MAX: usize = 1_000;
+
+/// Open requests of one creator to one target.
+pub const OPEN_REQUESTS_MAX: u8 = 3;
+
+/// Requests to one target in a day.
+pub const REQUESTS_PER_DAY: u64 = 200;
+
+/// The day of that limit.
+pub const REQUEST_WINDOW_MS: u64 = DAY_MS;
+
+/// Leaves in one proof: 1,000 entries of 150 bytes verify in a millisecond.
+pub const PROOF_LEAVES_MAX: usize = 1_000;
+
+/// Head signatures in one proof: as many nodes as a client would ask.
+pub const PROOF_HEADS_MAX: usize = 32;
+
+/// Canonical bytes of one record: a roster-free record with two logs of 64 peaks each.
+pub const RECORD_BYTES_MAX: usize = 8 * 1024;
+
+/// Level whose inner log nodes are stored: the root of a full tile of 256 leaves.
+pub const TILE_LEVEL: u32 = 8;
+
+/// Depth of nested JSON that is looked at.
+pub const JSON_DEPTH_MAX: usize = 64;
+
+/// Body of one RPC request: a batch of binary transactions that fills a block, in base64.
+pub const RPC_BODY_MAX: usize = 2 * 1024 * 1024;
+
+/// Genesis bytes. The published form is under a kilobyte; allocations take the rest.
+pub const GENESIS_BYTES_MAX: usize = 1024 * 1024;

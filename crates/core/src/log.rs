@@ -1,0 +1,255 @@
+//! The append-only logs under sessions, channels and accounts: ids, entries and their leaf hash.
+//!
+//! `spec/vm.md` §6: leaf = `H(log-leaf, canonical entry)`, the state keeps the frontier.
+
+use crate::codec::{Decode, DecodeError, Encode, Reader, Writer};
+use crate::hash::Tag;
+use crate::ids::{AccountId, ChannelId, Digest, MessageId, SessionId};
+use crate::merkle::Hash;
+use crate::time::Time;
+
+/// Which log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LogId {
+    /// Messages of a session.
+    Session(SessionId),
+    /// Messages of a channel.
+    Channel(ChannelId),
+    /// Sessions and channels that an account created or accepted.
+    Memberships(AccountId),
+    /// Sessions and channels that others opened with an account.
+    Requests(AccountId),
+}
+
+impl LogId {
+    /// Bytes of an encoded log id.
+    pub const LEN: usize = 33;
+}
+
+impl Encode for LogId {
+    fn encode(&self, out: &mut Writer) {
+        match self {
+            Self::Session(id) => out.u8(1).value(id),
+            Self::Channel(id) => out.u8(2).value(id),
+            Self::Memberships(id) => out.u8(3).value(id),
+            Self::Requests(id) => out.u8(4).value(id),
+        };
+    }
+}
+
+impl Decode for LogId {
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        match input.u8("log kind")? {
+            1 => SessionId::decode(input).map(Self::Session),
+            2 => ChannelId::decode(input).map(Self::Channel),
+            3 => AccountId::decode(input).map(Self::Memberships),
+            4 => AccountId::decode(input).map(Self::Requests),
+            value => Err(DecodeError::UnknownValue {
+                what: "log kind",
+                value: value.into(),
+            }),
+        }
+    }
+}
+
+/// One message, as its log commits to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MessageEntry {
+    /// Place in the log, from 0.
+    pub sequence: u64,
+    /// Block time of the block that accepted it.
+    pub time: Time,
+    /// Height of that block.
+    pub height: u64,
+    /// Message id.
+    pub id: MessageId,
+    /// Who sent it.
+    pub sender: AccountId,
+    /// SHA-256 of the ciphertext.
+    pub body_hash: Digest,
+    /// SHA-256 of the signature (of the empty string for an unsigned message).
+    pub signature_hash: Digest,
+    /// Whether the sender's signature was verified at acceptance.
+    pub verified: bool,
+}
+
+/// How an account came to a session or channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MembershipEvent {
+    /// It created the conversation.
+    Created,
+    /// It accepted a request.
+    Accepted,
+    /// Somebody else opened the conversation with it.
+    Requested,
+}
+
+/// A conversation that an account takes part in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Conversation {
+    /// A session.
+    Session(SessionId),
+    /// A channel.
+    Channel(ChannelId),
+}
+
+/// One entry of an account's memberships or requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MembershipEntry {
+    /// Place in the log, from 0.
+    pub sequence: u64,
+    /// Block time.
+    pub time: Time,
+    /// What happened.
+    pub event: MembershipEvent,
+    /// The conversation.
+    pub conversation: Conversation,
+    /// Who opened it; none for an unsigned create.
+    pub by: Option<AccountId>,
+}
+
+/// Any log entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// Of a session's or channel's log.
+    Message(MessageEntry),
+    /// Of an account's logs.
+    Membership(MembershipEntry),
+}
+
+impl Entry {
+    /// `H(log-leaf, canonical entry)`.
+    pub fn leaf(&self) -> Hash {
+        leaf_of(&self.to_bytes())
+    }
+
+    /// Place in the log.
+    pub const fn sequence(&self) -> u64 {
+        match self {
+            Self::Message(entry) => entry.sequence,
+            Self::Membership(entry) => entry.sequence,
+        }
+    }
+}
+
+/// Leaf hash of a canonical entry.
+pub fn leaf_of(entry: &[u8]) -> Hash {
+    Tag::LogLeaf.hash(&[entry])
+}
+
+impl Encode for Entry {
+    fn encode(&self, out: &mut Writer) {
+        match self {
+            Self::Message(m) => out
+                .u8(1)
+                .u64(m.sequence)
+                .value(&m.time)
+                .u64(m.height)
+                .value(&m.id)
+                .value(&m.sender)
+                .value(&m.body_hash)
+                .value(&m.signature_hash)
+                .bool(m.verified),
+            Self::Membership(m) => {
+                let event = match m.event {
+                    MembershipEvent::Created => 1,
+                    MembershipEvent::Accepted => 2,
+                    MembershipEvent::Requested => 3,
+                };
+                out.u8(2).u64(m.sequence).value(&m.time).u8(event);
+                match &m.conversation {
+                    Conversation::Session(id) => out.u8(1).value(id),
+                    Conversation::Channel(id) => out.u8(2).value(id),
+                };
+                out.option(m.by.as_ref())
+            }
+        };
+    }
+}
+
+impl Decode for Entry {
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let unknown = |what, value: u8| DecodeError::UnknownValue {
+            what,
+            value: value.into(),
+        };
+        match input.u8("entry kind")? {
+            1 => Ok(Self::Message(MessageEntry {
+                sequence: input.u64("sequence")?,
+                time: Time::decode(input)?,
+                height: input.u64("height")?,
+                id: MessageId::decode(input)?,
+                sender: AccountId::decode(input)?,
+                body_hash: Digest::decode(input)?,
+                signature_hash: Digest::decode(input)?,
+                verified: input.bool("verified")?,
+            })),
+            2 => Ok(Self::Membership(MembershipEntry {
+                sequence: input.u64("sequence")?,
+                time: Time::decode(input)?,
+                event: match input.u8("membership event")? {
+                    1 => MembershipEvent::Created,
+                    2 => MembershipEvent::Accepted,
+                    3 => MembershipEvent::Requested,
+                    value => return Err(unknown("membership event", value)),
+                },
+                conversation: match input.u8("conversation kind")? {
+                    1 => Conversation::Session(SessionId::decode(input)?),
+                    2 => Conversation::Channel(ChannelId::decode(input)?),
+                    value => return Err(unknown("conversation kind", value)),
+                },
+                by: input.option("opened by")?,
+            })),
+            value => Err(unknown("entry kind", value)),
+        }
+    }
+}
+
+/// `H(message, chain || session || sender || SHA-256(ciphertext))`: the id of a message, and what
+/// its ML-DSA-65 signature covers (`spec/vm.md` §4).
+pub fn message_id(
+    chain: &crate::ids::ChainId,
+    conversation: &Conversation,
+    sender: &AccountId,
+    body_hash: &Digest,
+) -> MessageId {
+    // A session's and a channel's ids never collide: both are tagged hashes.
+    let conversation = match conversation {
+        Conversation::Session(id) => id.as_bytes(),
+        Conversation::Channel(id) => id.as_bytes(),
+    };
+    MessageId::from_bytes(Tag::Message.hash(&[
+        chain.as_bytes(),
+        conversation,
+        sender.as_bytes(),
+        body_hash.as_bytes(),
+    ]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn entries_have_one_form(sequence: u64, time: u64, height: u64, a: [u8; 32], b: [u8; 32], verified: bool, garbage: Vec<u8>) {
+            let message = Entry::Message(MessageEntry {
+                sequence, time: Time::from_ms(time), height,
+                id: MessageId::from_bytes(a), sender: AccountId::from_bytes(b),
+                body_hash: Digest::from_bytes(a), signature_hash: Digest::from_bytes(b), verified,
+            });
+            let membership = Entry::Membership(MembershipEntry {
+                sequence, time: Time::from_ms(time), event: MembershipEvent::Accepted,
+                conversation: Conversation::Channel(ChannelId::from_bytes(a)),
+                by: verified.then(|| AccountId::from_bytes(b)),
+            });
+            for entry in [message, membership] {
+                prop_assert_eq!(Entry::from_bytes(&entry.to_bytes()), Ok(entry));
+            }
+            if let Ok(entry) = Entry::from_bytes(&garbage) {
+                prop_assert_eq!(entry.to_bytes(), garbage);
+            }
+        }
+    }
+}
