@@ -95,6 +95,8 @@ pub struct Member {
     pub accepted: bool,
     /// Block time of the last change.
     pub since: Time,
+    /// Who added it.
+    pub by: AccountId,
 }
 
 impl Encode for Channel {
@@ -123,7 +125,10 @@ impl Decode for Channel {
 
 impl Encode for Member {
     fn encode(&self, out: &mut Writer) {
-        out.value(&self.role).bool(self.accepted).value(&self.since);
+        out.value(&self.role)
+            .bool(self.accepted)
+            .value(&self.since)
+            .value(&self.by);
     }
 }
 
@@ -133,6 +138,7 @@ impl Decode for Member {
             role: Role::decode(input)?,
             accepted: input.bool("accepted")?,
             since: Time::decode(input)?,
+            by: AccountId::decode(input)?,
         })
     }
 }

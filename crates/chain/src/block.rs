@@ -1,0 +1,536 @@
+//! Blocks: encoding, building, verifying.
+//!
+//! ```text
+//! block = header | transactions, at most 1 MiB       id = H(block, header)
+//! ```
+//!
+//! Building and verifying are one path: a [`Builder`] applies transactions one by one; a builder
+//! drops the one that does not apply, a verifier refuses the block.
+
+use std::sync::Arc;
+
+use session_core::codec::{Decode, DecodeError, Encode, Reader, Writer};
+use session_core::hash::Tag;
+use session_core::header::Header;
+use session_core::ids::{BlockId, ChainId, TxId};
+use session_core::limits::{BLOCK_BYTES_MAX, BLOCK_TXS_MAX, BLOCK_WEIGHT_MAX};
+use session_core::log::{Conversation, Entry, LogId};
+use session_core::merkle::{Hash, root_of};
+use session_core::parameters::Parameters;
+use session_core::record::value_hash;
+use session_core::time::Time;
+
+use crate::state::{Applied, Context, Crypto, TxError, apply_tx};
+use crate::sweep::sweep;
+use crate::tree::{Change, Tree};
+use crate::tx::message::{Auth, BatchAuth, Body, SendBatch, SendMessage};
+use crate::tx::{Kind, Tx, TxIds};
+use crate::view::{Changes, Overlay, Table, View, ViewError, batch_key, entry_key};
+
+/// A block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Block {
+    /// Header.
+    pub header: Header,
+    /// Transactions, in order.
+    pub txs: Vec<Tx>,
+}
+
+/// Root over transaction ids, in order.
+pub fn tx_root(ids: impl IntoIterator<Item = TxId>) -> Hash {
+    root_of(ids.into_iter().map(|id| Tag::TxLeaf.hash(&[id.as_bytes()])))
+}
+
+impl Encode for Block {
+    fn encode(&self, out: &mut Writer) {
+        out.value(&self.header);
+        for tx in &self.txs {
+            out.value(tx);
+        }
+    }
+}
+
+impl Decode for Block {
+    /// Checks everything that needs no state: lengths, counts and the transaction root.
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let what = "block";
+        let limit = BLOCK_BYTES_MAX as u64;
+        if input.remaining() > BLOCK_BYTES_MAX {
+            return Err(DecodeError::TooLong {
+                what,
+                claimed: input.remaining() as u64,
+                limit,
+            });
+        }
+        let header = Header::decode(input)?;
+        let count = usize::try_from(header.count).unwrap_or(usize::MAX);
+        if count > BLOCK_TXS_MAX {
+            let (claimed, limit) = (header.count.into(), BLOCK_TXS_MAX as u64);
+            return Err(DecodeError::TooLong {
+                what: "transactions",
+                claimed,
+                limit,
+            });
+        }
+        let mut txs = Vec::new();
+        for _ in 0..count {
+            txs.push(Tx::decode(input)?);
+        }
+        let ids = txs.iter().map(|tx| tx.ids(&header.chain).tx);
+        if tx_root(ids) != header.tx_root {
+            return Err(DecodeError::Invalid {
+                what: "transaction root",
+            });
+        }
+        Ok(Self { header, txs })
+    }
+}
+
+/// A block that was applied, and what it changes.
+pub struct Built {
+    /// The block.
+    pub block: Block,
+    /// Its id.
+    pub id: BlockId,
+    /// Cells that it changes over its parent.
+    pub changes: Arc<Changes>,
+    /// State tree after it.
+    pub tree: Tree,
+    /// What each transaction did.
+    pub applied: Vec<Applied>,
+}
+
+/// Why a block is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum BlockError {
+    /// A transaction does not apply.
+    #[error("transaction {index}: {error}")]
+    Tx {
+        /// Its place.
+        index: usize,
+        /// Why.
+        error: TxError,
+    },
+    /// It belongs to another chain.
+    #[error("the block belongs to chain {0}")]
+    OtherChain(ChainId),
+    /// Its parent is another block.
+    #[error("the block's parent is {0}")]
+    OtherParent(BlockId),
+    /// Its height is not one above its parent's.
+    #[error("height {got}, expected {expected}")]
+    WrongHeight {
+        /// In the block.
+        got: u64,
+        /// One above the parent's.
+        expected: u64,
+    },
+    /// Its time lies before its parent's.
+    #[error("block time lies before the parent's")]
+    TimeBeforeParent,
+    /// Its time lies too far ahead of the clock.
+    #[error("block time lies {ahead_ms} ms ahead of the clock")]
+    TimeAhead {
+        /// How far.
+        ahead_ms: u64,
+    },
+    /// The state after it is not the one it names.
+    #[error("the block leads to another state root")]
+    StateRoot,
+    /// Its transactions are not those of its root or count.
+    #[error("the block's transactions are not those of its header")]
+    TxRoot,
+    /// A state root over nothing but transactions of the block changes at most this much.
+    #[error("the block is too large")]
+    TooLarge,
+    /// Reading state failed.
+    #[error("{0}")]
+    View(#[from] ViewError),
+}
+
+/// Applies transactions to the state after `parent`.
+pub struct Builder<'a> {
+    context: Context<'a>,
+    parent: Header,
+    tree: Tree,
+    over: Overlay<'a>,
+    txs: Vec<Tx>,
+    applied: Vec<Applied>,
+    bytes: usize,
+    weight: u64,
+}
+
+impl<'a> Builder<'a> {
+    /// Begins a block after `parent`, at `time` or the parent's time if that is later. Sweeps
+    /// what is due.
+    ///
+    /// # Errors
+    /// [`ViewError`].
+    pub fn new(
+        parent: Header,
+        tree: Tree,
+        view: &'a dyn View,
+        parameters: Parameters,
+        crypto: &'a dyn Crypto,
+        time: Time,
+    ) -> Result<Self, ViewError> {
+        let time = time.max(parent.time);
+        let height = parent.height.saturating_add(1);
+        let chain = parent.chain;
+        let context = Context {
+            chain,
+            height,
+            time,
+            parameters,
+            crypto,
+            parent: view,
+        };
+        let mut over = Overlay::new(view);
+        sweep(&mut over, time)?;
+        let bytes = session_core::header::HEADER_LEN;
+        let (txs, applied) = (Vec::new(), Vec::new());
+        Ok(Self {
+            context,
+            parent,
+            tree,
+            over,
+            txs,
+            applied,
+            bytes,
+            weight: 0,
+        })
+    }
+
+    /// Applies a transaction; on error the block is as before.
+    ///
+    /// # Errors
+    /// [`TxError`]; [`TxError::BlockFull`] when it fits a later block.
+    pub fn push(&mut self, tx: Tx, ids: &TxIds, bytes: usize) -> Result<Applied, TxError> {
+        let full = self.txs.len() >= BLOCK_TXS_MAX
+            || self.bytes.saturating_add(bytes) > BLOCK_BYTES_MAX
+            || self.weight.saturating_add(bytes as u64) > BLOCK_WEIGHT_MAX;
+        if full {
+            return Err(TxError::BlockFull);
+        }
+        let applied = apply_tx(&self.context, &mut self.over, &tx, ids, bytes)?;
+        self.bytes += bytes;
+        // A transaction that touches many records may be the last one, but is never split.
+        self.weight = self.weight.saturating_add(applied.weight);
+        self.txs.push(tx);
+        self.applied.push(applied);
+        Ok(applied)
+    }
+
+    /// Whether any transaction was applied, or anything was swept.
+    pub fn is_empty(&self) -> bool {
+        self.txs.is_empty() && self.over.changes().is_empty()
+    }
+
+    /// Finishes the block.
+    pub fn finish(self) -> Built {
+        let changes = self.over.into_changes();
+        let tree = self.tree.update(tree_changes(&changes));
+        let header = Header {
+            chain: self.context.chain,
+            parent: self.parent.id(),
+            height: self.context.height,
+            time: self.context.time,
+            tx_root: tx_root(self.applied.iter().map(|a| a.tx)),
+            // Bounded by BLOCK_TXS_MAX.
+            count: u32::try_from(self.txs.len()).unwrap_or(u32::MAX),
+            state_root: tree.root(),
+        };
+        let block = Block {
+            header,
+            txs: self.txs,
+        };
+        Built {
+            id: header.id(),
+            block,
+            changes,
+            tree,
+            applied: self.applied,
+        }
+    }
+}
+
+/// The state-tree side of changed cells.
+pub fn tree_changes(changes: &Changes) -> Vec<Change> {
+    let records = changes
+        .iter()
+        .take_while(|((table, _), _)| *table == Table::Record);
+    records
+        .map(|((_, key), value)| {
+            (
+                Tag::Key.hash(&[key]),
+                value.as_ref().map(|record| value_hash(record)),
+            )
+        })
+        .collect()
+}
+
+/// Verifies a block on the state of its parent.
+///
+/// `clock` is given for fresh blocks only: an old block was fresh once.
+///
+/// # Errors
+/// [`BlockError`].
+pub fn verify(
+    block: Block,
+    parent: Header,
+    tree: Tree,
+    view: &dyn View,
+    parameters: Parameters,
+    crypto: &dyn Crypto,
+    clock: Option<Time>,
+) -> Result<Built, BlockError> {
+    let header = block.header;
+    if header.chain != parent.chain {
+        return Err(BlockError::OtherChain(header.chain));
+    }
+    if header.parent != parent.id() {
+        return Err(BlockError::OtherParent(header.parent));
+    }
+    let expected = parent.height.saturating_add(1);
+    if header.height != expected {
+        return Err(BlockError::WrongHeight {
+            got: header.height,
+            expected,
+        });
+    }
+    if header.time < parent.time {
+        return Err(BlockError::TimeBeforeParent);
+    }
+    if let Some(clock) = clock {
+        let ahead_ms = header.time.since(clock);
+        if ahead_ms > session_core::limits::BLOCK_AHEAD_MAX_MS {
+            return Err(BlockError::TimeAhead { ahead_ms });
+        }
+    }
+    let mut builder = Builder::new(parent, tree, view, parameters, crypto, header.time)?;
+    for (index, tx) in block.txs.into_iter().enumerate() {
+        let (ids, bytes) = (tx.ids(&header.chain), tx.to_bytes().len());
+        match builder.push(tx, &ids, bytes) {
+            Ok(_) => {}
+            Err(TxError::View(error)) => return Err(BlockError::View(error)),
+            Err(error) => return Err(BlockError::Tx { index, error }),
+        }
+    }
+    let built = builder.finish();
+    if built.block.header.tx_root != header.tx_root || built.block.header.count != header.count {
+        return Err(BlockError::TxRoot);
+    }
+    if built.block.header != header {
+        return Err(BlockError::StateRoot);
+    }
+    Ok(built)
+}
+
+/// A block as it is stored: messages are named by their place, so that no body is stored twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredBlock {
+    /// Header.
+    pub header: Header,
+    /// What stands for each transaction.
+    pub items: Vec<StoredTx>,
+}
+
+/// A stored transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoredTx {
+    /// Whole.
+    Whole(Tx),
+    /// A single message, by its place.
+    Message(Conversation, u64),
+    /// A batch, by the places of its messages.
+    Batch(Conversation, u64, u32),
+}
+
+impl StoredBlock {
+    /// The stored form of an applied block.
+    pub fn of(built: &Built) -> Self {
+        let items = built
+            .block
+            .txs
+            .iter()
+            .zip(&built.applied)
+            .map(|(tx, applied)| match (&tx.kind, applied.outcome) {
+                (Kind::SendMessage(m), session_core::record::Outcome::Sequence(at)) => {
+                    StoredTx::Message(m.conversation, at)
+                }
+                (Kind::SendBatch(m), session_core::record::Outcome::Sequence(at)) => {
+                    let n = u32::try_from(m.ciphertexts.len()).unwrap_or(u32::MAX);
+                    StoredTx::Batch(m.conversation, at, n)
+                }
+                _ => StoredTx::Whole(tx.clone()),
+            });
+        Self {
+            header: built.block.header,
+            items: items.collect(),
+        }
+    }
+
+    /// The block with its bodies, or none when some were pruned.
+    ///
+    /// # Errors
+    /// [`ViewError`].
+    pub fn restore(&self, view: &dyn View) -> Result<Option<Block>, ViewError> {
+        let mut txs = Vec::with_capacity(self.items.len());
+        for item in &self.items {
+            let tx = match item {
+                StoredTx::Whole(tx) => Some(tx.clone()),
+                StoredTx::Message(conversation, at) => restore_message(view, *conversation, *at)?,
+                StoredTx::Batch(conversation, at, n) => {
+                    restore_batch(view, *conversation, *at, *n)?
+                }
+            };
+            let Some(tx) = tx else { return Ok(None) };
+            txs.push(tx);
+        }
+        Ok(Some(Block {
+            header: self.header,
+            txs,
+        }))
+    }
+
+    /// Places of every message body of the block, for pruning.
+    pub fn bodies(&self) -> Vec<Vec<u8>> {
+        let mut cells = Vec::new();
+        for item in &self.items {
+            match item {
+                StoredTx::Whole(_) => {}
+                StoredTx::Message(conversation, at) => {
+                    cells.push(entry_key(&conversation.log(), *at));
+                }
+                StoredTx::Batch(conversation, at, n) => {
+                    let log = conversation.log();
+                    cells.extend((0..u64::from(*n)).map(|i| entry_key(&log, at + i)));
+                    cells.push(batch_key(&log, *at));
+                }
+            }
+        }
+        cells
+    }
+}
+
+fn read_body(view: &dyn View, log: &LogId, at: u64) -> Result<Option<(Entry, Body)>, ViewError> {
+    let key = entry_key(log, at);
+    let (Some(entry), Some(body)) = (view.get(Table::Entry, &key)?, view.get(Table::Body, &key)?)
+    else {
+        return Ok(None);
+    };
+    Ok(Some((Entry::from_bytes(&entry)?, Body::from_bytes(&body)?)))
+}
+
+fn restore_message(
+    view: &dyn View,
+    conversation: Conversation,
+    at: u64,
+) -> Result<Option<Tx>, ViewError> {
+    Ok(match read_body(view, &conversation.log(), at)? {
+        Some((
+            Entry::Message(entry),
+            Body {
+                ciphertext,
+                auth: Auth::Own(signature),
+            },
+        )) => Some(Tx {
+            signer: entry.sender,
+            valid_until: Time::default(),
+            salt: 0,
+            kind: Kind::SendMessage(SendMessage {
+                conversation,
+                ciphertext,
+            }),
+            signature,
+        }),
+        Some(_) | None => None,
+    })
+}
+
+fn restore_batch(
+    view: &dyn View,
+    conversation: Conversation,
+    first: u64,
+    n: u32,
+) -> Result<Option<Tx>, ViewError> {
+    let log = conversation.log();
+    let Some(auth) = view.get(Table::Body, &batch_key(&log, first))? else {
+        return Ok(None);
+    };
+    let auth = BatchAuth::from_bytes(&auth)?;
+    let mut ciphertexts = Vec::new();
+    let mut signer = None;
+    for at in first..first.saturating_add(n.into()) {
+        match read_body(view, &log, at)? {
+            Some((Entry::Message(entry), body)) => {
+                signer = Some(entry.sender);
+                ciphertexts.push(body.ciphertext);
+            }
+            Some(_) | None => return Ok(None),
+        }
+    }
+    let kind = Kind::SendBatch(SendBatch {
+        conversation,
+        ciphertexts,
+    });
+    let BatchAuth {
+        valid_until,
+        salt,
+        signature,
+        ..
+    } = auth;
+    Ok(signer.map(|signer| Tx {
+        signer,
+        valid_until,
+        salt,
+        kind,
+        signature,
+    }))
+}
+
+impl Encode for StoredBlock {
+    fn encode(&self, out: &mut Writer) {
+        out.value(&self.header).list(&self.items);
+    }
+}
+
+impl Decode for StoredBlock {
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let header = Header::decode(input)?;
+        Ok(Self {
+            header,
+            items: input.list("stored transactions", BLOCK_TXS_MAX, 1)?,
+        })
+    }
+}
+
+impl Encode for StoredTx {
+    fn encode(&self, out: &mut Writer) {
+        match self {
+            Self::Whole(tx) => out.u8(0).value(tx),
+            Self::Message(conversation, at) => out.u8(1).value(conversation).u64(*at),
+            Self::Batch(conversation, at, n) => out.u8(2).value(conversation).u64(*at).u32(*n),
+        };
+    }
+}
+
+impl Decode for StoredTx {
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(match input.u8("stored tx")? {
+            0 => Self::Whole(Tx::decode(input)?),
+            1 => Self::Message(Conversation::decode(input)?, input.u64("sequence")?),
+            2 => Self::Batch(
+                Conversation::decode(input)?,
+                input.u64("sequence")?,
+                input.u32("messages")?,
+            ),
+            value => {
+                return Err(DecodeError::UnknownValue {
+                    what: "stored tx",
+                    value: value.into(),
+                });
+            }
+        })
+    }
+}

@@ -1,0 +1,694 @@
+//! `apply`: the pure state transition.
+//!
+//! A block is applied as: sweep what is due, then each transaction in order, each in a [`Scope`]
+//! of its own over the block's overlay. A transaction that does not apply changes nothing, and
+//! makes a block that contains it invalid. Keys are read from the state of the *parent* block, so
+//! registrations and rotations count from the next one.
+
+use session_core::account::Account;
+use session_core::channel::{Channel, Member, Role};
+use session_core::codec::{Decode, DecodeError, Encode, Reader};
+use session_core::ids::{AccountId, ChainId, ChannelId, Digest, SessionId, TxId};
+use session_core::limits::{
+    ACTION_KEPT_MS, OPEN_REQUESTS_MAX, RECORD_WEIGHT, REQUEST_WINDOW_MS, REQUESTS_PER_DAY,
+    TILE_LEVEL, VALID_AHEAD_MAX_MS,
+};
+use session_core::log::{Conversation, Entry, LogId, MembershipEntry, MembershipEvent};
+use session_core::merkle::{Frontier, Hash, MerkleError};
+use session_core::parameters::{Bucket, Parameters, Quotas, Rate};
+use session_core::record::{Action, Outcome, RecordKey};
+use session_core::session::{Roster, Session, Status};
+use session_core::time::{DAY_MS, Time};
+
+use crate::tx::{KemKey, Kind, SigningKey, Tx, TxIds};
+use crate::view::{
+    Overlay, Table, View, ViewError, account_keys_key, deadline_key, entry_key, read_record,
+    session_keys_key, tile_key,
+};
+
+/// What the rules ask of cryptography. The one implementation outside tests is made of
+/// `session-crypto` and a cache of verified signatures.
+pub trait Crypto {
+    /// Account of these keys, `BLAKE2b-256(KEM key || signing key)`; none if a key is malformed.
+    fn account_id(&self, kem: &KemKey, signing: &SigningKey) -> Option<AccountId>;
+
+    /// Whether the bytes are a valid ML-KEM-768 public key (FIPS 203 §7.2).
+    fn is_kem_key(&self, kem: &KemKey) -> bool;
+
+    /// Whether this signature is known to hold: spares reading the key.
+    fn is_verified(&self, key: &Digest, digest: &Hash, signature: &Digest) -> bool;
+
+    /// Verifies an ML-DSA-65 signature over 32 bytes.
+    fn verify(&self, key: &SigningKey, digest: &Hash, signature: &[u8]) -> bool;
+}
+
+/// Why a transaction does not apply.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each variant is its documentation")]
+pub enum TxError {
+    #[error("unknown session")]
+    UnknownSession,
+    #[error("session expired")]
+    SessionExpired,
+    #[error("session closed")]
+    SessionClosed,
+    #[error("session full")]
+    SessionFull,
+    #[error("session is not active")]
+    NotActive,
+    #[error("unknown channel")]
+    UnknownChannel,
+    #[error("channel closed")]
+    ChannelClosed,
+    #[error("unauthorized")]
+    Unauthorized,
+    #[error("unknown account: register its keys first")]
+    UnknownAccount,
+    #[error("the account's keys count from the next block")]
+    KeysNextBlock,
+    #[error("account revoked")]
+    Revoked,
+    #[error("already registered")]
+    AlreadyRegistered,
+    #[error("the keys do not hash to the account")]
+    NotTheKeysAccount,
+    #[error("another key is registered for the participant")]
+    OtherKeyRegistered,
+    #[error("invalid public key")]
+    InvalidKey,
+    #[error("a participant's public key is missing")]
+    KeyMissing,
+    #[error("a session has at least 2 participants, got {got}")]
+    TooFewParticipants { got: usize },
+    #[error("signature required: this chain admits only signed transactions")]
+    SignatureRequired,
+    #[error("invalid signature")]
+    InvalidSignature,
+    #[error("already accepted")]
+    AlreadyAccepted,
+    #[error("already acknowledged")]
+    AlreadyAcknowledged,
+    #[error("only {count} messages exist")]
+    NotThatMany { count: u64 },
+    #[error("already a member")]
+    AlreadyMember,
+    #[error("not a member")]
+    NotAMember,
+    #[error("the last owner stays")]
+    LastOwner,
+    #[error("insufficient balance")]
+    InsufficientBalance,
+    #[error("limit reached: {what}")]
+    LimitReached { what: &'static str },
+    #[error("too many {what}: try again in {retry_ms} ms")]
+    RateLimited { what: &'static str, retry_ms: u64 },
+    #[error("expired: valid until {valid_until} ms, block time is {now} ms")]
+    Expired { valid_until: u64, now: u64 },
+    #[error("valid for too long: at most one hour ahead of block time {now} ms")]
+    ValidTooLong { now: u64 },
+    #[error("already accepted before")]
+    Duplicate { outcome: Outcome },
+    #[error("the block is full")]
+    BlockFull,
+    #[error("malformed: {0}")]
+    Malformed(#[from] DecodeError),
+    #[error("{0}")]
+    Tree(#[from] MerkleError),
+    #[error("{0}")]
+    View(#[from] ViewError),
+}
+
+impl TxError {
+    /// Whether the transaction may still apply to a later block.
+    pub const fn is_temporary(&self) -> bool {
+        matches!(self, Self::KeysNextBlock | Self::BlockFull)
+    }
+}
+
+/// What every transaction of a block sees.
+pub struct Context<'a> {
+    /// Chain.
+    pub chain: ChainId,
+    /// Height of the block being applied.
+    pub height: u64,
+    /// Its time.
+    pub time: Time,
+    /// Parameters of the chain.
+    pub parameters: Parameters,
+    /// Cryptography.
+    pub crypto: &'a dyn Crypto,
+    /// State of the parent block.
+    pub parent: &'a dyn View,
+}
+
+/// One transaction being applied.
+pub struct Scope<'a, 'b> {
+    pub(crate) context: &'a Context<'b>,
+    pub(crate) over: Overlay<'a>,
+    pub(crate) ids: &'a TxIds,
+    touched: u64,
+}
+
+/// What an applied transaction did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Applied {
+    /// Its id.
+    pub tx: TxId,
+    /// Its result.
+    pub outcome: Outcome,
+    /// Its weight: bytes, and a kilobyte for each record touched.
+    pub weight: u64,
+}
+
+/// Applies one transaction over `block`, which is changed only on success.
+///
+/// # Errors
+/// [`TxError`].
+pub fn apply_tx(
+    context: &Context<'_>,
+    block: &mut Overlay<'_>,
+    tx: &Tx,
+    ids: &TxIds,
+    bytes: usize,
+) -> Result<Applied, TxError> {
+    let mut scope = Scope {
+        context,
+        over: Overlay::new(&*block),
+        ids,
+        touched: 0,
+    };
+    let single = tx.kind.is_single_message();
+    if !single {
+        scope.check_action(tx)?;
+    }
+    let outcome = scope.apply_kind(tx)?;
+    if !single {
+        scope.remember_action(tx, outcome)?;
+    }
+    let weight = bytes as u64 + RECORD_WEIGHT * scope.touched;
+    scope.charge(tx, weight)?;
+    let changes = scope.over.into_changes();
+    block.merge(changes);
+    Ok(Applied {
+        tx: ids.tx,
+        outcome,
+        weight,
+    })
+}
+
+impl<'a> Scope<'a, '_> {
+    fn apply_kind(&mut self, tx: &Tx) -> Result<Outcome, TxError> {
+        match &tx.kind {
+            Kind::RegisterIdentity(k) => k.apply(self, tx),
+            Kind::RotateKeys(k) => k.apply(self, tx),
+            Kind::RevokeIdentity(k) => k.apply(self, tx),
+            Kind::CreateSession(k) => k.apply(self, tx),
+            Kind::AcceptSession(k) => k.apply(self, tx),
+            Kind::RenewSession(k) => k.apply(self, tx),
+            Kind::CloseSession(k) => k.apply(self, tx),
+            Kind::SendMessage(k) => k.apply(self, tx),
+            Kind::SendBatch(k) => k.apply(self, tx),
+            Kind::AcknowledgeMessages(k) => k.apply(self, tx),
+            Kind::CreateChannel(k) => k.apply(self, tx),
+            Kind::CloseChannel(k) => k.apply(self, tx),
+            Kind::ChannelMembers(k) => k.apply(self, tx),
+            Kind::PutChunk(k) => k.apply(self, tx),
+            Kind::Transfer(k) => k.apply(self, tx),
+        }
+    }
+
+    /// Time window and replay.
+    fn check_action(&self, tx: &Tx) -> Result<(), TxError> {
+        if let Some(action) = self.record::<Action>(&RecordKey::Action(self.ids.action))? {
+            return Err(TxError::Duplicate {
+                outcome: action.outcome,
+            });
+        }
+        let now = self.context.time;
+        if tx.valid_until < now {
+            let valid_until = tx.valid_until.ms();
+            return Err(TxError::Expired {
+                valid_until,
+                now: now.ms(),
+            });
+        }
+        if tx.valid_until > now.after_ms(VALID_AHEAD_MAX_MS) {
+            return Err(TxError::ValidTooLong { now: now.ms() });
+        }
+        Ok(())
+    }
+
+    fn remember_action(&mut self, tx: &Tx, outcome: Outcome) -> Result<(), TxError> {
+        let key = RecordKey::Action(self.ids.action);
+        let expires = tx.valid_until.after_ms(ACTION_KEPT_MS);
+        let action = Action {
+            tx: self.ids.tx,
+            height: self.context.height,
+            expires,
+            outcome,
+        };
+        self.put_record(&key, &action)?;
+        self.set_deadline(&key, None, expires);
+        Ok(())
+    }
+
+    // ---- records
+
+    /// Reads a record.
+    pub(crate) fn record<T: Decode>(&self, key: &RecordKey) -> Result<Option<T>, TxError> {
+        Ok(read_record(&self.over, key)?)
+    }
+
+    pub(crate) fn put_record<T: Encode>(
+        &mut self,
+        key: &RecordKey,
+        record: &T,
+    ) -> Result<(), TxError> {
+        self.touched += 1;
+        self.over
+            .put(Table::Record, key.to_bytes(), record.to_bytes());
+        Ok(())
+    }
+
+    pub(crate) fn delete_record(&mut self, key: &RecordKey) -> Result<(), TxError> {
+        self.touched += 1;
+        self.over.delete(Table::Record, key.to_bytes());
+        Ok(())
+    }
+
+    pub(crate) fn account(&self, id: &AccountId) -> Result<Option<Account>, TxError> {
+        self.record(&RecordKey::Account(*id))
+    }
+
+    pub(crate) fn account_or_new(&self, id: &AccountId) -> Result<Account, TxError> {
+        Ok(self.account(id)?.unwrap_or_default())
+    }
+
+    pub(crate) fn put_account(&mut self, id: &AccountId, account: &Account) -> Result<(), TxError> {
+        self.put_record(&RecordKey::Account(*id), account)
+    }
+
+    pub(crate) fn put_session(&mut self, id: &SessionId, session: &Session) -> Result<(), TxError> {
+        self.put_record(&RecordKey::Session(*id), session)
+    }
+
+    pub(crate) fn put_channel(&mut self, id: &ChannelId, channel: &Channel) -> Result<(), TxError> {
+        self.put_record(&RecordKey::Channel(*id), channel)
+    }
+
+    pub(crate) fn roster(&self, id: &SessionId) -> Result<Roster, TxError> {
+        let bytes = self.over.get(Table::Roster, id.as_bytes())?;
+        let bytes = bytes.ok_or(ViewError::Missing(Table::Roster))?;
+        Ok(Roster::from_bytes(&bytes).map_err(ViewError::Damaged)?)
+    }
+
+    /// Moves a record's deadline.
+    pub(crate) fn set_deadline(&mut self, key: &RecordKey, old: Option<Time>, new: Time) {
+        if let Some(old) = old {
+            self.over.delete(Table::Deadline, deadline_key(old, key));
+        }
+        self.over
+            .put(Table::Deadline, deadline_key(new, key), Vec::new());
+    }
+
+    /// A session is dropped when it has ended and retention has passed.
+    pub(crate) fn end_session(&mut self, id: &SessionId, old: Option<Time>, new: Time) {
+        let kept = self.context.parameters.retention_ms;
+        let old = old.map(|old| old.after_ms(kept));
+        self.set_deadline(&RecordKey::Session(*id), old, new.after_ms(kept));
+    }
+
+    // ---- conversations
+
+    /// A session that is neither closed nor expired, and the account's place in it.
+    pub(crate) fn open_session(
+        &self,
+        id: &SessionId,
+        account: &AccountId,
+    ) -> Result<(Session, usize), TxError> {
+        let session: Option<Session> = self.record(&RecordKey::Session(*id))?;
+        let session = session.ok_or(TxError::UnknownSession)?;
+        match session.status(self.context.time) {
+            Status::Closed => return Err(TxError::SessionClosed),
+            Status::Expired => return Err(TxError::SessionExpired),
+            Status::Pending | Status::Active => {}
+        }
+        let position = self
+            .roster(id)?
+            .position(account)
+            .ok_or(TxError::Unauthorized)?;
+        Ok((session, position))
+    }
+
+    pub(crate) fn open_channel(&self, id: &ChannelId) -> Result<Channel, TxError> {
+        let channel: Option<Channel> = self.record(&RecordKey::Channel(*id))?;
+        let channel = channel.ok_or(TxError::UnknownChannel)?;
+        if channel.closed.is_some() {
+            Err(TxError::ChannelClosed)
+        } else {
+            Ok(channel)
+        }
+    }
+
+    pub(crate) fn require_role(
+        &self,
+        channel: &ChannelId,
+        account: &AccountId,
+        role: Role,
+    ) -> Result<(), TxError> {
+        match self.record::<Member>(&RecordKey::Member(*channel, *account))? {
+            Some(member) if member.accepted && member.role >= role => Ok(()),
+            Some(_) | None => Err(TxError::Unauthorized),
+        }
+    }
+
+    /// Marks a participant as having accepted, and enters the session in its memberships.
+    pub(crate) fn accept(
+        &mut self,
+        id: &SessionId,
+        session: &mut Session,
+        position: usize,
+        account: &AccountId,
+    ) -> Result<(), TxError> {
+        session.accepted |= 1 << position;
+        if let Some(creator) = session.creator {
+            self.drop_request(&creator, account)?;
+        }
+        let (event, creator) = (MembershipEvent::Accepted, session.creator);
+        self.enter(account, event, Conversation::Session(*id), creator)
+    }
+
+    /// Appends to an account's memberships.
+    pub(crate) fn enter(
+        &mut self,
+        id: &AccountId,
+        event: MembershipEvent,
+        conversation: Conversation,
+        by: Option<AccountId>,
+    ) -> Result<(), TxError> {
+        let mut account = self.account_or_new(id)?;
+        let (sequence, time) = (account.memberships.count(), self.context.time);
+        let entry = Entry::Membership(MembershipEntry {
+            sequence,
+            time,
+            event,
+            conversation,
+            by,
+        });
+        self.append_entry(&LogId::Memberships(*id), &mut account.memberships, &entry)?;
+        self.put_account(id, &account)
+    }
+
+    /// Appends to an account's requests, within the limits of what strangers may ask.
+    pub(crate) fn request(
+        &mut self,
+        target: &AccountId,
+        conversation: Conversation,
+        by: Option<AccountId>,
+    ) -> Result<(), TxError> {
+        let mut account = self.account_or_new(target)?;
+        if let Some(by) = by {
+            let key = RecordKey::OpenRequests(by, *target);
+            let [open] = self.record::<[u8; 1]>(&key)?.unwrap_or_default();
+            if open >= OPEN_REQUESTS_MAX {
+                return Err(TxError::LimitReached {
+                    what: "open requests to one account",
+                });
+            }
+            self.put_record(&key, &[open + 1])?;
+            // A request weighs a day's milliseconds, and 200 of them drain in a day.
+            let rate = Rate {
+                per_second: REQUESTS_PER_DAY * 1_000,
+                burst: REQUESTS_PER_DAY * REQUEST_WINDOW_MS,
+            };
+            take(
+                &mut account.request_quota,
+                self.context.time,
+                REQUEST_WINDOW_MS,
+                rate,
+                "requests to one account",
+            )?;
+        }
+        let (sequence, time) = (account.requests.count(), self.context.time);
+        let event = MembershipEvent::Requested;
+        let entry = Entry::Membership(MembershipEntry {
+            sequence,
+            time,
+            event,
+            conversation,
+            by,
+        });
+        self.append_entry(&LogId::Requests(*target), &mut account.requests, &entry)?;
+        self.put_account(target, &account)
+    }
+
+    /// Ends one open request.
+    pub(crate) fn drop_request(
+        &mut self,
+        by: &AccountId,
+        target: &AccountId,
+    ) -> Result<(), TxError> {
+        let key = RecordKey::OpenRequests(*by, *target);
+        match self.record::<[u8; 1]>(&key)? {
+            Some([open]) if open > 1 => self.put_record(&key, &[open - 1]),
+            Some(_) => self.delete_record(&key),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the requests of a session that were not accepted.
+    pub(crate) fn drop_requests(
+        &mut self,
+        id: &SessionId,
+        session: &Session,
+    ) -> Result<(), TxError> {
+        let Some(creator) = session.creator else {
+            return Ok(());
+        };
+        for (position, participant) in self.roster(id)?.participants().iter().enumerate() {
+            if !session.has_accepted(position) {
+                self.drop_request(&creator, &participant.account)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends to a log: entry, frontier, and the tile roots it completes.
+    pub(crate) fn append_entry(
+        &mut self,
+        log: &LogId,
+        frontier: &mut Frontier,
+        entry: &Entry,
+    ) -> Result<(), TxError> {
+        let bytes = entry.to_bytes();
+        let leaf = session_core::log::leaf_of(&bytes);
+        let over = &mut self.over;
+        frontier.push(leaf, |level, index, hash| {
+            if level >= TILE_LEVEL {
+                over.put(Table::Tile, tile_key(log, level, index), hash.to_vec());
+            }
+        })?;
+        over.put(Table::Entry, entry_key(log, entry.sequence()), bytes);
+        Ok(())
+    }
+
+    // ---- signatures
+
+    /// Whether the account is registered, now or in the parent state.
+    pub(crate) fn has_keys(&self, id: &AccountId) -> Result<bool, TxError> {
+        Ok(self
+            .account(id)?
+            .is_some_and(|account| account.keys.is_some()))
+    }
+
+    /// The signer must be registered in the parent state, not revoked, and its signature valid.
+    pub(crate) fn require_signer(&self, tx: &Tx) -> Result<(), TxError> {
+        if !tx.is_signed() {
+            return Err(TxError::SignatureRequired);
+        }
+        let now = self.account(&tx.signer)?.ok_or(TxError::UnknownAccount)?;
+        if now.revoked {
+            return Err(TxError::Revoked);
+        }
+        if now.keys.is_none() {
+            return Err(TxError::UnknownAccount);
+        }
+        let parent: Option<Account> =
+            read_record(self.context.parent, &RecordKey::Account(tx.signer))?;
+        let keys = parent
+            .and_then(|account| account.keys)
+            .ok_or(TxError::KeysNextBlock)?;
+        let digest = self.ids.action.to_bytes();
+        if self
+            .context
+            .crypto
+            .is_verified(&keys.signing, &digest, &self.ids.signature)
+        {
+            return Ok(());
+        }
+        let bytes = self
+            .context
+            .parent
+            .get(Table::Keys, &account_keys_key(&tx.signer))?;
+        let bytes = bytes.ok_or(ViewError::Missing(Table::Keys))?;
+        let mut input = Reader::new(&bytes);
+        let damaged = ViewError::Damaged;
+        KemKey::decode(&mut input).map_err(damaged)?;
+        let key = SigningKey::decode(&mut input).map_err(damaged)?;
+        self.require_signature_by(tx, &key)
+    }
+
+    /// The signature must be this key's.
+    pub(crate) fn require_signature_by(&self, tx: &Tx, key: &SigningKey) -> Result<(), TxError> {
+        if !tx.is_signed() {
+            return Err(TxError::SignatureRequired);
+        }
+        if self
+            .context
+            .crypto
+            .verify(key, &self.ids.action.to_bytes(), &tx.signature)
+        {
+            Ok(())
+        } else {
+            Err(TxError::InvalidSignature)
+        }
+    }
+
+    /// The signer's current key, or its recovery key where that is given, must have signed.
+    pub(crate) fn require_owner(
+        &self,
+        tx: &Tx,
+        recovery: Option<&SigningKey>,
+    ) -> Result<(), TxError> {
+        let Some(recovery) = recovery else {
+            return self.require_signer(tx);
+        };
+        let account = self.account(&tx.signer)?.ok_or(TxError::UnknownAccount)?;
+        if account.revoked {
+            return Err(TxError::Revoked);
+        }
+        if account.recovery != Some(recovery.digest()) {
+            return Err(TxError::Unauthorized);
+        }
+        self.require_signature_by(tx, recovery)
+    }
+
+    /// The signing key that a session was opened with for a participant who is not registered.
+    pub(crate) fn session_signing_key(
+        &self,
+        session: &SessionId,
+        position: usize,
+    ) -> Result<Option<SigningKey>, TxError> {
+        let position = u8::try_from(position).ok();
+        let bytes = self
+            .over
+            .get(Table::Keys, &session_keys_key(session, position))?;
+        let Some(bytes) = bytes else { return Ok(None) };
+        let mut input = Reader::new(&bytes);
+        let damaged = ViewError::Damaged;
+        input.option::<KemKey>("KEM key").map_err(damaged)?;
+        Ok(input.option("signing key").map_err(damaged)?)
+    }
+
+    // ---- quotas
+
+    fn quotas(&self) -> Result<Quotas, TxError> {
+        Ok(self.record(&RecordKey::Quotas)?.unwrap_or_default())
+    }
+
+    pub(crate) fn take_registration(&mut self) -> Result<(), TxError> {
+        let rate = self.context.parameters.registrations;
+        let mut quotas = self.quotas()?;
+        take(
+            &mut quotas.registrations,
+            self.context.time,
+            1,
+            rate,
+            "registrations",
+        )?;
+        self.put_record(&RecordKey::Quotas, &quotas)
+    }
+
+    pub(crate) fn take_unsigned(&mut self) -> Result<(), TxError> {
+        let rate = self.context.parameters.unsigned;
+        let mut quotas = self.quotas()?;
+        take(
+            &mut quotas.unsigned,
+            self.context.time,
+            1,
+            rate,
+            "unsigned transactions",
+        )?;
+        self.put_record(&RecordKey::Quotas, &quotas)
+    }
+
+    /// Takes weight from the signer's bucket and the chain's day, and the fee from its balance.
+    fn charge(&mut self, tx: &Tx, weight: u64) -> Result<(), TxError> {
+        let parameters = &self.context.parameters;
+        let (price, rate) = (parameters.price, parameters.account_weight);
+        let (per_day, time) = (parameters.weight_per_day, self.context.time);
+        if per_day != u64::MAX {
+            let registered = self.account(&tx.signer)?.map(|account| account.registered);
+            let young = registered.is_none_or(|at| time.since(at) < DAY_MS);
+            let mut quotas = self.quotas()?;
+            let day = time.ms() / DAY_MS;
+            if quotas.day != day {
+                quotas = Quotas {
+                    day,
+                    weight: 0,
+                    weight_young: 0,
+                    ..quotas
+                };
+            }
+            quotas.weight = quotas.weight.saturating_add(weight);
+            quotas.weight_young =
+                quotas
+                    .weight_young
+                    .saturating_add(if young { weight } else { 0 });
+            let over = quotas.weight > per_day || (young && quotas.weight_young > per_day / 2);
+            if over {
+                let retry_ms = DAY_MS - time.ms() % DAY_MS;
+                return Err(TxError::RateLimited {
+                    what: "bytes today",
+                    retry_ms,
+                });
+            }
+            self.put_record(&RecordKey::Quotas, &quotas)?;
+        }
+        if !tx.is_signed() || (price == 0 && rate == Rate::UNLIMITED) {
+            return Ok(());
+        }
+        // The account of a participant known only by a session's key pays like any other.
+        let mut account = self.account_or_new(&tx.signer)?;
+        let fee = price.saturating_mul(weight);
+        account.balance = account
+            .balance
+            .checked_sub(fee)
+            .ok_or(TxError::InsufficientBalance)?;
+        take(
+            &mut account.quota,
+            time,
+            weight,
+            rate,
+            "bytes of one account",
+        )?;
+        self.put_account(&tx.signer, &account)
+    }
+
+    /// The parent state, for reads that must not see this block.
+    pub const fn context(&self) -> &'a Context<'_> {
+        self.context
+    }
+}
+
+fn take(
+    bucket: &mut Bucket,
+    now: Time,
+    amount: u64,
+    rate: Rate,
+    what: &'static str,
+) -> Result<(), TxError> {
+    bucket
+        .take(now, amount, rate)
+        .map_err(|retry_ms| TxError::RateLimited { what, retry_ms })
+}

@@ -1,0 +1,158 @@
+//! Registering, rotating and revoking an account's keys.
+
+use session_core::account::AccountKeys;
+use session_core::codec::{Decode, DecodeError, Encode, Reader, Writer};
+use session_core::ids::Digest;
+use session_core::record::Outcome;
+
+use super::{KemKey, SigningKey, Tx};
+use crate::state::{Scope, TxError};
+use crate::view::{Table, account_keys_key};
+
+/// Registers an account: its id is the hash of these keys, its signature is theirs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegisterIdentity {
+    /// ML-KEM-768 public key.
+    pub kem: KemKey,
+    /// ML-DSA-65 public key.
+    pub signing: SigningKey,
+    /// `H(public-key, recovery key)`: that key overrides any rotation.
+    pub recovery: Option<Digest>,
+}
+
+/// Replaces both keys; the account id stays. They count from the next block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RotateKeys {
+    /// New ML-KEM-768 public key.
+    pub kem: KemKey,
+    /// New ML-DSA-65 public key.
+    pub signing: SigningKey,
+    /// The recovery key, where it signs instead of the current key.
+    pub recovery: Option<SigningKey>,
+}
+
+/// Ends an account: nothing it signs is accepted any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevokeIdentity {
+    /// The recovery key, where it signs instead of the current key.
+    pub recovery: Option<SigningKey>,
+}
+
+impl RegisterIdentity {
+    pub(crate) fn apply(&self, scope: &mut Scope<'_, '_>, tx: &Tx) -> Result<Outcome, TxError> {
+        if scope.context.crypto.account_id(&self.kem, &self.signing) != Some(tx.signer) {
+            return Err(TxError::NotTheKeysAccount);
+        }
+        scope.require_signature_by(tx, &self.signing)?;
+        let mut account = scope.account_or_new(&tx.signer)?;
+        if account.keys.is_some() {
+            return Err(TxError::AlreadyRegistered);
+        }
+        scope.take_registration()?;
+        account.keys = Some(AccountKeys {
+            kem: self.kem.digest(),
+            signing: self.signing.digest(),
+            index: 0,
+            since_height: scope.context.height,
+        });
+        account.recovery = self.recovery;
+        account.registered = scope.context.time;
+        scope.put_account(&tx.signer, &account)?;
+        scope.put_keys(&tx.signer, &self.kem, &self.signing);
+        Ok(Outcome::Done)
+    }
+}
+
+impl RotateKeys {
+    pub(crate) fn apply(&self, scope: &mut Scope<'_, '_>, tx: &Tx) -> Result<Outcome, TxError> {
+        scope.require_owner(tx, self.recovery.as_ref())?;
+        let mut account = scope.account(&tx.signer)?.ok_or(TxError::UnknownAccount)?;
+        let Some(keys) = account.keys.as_mut() else {
+            return Err(TxError::UnknownAccount);
+        };
+        keys.kem = self.kem.digest();
+        keys.signing = self.signing.digest();
+        keys.index = keys
+            .index
+            .checked_add(1)
+            .ok_or(TxError::LimitReached { what: "rotations" })?;
+        keys.since_height = scope.context.height;
+        scope.put_account(&tx.signer, &account)?;
+        scope.put_keys(&tx.signer, &self.kem, &self.signing);
+        Ok(Outcome::Done)
+    }
+}
+
+impl RevokeIdentity {
+    pub(crate) fn apply(&self, scope: &mut Scope<'_, '_>, tx: &Tx) -> Result<Outcome, TxError> {
+        scope.require_owner(tx, self.recovery.as_ref())?;
+        let mut account = scope.account(&tx.signer)?.ok_or(TxError::UnknownAccount)?;
+        account.revoked = true;
+        scope.put_account(&tx.signer, &account)?;
+        Ok(Outcome::Done)
+    }
+}
+
+impl Scope<'_, '_> {
+    fn put_keys(
+        &mut self,
+        account: &session_core::ids::AccountId,
+        kem: &KemKey,
+        signing: &SigningKey,
+    ) {
+        let mut keys = Writer::new();
+        keys.value(kem).value(signing);
+        self.over
+            .put(Table::Keys, account_keys_key(account), keys.into_bytes());
+    }
+}
+
+impl Encode for RegisterIdentity {
+    fn encode(&self, out: &mut Writer) {
+        out.value(&self.kem)
+            .value(&self.signing)
+            .option(self.recovery.as_ref());
+    }
+}
+
+impl Decode for RegisterIdentity {
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            kem: KemKey::decode(input)?,
+            signing: SigningKey::decode(input)?,
+            recovery: input.option("recovery key hash")?,
+        })
+    }
+}
+
+impl Encode for RotateKeys {
+    fn encode(&self, out: &mut Writer) {
+        out.value(&self.kem)
+            .value(&self.signing)
+            .option(self.recovery.as_ref());
+    }
+}
+
+impl Decode for RotateKeys {
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            kem: KemKey::decode(input)?,
+            signing: SigningKey::decode(input)?,
+            recovery: input.option("recovery key")?,
+        })
+    }
+}
+
+impl Encode for RevokeIdentity {
+    fn encode(&self, out: &mut Writer) {
+        out.option(self.recovery.as_ref());
+    }
+}
+
+impl Decode for RevokeIdentity {
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            recovery: input.option("recovery key")?,
+        })
+    }
+}

@@ -1,0 +1,413 @@
+//! What the state transition reads and writes: tables of cells, and overlays over them.
+//!
+//! A [`View`] answers what is stored; an [`Overlay`] is a set of changes over a view, and a view
+//! itself. Undecided blocks are overlays over overlays; accepting one writes its cells in one
+//! batch.
+//!
+//! ```text
+//! store ◀── block 7 (processing) ◀── block 8 (processing) ◀── transaction being applied
+//! ```
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use session_core::codec::{Decode, DecodeError, Encode, Writer};
+use session_core::ids::{AccountId, MessageId, SessionId};
+use session_core::log::LogId;
+use session_core::record::RecordKey;
+use session_core::time::Time;
+
+/// A table of cells. Only records are under the state root; everything else is derived from
+/// them or checked against them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Table {
+    /// Record key → canonical record.
+    Record,
+    /// Log ‖ sequence → canonical entry.
+    Entry,
+    /// Log ‖ level ‖ index → inner node of the log's tree.
+    Tile,
+    /// Log ‖ sequence → ciphertext and how it is signed; chunk id → bytes.
+    Body,
+    /// Session → roster.
+    Roster,
+    /// Account, or session ‖ participant → public keys.
+    Keys,
+    /// Message id → log and sequence.
+    Message,
+    /// Deadline ‖ record key → nothing.
+    Deadline,
+}
+
+/// Keys and values of cells, ascending.
+pub type Cells = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// A cell's address.
+pub type Cell = (Table, Vec<u8>);
+
+/// The store below a view failed, or holds what nobody wrote.
+#[derive(Debug, thiserror::Error)]
+pub enum ViewError {
+    /// Reading failed.
+    #[error("reading state: {0}")]
+    Store(Box<dyn std::error::Error + Send + Sync>),
+    /// A cell is not canonical.
+    #[error("a stored cell is damaged: {0}")]
+    Damaged(#[from] DecodeError),
+    /// A cell that the state refers to is missing.
+    #[error("a stored cell is missing: {0:?}")]
+    Missing(Table),
+}
+
+/// Stored cells, in a consistent state.
+pub trait View {
+    /// A cell's value.
+    ///
+    /// # Errors
+    /// [`ViewError`] when the store fails.
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, ViewError>;
+
+    /// At most `limit` cells with `from <= key < to`, ascending.
+    ///
+    /// # Errors
+    /// [`ViewError`] when the store fails.
+    fn range(&self, table: Table, from: &[u8], to: &[u8], limit: usize)
+    -> Result<Cells, ViewError>;
+}
+
+impl<V: View + ?Sized> View for &V {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, ViewError> {
+        (**self).get(table, key)
+    }
+
+    fn range(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+    ) -> Result<Cells, ViewError> {
+        (**self).range(table, from, to, limit)
+    }
+}
+
+/// Changed cells: `None` deletes.
+pub type Changes = BTreeMap<Cell, Option<Vec<u8>>>;
+
+/// Changes over a view.
+pub struct Overlay<'a> {
+    base: &'a dyn View,
+    changes: Changes,
+}
+
+impl<'a> Overlay<'a> {
+    /// No changes over `base`.
+    pub fn new(base: &'a dyn View) -> Self {
+        Self {
+            base,
+            changes: Changes::new(),
+        }
+    }
+
+    /// These changes over `base`.
+    pub fn with(base: &'a dyn View, changes: Changes) -> Self {
+        Self { base, changes }
+    }
+
+    /// The changes.
+    pub fn into_changes(self) -> Changes {
+        self.changes
+    }
+
+    /// The changes so far.
+    pub const fn changes(&self) -> &Changes {
+        &self.changes
+    }
+
+    /// Takes over the changes of an overlay above this one.
+    pub fn merge(&mut self, above: Changes) {
+        // Few cells above many: inserting beats merging the two trees.
+        for (cell, value) in above {
+            self.changes.insert(cell, value);
+        }
+    }
+
+    /// Writes a cell.
+    pub fn put(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) {
+        self.changes.insert((table, key), Some(value));
+    }
+
+    /// Deletes a cell.
+    pub fn delete(&mut self, table: Table, key: Vec<u8>) {
+        self.changes.insert((table, key), None);
+    }
+}
+
+impl View for Overlay<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, ViewError> {
+        match self.changes.get(&(table, key.to_vec())) {
+            Some(value) => Ok(value.clone()),
+            None => self.base.get(table, key),
+        }
+    }
+
+    fn range(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+    ) -> Result<Cells, ViewError> {
+        range_over(&self.changes, self.base, table, from, to, limit)
+    }
+}
+
+/// Undecided blocks over a store, oldest first.
+pub struct Layers<'a> {
+    /// What is accepted.
+    pub base: &'a dyn View,
+    /// Changes of the blocks above it.
+    pub layers: &'a [Arc<Changes>],
+}
+
+impl View for Layers<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, ViewError> {
+        let cell = (table, key.to_vec());
+        match self
+            .layers
+            .iter()
+            .rev()
+            .find_map(|changes| changes.get(&cell))
+        {
+            Some(value) => Ok(value.clone()),
+            None => self.base.get(table, key),
+        }
+    }
+
+    fn range(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+    ) -> Result<Cells, ViewError> {
+        match self.layers.split_last() {
+            Some((changes, layers)) => {
+                let below = Layers {
+                    base: self.base,
+                    layers,
+                };
+                range_over(changes, &below, table, from, to, limit)
+            }
+            None => self.base.range(table, from, to, limit),
+        }
+    }
+}
+
+fn range_over(
+    changes: &Changes,
+    base: &dyn View,
+    table: Table,
+    from: &[u8],
+    to: &[u8],
+    limit: usize,
+) -> Result<Cells, ViewError> {
+    if from >= to {
+        return Ok(Vec::new());
+    }
+    let bounds = (
+        Bound::Included((table, from.to_vec())),
+        Bound::Excluded((table, to.to_vec())),
+    );
+    let here: Vec<_> = changes.range(bounds).collect();
+    let hidden = here.iter().filter(|(_, value)| value.is_none()).count();
+    // Deleted cells may hide as many of the base's, so ask for that many more.
+    let below = base.range(table, from, to, limit.saturating_add(hidden))?;
+    // When the base has more beyond its page, cells of ours beyond it must wait too.
+    let full = below.len() >= limit.saturating_add(hidden);
+    let last = below.last().map(|(key, _)| key.clone()).filter(|_| full);
+    let mut merged: BTreeMap<Vec<u8>, Vec<u8>> = below.into_iter().collect();
+    for ((_, key), value) in here {
+        if last.as_ref().is_some_and(|last| key > last) {
+            break;
+        }
+        match value {
+            Some(value) => merged.insert(key.clone(), value.clone()),
+            None => merged.remove(key),
+        };
+    }
+    Ok(merged.into_iter().take(limit).collect())
+}
+
+/// The smallest key above every key that begins with `prefix`; all of them for `0xff…`.
+pub fn prefix_end(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if let Some(next) = last.checked_add(1) {
+            end.push(next);
+            return end;
+        }
+    }
+    vec![0xff; RecordKey::LEN_MAX + 9]
+}
+
+/// Cell key of a log entry or message body.
+pub fn entry_key(log: &LogId, sequence: u64) -> Vec<u8> {
+    let mut out = Writer::with_capacity(LogId::LEN + 8);
+    out.value(log).u64(sequence);
+    out.into_bytes()
+}
+
+/// Cell key of the signature that covers a batch beginning at `first`.
+pub fn batch_key(log: &LogId, first: u64) -> Vec<u8> {
+    let mut key = entry_key(log, first);
+    key.push(1);
+    key
+}
+
+/// Cell key of an inner node of a log's tree.
+pub fn tile_key(log: &LogId, level: u32, index: u64) -> Vec<u8> {
+    let mut out = Writer::with_capacity(LogId::LEN + 9);
+    // Levels are below 64.
+    out.value(log).u8(level.to_le_bytes()[0]).u64(index);
+    out.into_bytes()
+}
+
+/// Cell key of an account's public keys.
+pub fn account_keys_key(account: &AccountId) -> Vec<u8> {
+    let mut key = vec![1];
+    key.extend_from_slice(account.as_bytes());
+    key
+}
+
+/// Cell key of the public keys of a session's participants; the place follows where one is
+/// asked for.
+pub fn session_keys_key(session: &SessionId, position: Option<u8>) -> Vec<u8> {
+    let mut key = vec![2];
+    key.extend_from_slice(session.as_bytes());
+    key.extend(position);
+    key
+}
+
+/// Cell key of a deadline.
+pub fn deadline_key(at: Time, record: &RecordKey) -> Vec<u8> {
+    let mut out = Writer::new();
+    out.value(&at).value(record);
+    out.into_bytes()
+}
+
+/// Where a message lies.
+///
+/// # Errors
+/// [`ViewError`].
+pub fn message_place(
+    view: &(impl View + ?Sized),
+    id: &MessageId,
+) -> Result<Option<(LogId, u64)>, ViewError> {
+    let Some(bytes) = view.get(Table::Message, id.as_bytes())? else {
+        return Ok(None);
+    };
+    let mut input = session_core::codec::Reader::new(&bytes);
+    let log = LogId::decode(&mut input)?;
+    let sequence = input.u64("sequence")?;
+    Ok(Some((log, sequence)))
+}
+
+/// Reads and decodes a record.
+///
+/// # Errors
+/// [`ViewError`], also when the record is not canonical.
+pub fn read_record<T: Decode>(
+    view: &(impl View + ?Sized),
+    key: &RecordKey,
+) -> Result<Option<T>, ViewError> {
+    let bytes = view.get(Table::Record, &key.to_bytes())?;
+    Ok(bytes.map(|b| T::from_bytes(&b)).transpose()?)
+}
+
+/// Cells in memory: the obvious base for tests and fixtures.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryView {
+    cells: BTreeMap<Cell, Vec<u8>>,
+}
+
+impl MemoryView {
+    /// Writes changes through.
+    pub fn apply(&mut self, changes: Changes) {
+        for (cell, value) in changes {
+            match value {
+                Some(value) => self.cells.insert(cell, value),
+                None => self.cells.remove(&cell),
+            };
+        }
+    }
+
+    /// Every cell.
+    pub const fn cells(&self) -> &BTreeMap<Cell, Vec<u8>> {
+        &self.cells
+    }
+}
+
+impl View for MemoryView {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, ViewError> {
+        Ok(self.cells.get(&(table, key.to_vec())).cloned())
+    }
+
+    fn range(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+    ) -> Result<Cells, ViewError> {
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        let bounds = (
+            Bound::Included((table, from.to_vec())),
+            Bound::Excluded((table, to.to_vec())),
+        );
+        let cells = self.cells.range(bounds).take(limit);
+        Ok(cells
+            .map(|((_, key), value)| (key.clone(), value.clone()))
+            .collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn overlays_agree_with_the_flat_map(
+            below in prop::collection::vec((0u8..40, any::<u8>()), 0..30),
+            above in prop::collection::vec((0u8..40, prop::option::of(any::<u8>())), 0..30),
+            from in 0u8..40, to in 0u8..44, limit in 0usize..12,
+        ) {
+            let mut base = MemoryView::default();
+            base.apply(below.iter().map(|(k, v)| ((Table::Entry, vec![*k]), Some(vec![*v]))).collect());
+            let changes: Changes =
+                above.iter().map(|(k, v)| ((Table::Entry, vec![*k]), v.map(|v| vec![v]))).collect();
+            let mut flat = base.clone();
+            flat.apply(changes.clone());
+            let over = Overlay::with(&base, changes);
+            prop_assert_eq!(
+                over.range(Table::Entry, &[from], &[to], limit).unwrap(),
+                flat.range(Table::Entry, &[from], &[to], limit).unwrap()
+            );
+            for k in 0..40u8 {
+                prop_assert_eq!(over.get(Table::Entry, &[k]).unwrap(), flat.get(Table::Entry, &[k]).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn prefix_ends_lie_above_every_key_with_the_prefix() {
+        assert_eq!(prefix_end(&[1, 2]), vec![1, 3]);
+        assert_eq!(prefix_end(&[1, 0xff]), vec![2]);
+        assert!(prefix_end(&[0xff, 0xff]) > vec![0xff, 0xff, 9]);
+    }
+}
