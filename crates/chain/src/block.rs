@@ -247,7 +247,7 @@ impl<'a> Builder<'a> {
         Built {
             id: header.id(),
             block,
-            changes,
+            changes: Arc::new(changes),
             tree,
             applied: self.applied,
         }
