@@ -2,6 +2,16 @@
 //!
 //! Set `TMPDIR` to the disk that is meant: a temporary directory in memory measures no sync.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    missing_docs,
+    reason = "in a test a panic is the verdict"
+)]
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use divan::counter::ItemsCount;

@@ -129,11 +129,13 @@ impl DiskStore {
     }
 
     fn start(directory: Directory, options: DiskOptions) -> Result<Self, StoreError> {
-        let engine = Engine::open(
-            &directory.db(),
-            options.cache_bytes,
-            options.damaged_journal,
-        )?;
+        let exists = directory.is_complete();
+        let DiskOptions {
+            cache_bytes,
+            damaged_journal,
+            ..
+        } = options;
+        let engine = Engine::open(&directory.db(), exists, cache_bytes, damaged_journal)?;
         let state = State {
             engine: Some(engine),
             generation: 0,
@@ -255,9 +257,9 @@ impl Store for DiskStore {
             // It failed already; what it says about that now does not matter.
             let _known = engine.close();
         }
-        let recovered = Engine::open(&db, cache_bytes, damaged_journal)
+        let recovered = Engine::open(&db, true, cache_bytes, damaged_journal)
             .and_then(|engine| retire(engine, &db))
-            .and_then(|()| Engine::open(&db, cache_bytes, damaged_journal))
+            .and_then(|()| Engine::open(&db, true, cache_bytes, damaged_journal))
             .map_err(|error| self.shared.write_failed(&state, error))?;
         state.engine = Some(recovered);
         *self.shared.failure() = None;

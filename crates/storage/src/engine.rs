@@ -1,5 +1,6 @@
 //! One opening of the engine (fjall): the only file that knows it.
 
+use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,13 +43,17 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// Creates or opens. `path` is the engine's own directory.
+    /// Creates, or opens what `exists`. `path` is the engine's own directory.
     pub(crate) fn open(
         path: &Path,
+        exists: bool,
         cache_bytes: u64,
         damaged: journal::DamagedJournal,
     ) -> Result<Self, StoreError> {
-        journal::check(path, damaged)?;
+        let journals = journal::check(path, damaged)?;
+        if exists {
+            check_files(path, journals)?;
+        }
         guard(path, || {
             let db = Database::builder(path)
                 .cache_size(cache_bytes)
@@ -221,6 +226,49 @@ impl Engine {
             .get(keyspace.index())
             .ok_or(StoreError::Closed)
     }
+}
+
+/// Where a file is gone the engine takes what is left for something unfinished, removes it and
+/// starts empty. We would rather know.
+fn check_files(path: &Path, journals: usize) -> Result<(), StoreError> {
+    let missing = |path: &Path, what| {
+        Err(StoreError::Corrupt {
+            path: path.to_owned(),
+            what,
+            source: None,
+        })
+    };
+    let keyspaces = path.join("keyspaces");
+    if journals == 0 {
+        return missing(path, "the journal is missing");
+    }
+    for file in [path.join("version"), keyspaces.join("0").join("current")] {
+        if !file.exists() {
+            return missing(&file, "the file is missing");
+        }
+    }
+    for entry in fs::read_dir(&keyspaces).map_err(StoreError::io(&keyspaces, "list"))? {
+        let keyspace = entry.map_err(StoreError::io(&keyspaces, "list"))?.path();
+        let current = keyspace.join("current");
+        // One whose creation was interrupted has none either, and nothing else.
+        if keyspace.is_dir() && !current.exists() && holds_files(&keyspace) {
+            return missing(&current, "the file is missing");
+        }
+    }
+    Ok(())
+}
+
+fn holds_files(directory: &Path) -> bool {
+    fs::read_dir(directory).is_ok_and(|entries| {
+        entries.flatten().any(|entry| {
+            let path = entry.path();
+            if path.is_dir() {
+                holds_files(&path)
+            } else {
+                true
+            }
+        })
+    })
 }
 
 fn create_options(keyspace: Keyspace) -> KeyspaceCreateOptions {

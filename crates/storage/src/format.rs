@@ -109,6 +109,11 @@ impl Directory {
         self.path.join("db")
     }
 
+    /// Whether `FORMAT` is there.
+    pub(crate) const fn is_complete(&self) -> bool {
+        self.complete
+    }
+
     /// Writes `FORMAT`: from here on the directory counts.
     pub(crate) fn complete(&mut self) -> Result<(), StoreError> {
         if !self.complete {

@@ -43,18 +43,20 @@ pub enum DamagedJournal {
     CutOff,
 }
 
-/// Reads every journal in `db`. Only the newest may end in an unfinished batch.
-pub(crate) fn check(db: &Path, damaged: DamagedJournal) -> Result<(), StoreError> {
+/// Reads every journal in `db` and says how many there are. Only the newest may end in an
+/// unfinished batch.
+pub(crate) fn check(db: &Path, damaged: DamagedJournal) -> Result<usize, StoreError> {
     let mut journals = list(db)?;
+    let count = journals.len();
     let newest = journals.pop();
     for (_, path) in &journals {
         check_one(path, false).map_err(|damage| damage.error)?;
     }
     let Some((_, path)) = newest else {
-        return Ok(());
+        return Ok(count);
     };
     match (check_one(&path, true), damaged) {
-        (Ok(()), _) => Ok(()),
+        (Ok(()), _) => Ok(count),
         (
             Err(Damage {
                 position: Some(position),
@@ -65,6 +67,7 @@ pub(crate) fn check(db: &Path, damaged: DamagedJournal) -> Result<(), StoreError
             .write(true)
             .open(&path)
             .and_then(|file| file.set_len(position).and_then(|()| file.sync_all()))
+            .map(|()| count)
             .map_err(StoreError::io(&path, "cut off")),
         (Err(damage), DamagedJournal::Refuse | DamagedJournal::CutOff) => Err(damage.error),
     }

@@ -37,13 +37,18 @@
 //! # }
 //! ```
 
+pub mod backup;
 mod disk;
 mod engine;
+#[cfg(any(test, feature = "testing"))]
+pub mod faulty;
 pub mod format;
 mod journal;
 mod memory;
 mod store;
+pub mod writer;
 
+pub use backup::{Copied, backup, restore};
 pub use disk::{DiskOptions, DiskStore};
 pub use journal::DamagedJournal;
 pub use memory::MemoryStore;
@@ -51,3 +56,4 @@ pub use store::{
     Batch, Direction, Durability, EngineError, Health, KEY_BYTES_MAX, KeyRange, Keyspace,
     KeyspaceOptions, Pair, Snapshot, Store, StoreError, VALUE_BYTES_MAX, View,
 };
+pub use writer::{GroupCommitter, GroupLimits};

@@ -1,5 +1,15 @@
 //! Memory and disk side by side, judged by a plain ordered map.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    missing_docs,
+    reason = "in a test a panic is the verdict"
+)]
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
