@@ -130,10 +130,7 @@ fn check_one(path: &Path, may_be_torn: bool) -> Result<(), Damage> {
         position: None,
         error: StoreError::io(path, "read")(error),
     })?;
-    let written = bytes
-        .iter()
-        .rposition(|byte| *byte != 0)
-        .map_or(0, |last| last + 1);
+    let written = written_bytes(&bytes);
     let mut rest = bytes.as_slice();
     let mut number = None;
     let mut disordered = false;
@@ -153,7 +150,7 @@ fn check_one(path: &Path, may_be_torn: bool) -> Result<(), Damage> {
         return Ok(());
     } else if !may_be_torn {
         "a batch in a finished journal"
-    } else if tail.ends_with(TRAILER) {
+    } else if tail.ends_with(TRAILER) || has_damaged_trailer(tail) {
         "the last batch in the journal, which was written to its end"
     } else if has_batch_inside(tail.get(1..).unwrap_or_default(), number.unwrap_or(0)) {
         "a batch in the journal, with whole batches behind it"
@@ -164,6 +161,20 @@ fn check_one(path: &Path, may_be_torn: bool) -> Result<(), Damage> {
         position: u64::try_from(position).ok(),
         error: damaged(path, what),
     })
+}
+
+/// Up to and including the last byte that is not zero.
+fn written_bytes(bytes: &[u8]) -> usize {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let mut bytes = bytes;
+    // A page at a time: most of a journal's 64 MiB are zeros.
+    while let Some(shorter) = bytes.strip_suffix(&ZEROS) {
+        bytes = shorter;
+    }
+    bytes
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .map_or(0, |last| last + 1)
 }
 
 /// Whether a whole batch that could follow number `previous` starts anywhere in `tail`.
@@ -179,9 +190,20 @@ fn has_batch_inside(tail: &[u8], previous: u64) -> bool {
     })
 }
 
+/// Whether `tail`, up to the last byte that was written, is a whole batch but for its trailer.
+/// A write that was interrupted there leaves a part of the trailer, and nothing else.
+fn has_damaged_trailer(tail: &[u8]) -> bool {
+    read_but_trailer(tail).is_some_and(|(_, trailer)| !TRAILER.starts_with(trailer))
+}
+
 /// The number of the batch at the start of `bytes` and what is behind it; `None` if there is no
 /// whole and undamaged one.
 fn read_batch(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let (number, trailer) = read_but_trailer(bytes)?;
+    Some((number, trailer.strip_prefix(TRAILER)?))
+}
+
+fn read_but_trailer(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let mut rest = bytes;
     if take::<1>(&mut rest)? != [START] {
         return None;
@@ -197,8 +219,7 @@ fn read_batch(bytes: &[u8]) -> Option<(u64, &[u8])> {
         return None;
     }
     let checksum = u64::from_le_bytes(take(&mut rest)?);
-    let behind = rest.strip_prefix(TRAILER)?;
-    (checksum == xxh3_64(body)).then_some((number, behind))
+    (checksum == xxh3_64(body)).then_some((number, rest))
 }
 
 fn skip_item(rest: &mut &[u8]) -> Option<()> {
