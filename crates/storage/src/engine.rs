@@ -1,0 +1,337 @@
+//! One opening of the engine (fjall): the only file that knows it.
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fjall::config::CompressionPolicy;
+use fjall::{
+    AbstractTree, CompressionType, Database, KeyspaceCreateOptions, KvSeparationOptions, LsmError,
+    PersistMode, Readable,
+};
+
+use crate::journal;
+use crate::store::{
+    Direction, Durability, EngineError, KeyRange, Keyspace, Op, Pair, StoreError, is_no_space,
+};
+
+/// From this size on a value of a keyspace with large values gets its place in a separate file.
+const SEPARATION_BYTES: u32 = 1024;
+
+/// Start after a kill costs 1.6 ms per MB of journal; 64 MB cost 20 to 30 % of the throughput.
+const JOURNAL_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// The engine halts a writer for good when its background thread has died with four full tables
+/// waiting (30 runs of small files). So we wait in front of it, where we notice the death. One
+/// commit can fill at most two more tables.
+const WAITING_TABLES_MAX: usize = 1;
+const SMALL_RUNS_MAX: usize = 18;
+
+const POLL: Duration = Duration::from_micros(500);
+
+/// Far longer than writing every table out takes on the slowest disk.
+const BACKGROUND_DEADLINE: Duration = Duration::from_secs(300);
+
+pub(crate) struct Engine {
+    // Dropped before the database that they belong to.
+    keyspaces: Vec<fjall::Keyspace>,
+    db: Database,
+    path: PathBuf,
+}
+
+impl Engine {
+    /// Creates, or opens what `exists`. `path` is the engine's own directory.
+    pub(crate) fn open(
+        path: &Path,
+        exists: bool,
+        cache_bytes: u64,
+        damaged: journal::DamagedJournal,
+    ) -> Result<Self, StoreError> {
+        let journals = journal::check(path, damaged)?;
+        if exists {
+            check_files(path, journals)?;
+        }
+        guard(path, || {
+            let db = Database::builder(path)
+                .cache_size(cache_bytes)
+                .max_journaling_size(JOURNAL_BYTES_MAX)
+                .journal_compression(CompressionType::None)
+                .open()?;
+            let keyspaces = Keyspace::ALL
+                .iter()
+                .map(|keyspace| db.keyspace(keyspace.name(), || create_options(*keyspace)))
+                .collect::<fjall::Result<Vec<_>>>()?;
+            Ok(Self {
+                keyspaces,
+                db,
+                path: path.to_owned(),
+            })
+        })
+    }
+
+    pub(crate) fn snapshot(&self) -> fjall::Snapshot {
+        self.db.snapshot()
+    }
+
+    pub(crate) fn get(
+        &self,
+        at: Option<&fjall::Snapshot>,
+        keyspace: Keyspace,
+        key: &[u8],
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let keyspace = self.keyspace(keyspace)?;
+        let value = guard(&self.path, || match at {
+            Some(snapshot) => snapshot.get(keyspace, key),
+            None => keyspace.get(key),
+        })?;
+        Ok(value.map(|value| value.to_vec()))
+    }
+
+    pub(crate) fn contains(
+        &self,
+        at: Option<&fjall::Snapshot>,
+        keyspace: Keyspace,
+        key: &[u8],
+    ) -> Result<bool, StoreError> {
+        let keyspace = self.keyspace(keyspace)?;
+        guard(&self.path, || match at {
+            Some(snapshot) => snapshot.contains_key(keyspace, key),
+            None => keyspace.contains_key(key),
+        })
+    }
+
+    pub(crate) fn range(
+        &self,
+        at: &fjall::Snapshot,
+        keyspace: Keyspace,
+        range: &KeyRange,
+        limit: usize,
+        direction: Direction,
+    ) -> Result<Vec<Pair>, StoreError> {
+        // The engine panics on a range that is upside down.
+        if range.is_empty() || limit == 0 {
+            return Ok(Vec::new());
+        }
+        let keyspace = self.keyspace(keyspace)?;
+        let pair = |guard: fjall::Guard| {
+            guard
+                .into_inner()
+                .map(|(key, value)| (key.to_vec(), value.to_vec()))
+        };
+        guard(&self.path, || {
+            let inside = match range.upper() {
+                Some(upper) => at.range(keyspace, range.lower()..upper),
+                None => at.range(keyspace, range.lower()..),
+            };
+            match direction {
+                Direction::Ascending => inside.take(limit).map(pair).collect(),
+                Direction::Descending => inside.rev().take(limit).map(pair).collect(),
+            }
+        })
+    }
+
+    /// One atomic batch of distinct keys. The caller makes sure that there is one at a time.
+    pub(crate) fn commit(&self, ops: Vec<Op>, durability: Durability) -> Result<(), StoreError> {
+        let mode = match durability {
+            Durability::Synced => PersistMode::SyncData,
+            Durability::Buffered => PersistMode::Buffer,
+        };
+        if ops.is_empty() {
+            return guard(&self.path, || self.db.persist(mode));
+        }
+        self.wait_for_room(&ops)?;
+        let mut batch = self.db.batch().durability(Some(mode));
+        for op in ops {
+            let keyspace = self.keyspace(op.keyspace)?;
+            match op.value {
+                Some(value) => batch.insert(keyspace, op.key, value),
+                None => batch.remove(keyspace, op.key),
+            }
+        }
+        guard(&self.path, || batch.commit())
+    }
+
+    /// Writes every table in memory out and waits for it. The caller keeps writers away.
+    pub(crate) fn flush(&self) -> Result<(), StoreError> {
+        for keyspace in &self.keyspaces {
+            guard(&self.path, || keyspace.rotate_memtable())?;
+        }
+        self.wait_until(|| {
+            self.keyspaces
+                .iter()
+                .all(|keyspace| keyspace.sealed_memtable_count() == 0)
+        })
+    }
+
+    /// Closes; afterwards nothing of this opening touches the files.
+    pub(crate) fn close(self) -> Result<(), StoreError> {
+        let Self {
+            keyspaces,
+            db,
+            path,
+        } = self;
+        guard(&path, || {
+            drop(keyspaces);
+            drop(db);
+            Ok(())
+        })
+    }
+
+    /// How many entries sit in memory only (and in journals).
+    pub(crate) fn unflushed(&self) -> usize {
+        self.keyspaces
+            .iter()
+            .map(|keyspace| {
+                keyspace.tree.active_memtable().len() + keyspace.sealed_memtable_count()
+            })
+            .sum()
+    }
+
+    fn wait_for_room(&self, ops: &[Op]) -> Result<(), StoreError> {
+        for keyspace in Keyspace::ALL {
+            if ops.iter().any(|op| op.keyspace == keyspace) {
+                let keyspace = self.keyspace(keyspace)?;
+                self.wait_until(|| {
+                    keyspace.sealed_memtable_count() <= WAITING_TABLES_MAX
+                        && keyspace.tree.l0_run_count() <= SMALL_RUNS_MAX
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the background threads, and notices when they have died.
+    fn wait_until(&self, done: impl Fn() -> bool) -> Result<(), StoreError> {
+        let deadline = Instant::now() + BACKGROUND_DEADLINE;
+        while !done() {
+            // Writes nothing new; fails once a background thread has failed.
+            guard(&self.path, || self.db.persist(PersistMode::Buffer))?;
+            if Instant::now() > deadline {
+                let late = std::io::Error::from(std::io::ErrorKind::TimedOut);
+                return Err(StoreError::io(&self.path, "wait for tables to be written")(
+                    late,
+                ));
+            }
+            thread::sleep(POLL);
+        }
+        Ok(())
+    }
+
+    fn keyspace(&self, keyspace: Keyspace) -> Result<&fjall::Keyspace, StoreError> {
+        // Always there: `open` makes one for each. An error is still better than a panic.
+        self.keyspaces
+            .get(keyspace.index())
+            .ok_or(StoreError::Closed)
+    }
+}
+
+/// Where a file is gone the engine takes what is left for something unfinished, removes it and
+/// starts empty. We would rather know.
+fn check_files(path: &Path, journals: usize) -> Result<(), StoreError> {
+    let missing = |path: &Path, what| {
+        Err(StoreError::Corrupt {
+            path: path.to_owned(),
+            what,
+            source: None,
+        })
+    };
+    let keyspaces = path.join("keyspaces");
+    if journals == 0 {
+        return missing(path, "the journal is missing");
+    }
+    for file in [path.join("version"), keyspaces.join("0").join("current")] {
+        if !file.exists() {
+            return missing(&file, "the file is missing");
+        }
+    }
+    for entry in fs::read_dir(&keyspaces).map_err(StoreError::io(&keyspaces, "list"))? {
+        let keyspace = entry.map_err(StoreError::io(&keyspaces, "list"))?.path();
+        let current = keyspace.join("current");
+        // One whose creation was interrupted has none either, and nothing else.
+        if keyspace.is_dir() && !current.exists() && holds_files(&keyspace) {
+            return missing(&current, "the file is missing");
+        }
+    }
+    Ok(())
+}
+
+fn holds_files(directory: &Path) -> bool {
+    fs::read_dir(directory).is_ok_and(|entries| {
+        entries.flatten().any(|entry| {
+            let path = entry.path();
+            if path.is_dir() {
+                holds_files(&path)
+            } else {
+                true
+            }
+        })
+    })
+}
+
+fn create_options(keyspace: Keyspace) -> KeyspaceCreateOptions {
+    let options = keyspace.options();
+    let separation = options.large_values.then(|| {
+        KvSeparationOptions::default()
+            .separation_threshold(SEPARATION_BYTES)
+            .compression(CompressionType::None)
+    });
+    KeyspaceCreateOptions::default()
+        .max_memtable_size(options.memtable_bytes)
+        .data_block_compression_policy(CompressionPolicy::disabled())
+        .index_block_compression_policy(CompressionPolicy::disabled())
+        .with_kv_separation(separation)
+}
+
+/// Calls the engine, which panics on some damage, and turns every failure into ours.
+fn guard<T>(path: &Path, call: impl FnOnce() -> fjall::Result<T>) -> Result<T, StoreError> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(translate(path, error)),
+        Err(_panic) => Err(StoreError::Corrupt {
+            path: path.to_owned(),
+            what: "the engine met something impossible",
+            source: None,
+        }),
+    }
+}
+
+fn translate(path: &Path, error: fjall::Error) -> StoreError {
+    use std::io::ErrorKind;
+    let path = path.to_owned();
+    if let fjall::Error::Io(error) | fjall::Error::Storage(LsmError::Io(error)) = error {
+        let cut = matches!(
+            error.kind(),
+            ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::NotFound
+        );
+        return if cut && !is_no_space(&error) {
+            let source = Some(EngineError(Arc::new(error)));
+            StoreError::Corrupt {
+                path,
+                what: "a file is cut short or missing",
+                source,
+            }
+        } else {
+            StoreError::io(path, "the engine's read or write")(error)
+        };
+    }
+    if matches!(error, fjall::Error::Locked) {
+        return StoreError::InUse { path, pid: None };
+    }
+    let failed = matches!(
+        error,
+        fjall::Error::Poisoned | fjall::Error::KeyspaceDeleted
+    );
+    let source = EngineError(Arc::new(error));
+    if failed {
+        StoreError::Engine { path, source }
+    } else {
+        StoreError::Corrupt {
+            path,
+            what: "a checksum or a header",
+            source: Some(source),
+        }
+    }
+}

@@ -1,0 +1,664 @@
+//! The contract: keyspaces, views, batches, durability and errors.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Longest key in bytes. Our longest is two 32-byte ids, a height and an index; the engine
+/// stores lengths in 16 bits.
+pub const KEY_BYTES_MAX: usize = 1024;
+
+/// Longest value in bytes. A block body is the largest thing stored, and it is far below.
+pub const VALUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+const MIB: u64 = 1024 * 1024;
+
+/// A named, ordered map of keys to values inside the store.
+///
+/// To add one: a variant here, a line in [`Keyspace::ALL`], in [`Keyspace::name`] and, where the
+/// small defaults do not fit, in [`Keyspace::options`]. Existing directories get it at their next
+/// opening. Changing the *options* of an existing one does nothing to directories that have it
+/// (the engine keeps what it was created with): such a change raises
+/// [`KEYSPACES_VERSION`](crate::format::KEYSPACES_VERSION) and needs a migration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Keyspace {
+    /// Head, genesis, configuration: a handful of keys.
+    Meta,
+    /// State records, one per leaf of the state tree.
+    Records,
+    /// Leaves of the append-only logs.
+    Entries,
+    /// Roots of 256-leaf tiles of the logs.
+    Tiles,
+    /// Message bodies: ciphertext and signature, about 4.5 kB each.
+    Bodies,
+    /// Blocks, by block id.
+    Blocks,
+    /// Block id and header, by height.
+    Heights,
+    /// Place of a message (log and index), by message id.
+    Messages,
+    /// Actions other than messages, by id.
+    Actions,
+    /// What falls due, by time.
+    Deadlines,
+    /// Bodies of rosters and of public keys, about 2 to 4 kB each.
+    Rosters,
+}
+
+/// How a keyspace is laid out on disk. Fixed when the keyspace is created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyspaceOptions {
+    /// Values of 1 KiB and more go to separate files, so that compaction does not rewrite them.
+    pub large_values: bool,
+    /// Size at which the table in memory is written out, in bytes.
+    pub memtable_bytes: u64,
+}
+
+impl Keyspace {
+    /// Every keyspace, in the order of their indexes.
+    pub const ALL: [Self; 11] = [
+        Self::Meta,
+        Self::Records,
+        Self::Entries,
+        Self::Tiles,
+        Self::Bodies,
+        Self::Blocks,
+        Self::Heights,
+        Self::Messages,
+        Self::Actions,
+        Self::Deadlines,
+        Self::Rosters,
+    ];
+
+    /// The name on disk and in backups. Never changes.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Meta => "meta",
+            Self::Records => "records",
+            Self::Entries => "entries",
+            Self::Tiles => "tiles",
+            Self::Bodies => "bodies",
+            Self::Blocks => "blocks",
+            Self::Heights => "heights",
+            Self::Messages => "messages",
+            Self::Actions => "actions",
+            Self::Deadlines => "deadlines",
+            Self::Rosters => "rosters",
+        }
+    }
+
+    /// The keyspace of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|keyspace| keyspace.name() == name)
+    }
+
+    /// Layout on disk.
+    pub const fn options(self) -> KeyspaceOptions {
+        match self {
+            // 64 MiB instead of 16 costs 110 MB more memory and saves 1 % of the CPU, 256 MiB
+            // another 8 %: not worth an idle node's memory.
+            Self::Bodies => KeyspaceOptions {
+                large_values: true,
+                memtable_bytes: 32 * MIB,
+            },
+            Self::Blocks | Self::Rosters | Self::Actions => KeyspaceOptions {
+                large_values: true,
+                memtable_bytes: 16 * MIB,
+            },
+            // Cheaper inserts and half the memory of the engine's 64 MiB.
+            Self::Meta
+            | Self::Records
+            | Self::Entries
+            | Self::Tiles
+            | Self::Heights
+            | Self::Messages
+            | Self::Deadlines => KeyspaceOptions {
+                large_values: false,
+                memtable_bytes: 16 * MIB,
+            },
+        }
+    }
+
+    /// Position in [`Keyspace::ALL`].
+    pub(crate) const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// Which end of a range comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Smallest key first.
+    Ascending,
+    /// Largest key first.
+    Descending,
+}
+
+/// Keys from an inclusive lower end to an exclusive upper end, in byte order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRange {
+    from: Vec<u8>,
+    to: Option<Vec<u8>>,
+}
+
+impl KeyRange {
+    /// `from <= key < to`. Empty when `from >= to`.
+    pub fn new(from: impl Into<Vec<u8>>, to: impl Into<Vec<u8>>) -> Self {
+        Self {
+            from: from.into(),
+            to: Some(to.into()),
+        }
+    }
+
+    /// Every key.
+    pub const fn all() -> Self {
+        Self {
+            from: Vec::new(),
+            to: None,
+        }
+    }
+
+    /// `from <= key`, without an upper end.
+    pub fn from(from: impl Into<Vec<u8>>) -> Self {
+        Self {
+            from: from.into(),
+            to: None,
+        }
+    }
+
+    /// `key` excluded, everything greater included: the next page after `key`.
+    pub fn after(key: &[u8]) -> Self {
+        let mut from = Vec::with_capacity(key.len() + 1);
+        from.extend_from_slice(key);
+        from.push(0);
+        Self { from, to: None }
+    }
+
+    /// Every key that starts with `prefix`.
+    pub fn prefix(prefix: &[u8]) -> Self {
+        let mut to = prefix.to_vec();
+        // The smallest key above the prefix: drop trailing 0xff, then add one.
+        while let Some(last) = to.pop() {
+            if let Some(next) = last.checked_add(1) {
+                to.push(next);
+                return Self {
+                    from: prefix.to_vec(),
+                    to: Some(to),
+                };
+            }
+        }
+        Self {
+            from: prefix.to_vec(),
+            to: None,
+        }
+    }
+
+    /// The inclusive lower end; empty for the very first key.
+    pub fn lower(&self) -> &[u8] {
+        &self.from
+    }
+
+    /// The exclusive upper end, if there is one.
+    pub fn upper(&self) -> Option<&[u8]> {
+        self.to.as_deref()
+    }
+
+    /// Whether no key can be inside.
+    pub fn is_empty(&self) -> bool {
+        self.to.as_ref().is_some_and(|to| to <= &self.from)
+    }
+}
+
+/// A key with its value.
+pub type Pair = (Vec<u8>, Vec<u8>);
+
+/// Reading: the live store and every snapshot of it.
+pub trait View: Send + Sync {
+    /// The value under `key`, or `None`.
+    ///
+    /// # Errors
+    /// [`StoreError::EmptyKey`], [`StoreError::KeyTooLong`]; [`StoreError::Corrupt`] and
+    /// [`StoreError::Io`] from the disk; [`StoreError::Closed`]; [`StoreError::SnapshotExpired`].
+    fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Whether there is a value under `key`.
+    ///
+    /// # Errors
+    /// As [`View::get`].
+    fn contains(&self, keyspace: Keyspace, key: &[u8]) -> Result<bool, StoreError>;
+
+    /// At most `limit` pairs of `range`, in `direction`. One call sees one state of the store.
+    ///
+    /// # Errors
+    /// As [`View::get`], without the two about keys.
+    fn range(
+        &self,
+        keyspace: Keyspace,
+        range: &KeyRange,
+        limit: usize,
+        direction: Direction,
+    ) -> Result<Vec<Pair>, StoreError>;
+}
+
+/// A view that does not change while the store goes on.
+pub type Snapshot = Box<dyn View>;
+
+/// When [`Store::commit`] returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// After the batch, and everything committed before it, has been handed to the disk and the
+    /// disk said it is safe (`fdatasync`). Survives a kill of the process and a loss of power.
+    /// Nobody can read the batch before that.
+    Synced,
+    /// After the batch has been handed to the operating system. Survives a kill of the process,
+    /// not a loss of power. Readers see it at once: what must not be said before it is durable
+    /// has to wait for the next `Synced` commit. Batches are still lost or kept whole, and never
+    /// out of order.
+    Buffered,
+}
+
+/// Whether a store takes writes.
+#[derive(Clone, Debug)]
+pub enum Health {
+    /// It does.
+    Ready,
+    /// A write or a sync failed with this error. Reads go on, writes are refused until
+    /// [`Store::recover`] has succeeded.
+    Failed(StoreError),
+    /// [`Store::close`] was called.
+    Closed,
+}
+
+/// A set of named ordered maps with atomic batches. Shared between threads.
+pub trait Store: View {
+    /// A consistent view of this moment. It costs nothing to make; while it lives, old values it
+    /// can see are kept, so do not keep it for long.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`], [`StoreError::Failed`] after a recovery that did not succeed.
+    fn snapshot(&self) -> Result<Snapshot, StoreError>;
+
+    /// Applies all of `batch` or nothing of it.
+    ///
+    /// # Errors
+    /// Refused before anything was written, the store stays as it was and usable:
+    /// [`StoreError::EmptyKey`], [`StoreError::KeyTooLong`], [`StoreError::ValueTooLong`],
+    /// [`StoreError::Closed`], [`StoreError::Failed`], and [`StoreError::NoSpace`] with
+    /// `written: false`.
+    ///
+    /// Any other error came from the write or the sync itself. Whether the batch will be there
+    /// is then **unknown** until [`Store::recover`] (or the next opening) has decided: wholly or
+    /// not at all. Further writes get [`StoreError::Failed`] until then.
+    fn commit(&self, batch: Batch, durability: Durability) -> Result<(), StoreError>;
+
+    /// Writes everything in memory to its final place, so that a start after this replays
+    /// nothing. For idle moments.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    fn flush(&self) -> Result<(), StoreError>;
+
+    /// After a failed write: starts over from what the disk really holds. Every batch that was
+    /// acknowledged as `Synced` is there. Snapshots from before answer
+    /// [`StoreError::SnapshotExpired`]. Does nothing to a store that is ready.
+    ///
+    /// # Errors
+    /// What stood in the way, for instance [`StoreError::NoSpace`]; it can be tried again.
+    fn recover(&self) -> Result<(), StoreError>;
+
+    /// Whether writes are taken.
+    fn health(&self) -> Health;
+
+    /// Flushes and lets go of the directory. Further calls get [`StoreError::Closed`]; a second
+    /// `close` does nothing. Dropping a store without it loses nothing that was committed, the
+    /// next start just takes longer.
+    ///
+    /// # Errors
+    /// As [`Store::flush`]; the store is closed even then.
+    fn close(&self) -> Result<(), StoreError>;
+
+    /// Bytes on disk, journals included; for a store in memory, bytes of keys and values.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`], [`StoreError::Io`].
+    fn disk_bytes(&self) -> Result<u64, StoreError>;
+}
+
+/// One change of one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Op {
+    pub(crate) keyspace: Keyspace,
+    pub(crate) key: Vec<u8>,
+    /// `None` deletes.
+    pub(crate) value: Option<Vec<u8>>,
+}
+
+/// Changes that become visible and durable together. Where a key occurs twice the later change
+/// wins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    ops: Vec<Op>,
+    bytes: usize,
+}
+
+impl Batch {
+    /// A batch that changes nothing.
+    pub const fn new() -> Self {
+        Self {
+            ops: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    /// Sets `key` to `value`.
+    pub fn put(
+        &mut self,
+        keyspace: Keyspace,
+        key: impl Into<Vec<u8>>,
+        value: impl Into<Vec<u8>>,
+    ) -> &mut Self {
+        self.push(Op {
+            keyspace,
+            key: key.into(),
+            value: Some(value.into()),
+        })
+    }
+
+    /// Removes `key`; nothing happens if it is not there.
+    pub fn delete(&mut self, keyspace: Keyspace, key: impl Into<Vec<u8>>) -> &mut Self {
+        self.push(Op {
+            keyspace,
+            key: key.into(),
+            value: None,
+        })
+    }
+
+    /// Adds the changes of `later` after these.
+    pub fn append(&mut self, mut later: Self) -> &mut Self {
+        self.bytes = self.bytes.saturating_add(later.bytes);
+        self.ops.append(&mut later.ops);
+        self
+    }
+
+    /// Number of changes.
+    pub fn len(&self) -> usize {
+        self.ops.len()
+    }
+
+    /// Whether it changes nothing.
+    pub fn is_empty(&self) -> bool {
+        self.ops.is_empty()
+    }
+
+    /// Bytes of all keys and values.
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The changes in order: keyspace, key, and the new value or `None` for a deletion.
+    pub fn changes(&self) -> impl Iterator<Item = (Keyspace, &[u8], Option<&[u8]>)> {
+        self.ops
+            .iter()
+            .map(|op| (op.keyspace, op.key.as_slice(), op.value.as_deref()))
+    }
+
+    /// Checks every key and value against the limits. [`Store::commit`] does it as well; callers
+    /// that queue batches use it to refuse a bad one before it joins others.
+    ///
+    /// # Errors
+    /// [`StoreError::EmptyKey`], [`StoreError::KeyTooLong`], [`StoreError::ValueTooLong`].
+    pub fn check(&self) -> Result<(), StoreError> {
+        for op in &self.ops {
+            check_key(op.keyspace, &op.key)?;
+            let bytes = op.value.as_ref().map_or(0, Vec::len);
+            if bytes > VALUE_BYTES_MAX {
+                return Err(StoreError::ValueTooLong {
+                    keyspace: op.keyspace,
+                    bytes,
+                    limit: VALUE_BYTES_MAX,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it only deletes, so that it frees space in the end.
+    pub(crate) fn only_deletes(&self) -> bool {
+        self.ops.iter().all(|op| op.value.is_none())
+    }
+
+    /// The changes with each key once, sorted: the engine gives all changes of a batch one
+    /// number, so it cannot tell which of two came last.
+    pub(crate) fn into_final_ops(mut self) -> Vec<Op> {
+        // Stable, so that the later of two equal keys stays behind the earlier.
+        self.ops
+            .sort_by(|a, b| (a.keyspace, &a.key).cmp(&(b.keyspace, &b.key)));
+        let mut last_of_each: Vec<Op> = Vec::with_capacity(self.ops.len());
+        for op in self.ops {
+            match last_of_each.last_mut() {
+                Some(last) if last.keyspace == op.keyspace && last.key == op.key => *last = op,
+                Some(_) | None => last_of_each.push(op),
+            }
+        }
+        last_of_each
+    }
+
+    fn push(&mut self, op: Op) -> &mut Self {
+        let bytes = op
+            .key
+            .len()
+            .saturating_add(op.value.as_ref().map_or(0, Vec::len));
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.ops.push(op);
+        self
+    }
+}
+
+/// Refuses keys no store takes. The engine panics on empty ones.
+pub(crate) fn check_key(keyspace: Keyspace, key: &[u8]) -> Result<(), StoreError> {
+    if key.is_empty() {
+        return Err(StoreError::EmptyKey { keyspace });
+    }
+    if key.len() > KEY_BYTES_MAX {
+        return Err(StoreError::KeyTooLong {
+            keyspace,
+            bytes: key.len(),
+            limit: KEY_BYTES_MAX,
+        });
+    }
+    Ok(())
+}
+
+/// What went wrong. Cheap to clone, because one failed commit answers many waiting callers.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process, or another part of this one, has the directory open.
+    #[error("{} is in use by another process{}", path.display(), owner(*pid))]
+    InUse {
+        /// The data directory.
+        path: PathBuf,
+        /// Who holds it, if it could be read.
+        pid: Option<u32>,
+    },
+    /// The directory was written by another version of this program.
+    #[error(
+        "{}: data format {found} keyspaces {found_keyspaces}, this program reads format \
+         {supported} keyspaces {supported_keyspaces}", path.display()
+    )]
+    Format {
+        /// The data directory or backup file.
+        path: PathBuf,
+        /// Format version found there.
+        found: u32,
+        /// Keyspace options version found there.
+        found_keyspaces: u32,
+        /// Format version this program reads and writes.
+        supported: u32,
+        /// Keyspace options version this program creates.
+        supported_keyspaces: u32,
+    },
+    /// There is something in the directory, and it is not a store of ours.
+    #[error("{} is not empty and holds no data of ours", path.display())]
+    NotOurs {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A restore into this directory was interrupted; delete it and restore again.
+    #[error("{}: a restore was not finished; delete the directory and restore again", path.display())]
+    RestoreUnfinished {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The disk is full, or nearer to it than the reserve allows.
+    #[error("no space left on the disk under {}", path.display())]
+    NoSpace {
+        /// The data directory.
+        path: PathBuf,
+        /// `false`: refused beforehand, the store is as usable as before. `true`: a write ran
+        /// into it, [`Store::recover`] is needed.
+        written: bool,
+    },
+    /// Stored bytes are not what was written.
+    #[error("{}: damaged: {what}", path.display())]
+    Corrupt {
+        /// The damaged file, or the directory where the engine does not name the file.
+        path: PathBuf,
+        /// What does not fit.
+        what: &'static str,
+        /// What the engine said, if it was the one who noticed.
+        #[source]
+        source: Option<EngineError>,
+    },
+    /// The operating system refused something.
+    #[error("{}: {what}: {source}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What was being done.
+        what: &'static str,
+        /// What the system said.
+        #[source]
+        source: Arc<std::io::Error>,
+    },
+    /// The engine failed in a way that is none of the others.
+    #[error("{}: the storage engine failed: {source}", path.display())]
+    Engine {
+        /// The data directory.
+        path: PathBuf,
+        /// What the engine said.
+        #[source]
+        source: EngineError,
+    },
+    /// Keys have at least one byte.
+    #[error("empty key in {}", keyspace.name())]
+    EmptyKey {
+        /// Where it was meant to go.
+        keyspace: Keyspace,
+    },
+    /// The key is longer than [`KEY_BYTES_MAX`].
+    #[error("key of {bytes} bytes in {}, at most {limit}", keyspace.name())]
+    KeyTooLong {
+        /// Where it was meant to go.
+        keyspace: Keyspace,
+        /// Its length.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The value is longer than [`VALUE_BYTES_MAX`].
+    #[error("value of {bytes} bytes in {}, at most {limit}", keyspace.name())]
+    ValueTooLong {
+        /// Where it was meant to go.
+        keyspace: Keyspace,
+        /// Its length.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+    /// An earlier write failed; writes are refused until [`Store::recover`] has succeeded.
+    #[error("the store refuses writes after a failure: {cause}")]
+    Failed {
+        /// The failure.
+        #[source]
+        cause: Box<StoreError>,
+    },
+    /// The store was recovered after a failure; take a new snapshot.
+    #[error("the snapshot is from before a recovery")]
+    SnapshotExpired,
+    /// The queue of the committer is full; nothing was accepted.
+    #[error("{limit} batches wait to be written already")]
+    QueueFull {
+        /// How many may wait.
+        limit: usize,
+    },
+}
+
+/// What the storage engine said. Opaque, so that the engine can change.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct EngineError(pub(crate) Arc<dyn std::error::Error + Send + Sync>);
+
+impl StoreError {
+    /// Whether room on the disk would help: stop accepting, free space, then go on (or
+    /// [`Store::recover`], if [`Store::health`] says so).
+    pub fn is_no_space(&self) -> bool {
+        match self {
+            Self::NoSpace { .. } => true,
+            Self::Failed { cause } => cause.is_no_space(),
+            Self::Io { source, .. } => is_no_space(source),
+            Self::InUse { .. }
+            | Self::Format { .. }
+            | Self::NotOurs { .. }
+            | Self::RestoreUnfinished { .. }
+            | Self::Corrupt { .. }
+            | Self::Engine { .. }
+            | Self::EmptyKey { .. }
+            | Self::KeyTooLong { .. }
+            | Self::ValueTooLong { .. }
+            | Self::Closed
+            | Self::SnapshotExpired
+            | Self::QueueFull { .. } => false,
+        }
+    }
+
+    /// For `map_err` on calls of the standard library.
+    pub(crate) fn io(
+        path: impl Into<PathBuf>,
+        what: &'static str,
+    ) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| {
+            let path = path.into();
+            if is_no_space(&source) {
+                Self::NoSpace {
+                    path,
+                    written: true,
+                }
+            } else {
+                Self::Io {
+                    path,
+                    what,
+                    source: Arc::new(source),
+                }
+            }
+        }
+    }
+}
+
+/// A full disk and an exhausted quota are the same to us.
+pub(crate) fn is_no_space(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(
+        error.kind(),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+    )
+}
+
+fn owner(pid: Option<u32>) -> String {
+    pid.map_or_else(String::new, |pid| format!(" (pid {pid})"))
+}
