@@ -1,0 +1,224 @@
+//! Who somebody is: a KEM key to be written to, and a signing key to speak with.
+
+mod json;
+pub use json::IdentityJsonError;
+
+use crate::envelope::{self, Opened, Parties};
+use crate::error::CryptoError;
+use crate::id::IdentityId;
+use crate::kem::{KemPublicKey, KemSecretKey};
+use crate::phrase::RecoveryPhrase;
+use crate::secret::Seed;
+use crate::sign::{Signature, SigningKey, SigningPublicKey};
+use session_core::codec::{Decode, DecodeError, Encode, Reader, Writer};
+use session_core::hash::Tag;
+use session_core::ids::AccountId;
+
+/// The public half of an identity, 3136 bytes: KEM key, then signing key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PublicIdentity {
+    /// What messages to this identity are sealed to.
+    pub kem: KemPublicKey,
+    /// What verifies this identity's signatures.
+    pub signing: SigningPublicKey,
+}
+
+impl PublicIdentity {
+    /// BLAKE2b-256 of KEM key and signing key (`spec/wire.md` §1).
+    pub fn account_id(&self) -> AccountId {
+        AccountId::from_bytes(crate::derive::blake2b_256(&[
+            self.kem.as_bytes(),
+            self.signing.as_bytes(),
+        ]))
+    }
+
+    /// The session id, `07…`.
+    pub fn id(&self) -> IdentityId {
+        IdentityId::Pq(self.account_id())
+    }
+
+    /// Seals a message from `sender` to this identity ([`envelope`], format v2).
+    ///
+    /// # Errors
+    /// [`CryptoError::NoRandomness`], [`CryptoError::Library`].
+    pub fn seal(&self, sender: AccountId, plaintext: &[u8]) -> Result<Vec<u8>, CryptoError> {
+        let parties = Parties {
+            sender,
+            recipient: self.account_id(),
+        };
+        envelope::seal(&self.kem, &parties, plaintext)
+    }
+
+    /// Checks a signature of this identity.
+    ///
+    /// # Errors
+    /// [`CryptoError::InvalidSignature`].
+    pub fn verify(&self, message: &[u8], signature: &Signature) -> Result<(), CryptoError> {
+        self.signing.verify(message, signature)
+    }
+}
+
+impl Encode for PublicIdentity {
+    fn encode(&self, out: &mut Writer) {
+        out.value(&self.kem).value(&self.signing);
+    }
+}
+
+impl Decode for PublicIdentity {
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            kem: Decode::decode(input)?,
+            signing: Decode::decode(input)?,
+        })
+    }
+}
+
+/// A whole identity, with its secrets.
+pub struct Identity {
+    kem: KemSecretKey,
+    signing: SigningKey,
+    seed: Option<Seed>,
+    public: PublicIdentity,
+    account_id: AccountId,
+}
+
+impl Identity {
+    /// A new identity with a recovery phrase, from the operating system's randomness.
+    ///
+    /// # Errors
+    /// [`CryptoError::NoRandomness`], [`CryptoError::Library`].
+    pub fn generate() -> Result<Self, CryptoError> {
+        Self::from_seed(Seed::random()?)
+    }
+
+    /// A new identity straight from the operating system's randomness: no seed, so no recovery
+    /// phrase, at about half the cost. For keys that live as long as a process or a test.
+    ///
+    /// # Errors
+    /// [`CryptoError::NoRandomness`], [`CryptoError::Library`].
+    pub fn generate_without_phrase() -> Result<Self, CryptoError> {
+        Ok(Self::assemble(
+            KemSecretKey::generate()?,
+            SigningKey::generate()?,
+            None,
+        ))
+    }
+
+    /// The identity of a 32-byte seed: keyed BLAKE2b gives the seeds of both keys.
+    ///
+    /// # Errors
+    /// [`CryptoError::Library`].
+    pub fn from_seed(seed: Seed) -> Result<Self, CryptoError> {
+        let signing = SigningKey::from_seed(&crate::derive::keyed(&seed, Tag::SeedSign, &[]))?;
+        let kem = KemSecretKey::from_seed(&crate::derive::keyed(&seed, Tag::SeedKem, &[]))?;
+        Ok(Self::assemble(kem, signing, Some(seed)))
+    }
+
+    /// The identity of a recovery phrase.
+    ///
+    /// # Errors
+    /// [`CryptoError::Library`].
+    pub fn from_phrase(phrase: &RecoveryPhrase) -> Result<Self, CryptoError> {
+        Self::from_seed(phrase.seed())
+    }
+
+    /// The identity of two expanded secret keys, 2400 and 4032 bytes. It has no phrase.
+    ///
+    /// # Errors
+    /// [`CryptoError::InvalidSecretKey`].
+    pub fn from_secret_keys(kem: &[u8], signing: &[u8]) -> Result<Self, CryptoError> {
+        Ok(Self::assemble(
+            KemSecretKey::from_bytes(kem)?,
+            SigningKey::from_bytes(signing)?,
+            None,
+        ))
+    }
+
+    /// The public half.
+    pub const fn public(&self) -> &PublicIdentity {
+        &self.public
+    }
+
+    /// The account id of the public half, computed once.
+    pub const fn account_id(&self) -> AccountId {
+        self.account_id
+    }
+
+    /// The session id, `07…`.
+    pub const fn id(&self) -> IdentityId {
+        IdentityId::Pq(self.account_id)
+    }
+
+    /// The key that opens what is sealed to this identity.
+    pub const fn kem_key(&self) -> &KemSecretKey {
+        &self.kem
+    }
+
+    /// The key that signs for this identity.
+    pub const fn signing_key(&self) -> &SigningKey {
+        &self.signing
+    }
+
+    /// The seed, if the identity came from one.
+    pub const fn seed(&self) -> Option<&Seed> {
+        self.seed.as_ref()
+    }
+
+    /// The 24 words that bring this identity back, if it came from a seed.
+    pub fn recovery_phrase(&self) -> Option<RecoveryPhrase> {
+        self.seed.as_ref().map(RecoveryPhrase::of_seed)
+    }
+
+    /// Signs as this identity.
+    ///
+    /// # Errors
+    /// [`CryptoError::NoRandomness`], [`CryptoError::Library`].
+    pub fn sign(&self, message: &[u8]) -> Result<Signature, CryptoError> {
+        self.signing.sign(message)
+    }
+
+    /// Seals a message from this identity to `recipient` ([`envelope`], format v2).
+    ///
+    /// # Errors
+    /// [`CryptoError::NoRandomness`], [`CryptoError::Library`].
+    pub fn seal_to(
+        &self,
+        recipient: &PublicIdentity,
+        plaintext: &[u8],
+    ) -> Result<Vec<u8>, CryptoError> {
+        recipient.seal(self.account_id, plaintext)
+    }
+
+    /// Opens an envelope to this identity that claims to be from `sender`.
+    ///
+    /// # Errors
+    /// [`CryptoError::InvalidCiphertext`], [`CryptoError::DecryptionFailed`].
+    pub fn open(&self, sender: AccountId, envelope: &[u8]) -> Result<Opened, CryptoError> {
+        let parties = Parties {
+            sender,
+            recipient: self.account_id,
+        };
+        envelope::open(&self.kem, &parties, envelope)
+    }
+
+    pub(crate) fn assemble(kem: KemSecretKey, signing: SigningKey, seed: Option<Seed>) -> Self {
+        let public = PublicIdentity {
+            kem: kem.public_key().clone(),
+            signing: signing.public_key().clone(),
+        };
+        let account_id = public.account_id();
+        Self {
+            kem,
+            signing,
+            seed,
+            public,
+            account_id,
+        }
+    }
+}
+
+impl core::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Identity({}, Secret(..))", self.id())
+    }
+}

@@ -1,0 +1,30 @@
+//! Keys of Lux Session.
+pub mod aead;
+pub mod backend;
+mod bytes;
+mod derive;
+pub mod envelope;
+mod error;
+mod id;
+mod identity;
+mod kem;
+mod legacy;
+mod phrase;
+mod prepared;
+mod secret;
+mod sign;
+pub mod vectors;
+mod verified;
+mod verifier;
+
+pub use error::{CryptoError, Flaw};
+pub use id::{ID_CHARS, IdError, IdentityId};
+pub use identity::{Identity, IdentityJsonError, PublicIdentity};
+pub use kem::{KEM_SECRET_KEY_BYTES, KemCiphertext, KemPublicKey, KemSecretKey};
+pub use legacy::{LEGACY_SIGNATURE_BYTES, LegacyIdentity, LegacyPublicIdentity};
+pub use phrase::{PHRASE_WORDS, PhraseError, RecoveryPhrase};
+pub use prepared::PreparedVerifyingKey;
+pub use secret::{Secret, Seed, SharedSecret};
+pub use sign::{SIGNING_SECRET_KEY_BYTES, Signature, SigningKey, SigningPublicKey};
+pub use verified::{Signable, Signed, Verified, open_signed_message, sign_message};
+pub use verifier::{BatchItem, VerifierCache};
