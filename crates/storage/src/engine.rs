@@ -15,10 +15,9 @@ use fjall::{
 
 use xxhash_rust::xxh3::xxh3_128;
 
+use crate::error::{EngineError, StoreError, is_no_space};
 use crate::journal;
-use crate::store::{
-    Direction, Durability, EngineError, KeyRange, Keyspace, Op, Pair, StoreError, is_no_space,
-};
+use crate::store::{Direction, Durability, KeyRange, Keyspace, Op, Pair};
 
 /// From this size on a value of a keyspace with large values gets its place in a separate file.
 const SEPARATION_BYTES: u32 = 1024;
