@@ -34,10 +34,10 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::disk::DiskStore;
+use crate::error::StoreError;
 use crate::format::{FORMAT_VERSION, KEYSPACES_VERSION, check_version, sync_directory};
 use crate::store::{
-    Batch, Direction, Durability, KEY_BYTES_MAX, KeyRange, Keyspace, Store, StoreError,
-    VALUE_BYTES_MAX, View,
+    Batch, Direction, Durability, KEY_BYTES_MAX, KeyRange, Keyspace, Store, VALUE_BYTES_MAX, View,
 };
 
 const MAGIC: [u8; 8] = *b"LUXSSBAK";

@@ -22,11 +22,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::engine::Engine;
+use crate::error::StoreError;
 use crate::format::Directory;
 use crate::journal::{self, DamagedJournal};
 use crate::store::{
-    Batch, Direction, Durability, Health, KeyRange, Keyspace, Pair, Snapshot, Store, StoreError,
-    View, check_key,
+    Batch, Direction, Durability, Health, KeyRange, Keyspace, Pair, Snapshot, Store, View,
+    check_key,
 };
 
 /// How to open a directory.

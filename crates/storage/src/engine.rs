@@ -13,10 +13,11 @@ use fjall::{
     PersistMode, Readable,
 };
 
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::error::{EngineError, StoreError, is_no_space};
 use crate::journal;
-use crate::store::{
-    Direction, Durability, EngineError, KeyRange, Keyspace, Op, Pair, StoreError, is_no_space,
-};
+use crate::store::{Direction, Durability, KeyRange, Keyspace, Op, Pair};
 
 /// From this size on a value of a keyspace with large values gets its place in a separate file.
 const SEPARATION_BYTES: u32 = 1024;
@@ -254,6 +255,39 @@ fn check_files(path: &Path, journals: usize) -> Result<(), StoreError> {
         if keyspace.is_dir() && !current.exists() && holds_files(&keyspace) {
             return missing(&current, "the file is missing");
         }
+        if current.exists() {
+            check_version_file(&keyspace, &current)?;
+        }
+    }
+    Ok(())
+}
+
+/// The list of a keyspace's tables, `v<number>`, has its checksum in `current`; the engine writes
+/// it there and does not look at it. A flipped bit in the list would drop tables.
+///
+/// ```text
+/// current = u64 number | u128 xxh3 of v<number> | 00        (little endian)
+/// ```
+fn check_version_file(keyspace: &Path, current: &Path) -> Result<(), StoreError> {
+    let damaged = |path: &Path, what| StoreError::Corrupt {
+        path: path.to_owned(),
+        what,
+        source: None,
+    };
+    let bytes = fs::read(current).map_err(StoreError::io(current, "read"))?;
+    let parsed = bytes.split_first_chunk::<8>().and_then(|(number, rest)| {
+        let (checksum, kind) = rest.split_first_chunk::<16>()?;
+        (kind == [0]).then_some((u64::from_le_bytes(*number), u128::from_le_bytes(*checksum)))
+    });
+    let Some((number, checksum)) = parsed else {
+        return Err(damaged(current, "not a number and a checksum"));
+    };
+    let list = keyspace.join(format!("v{number}"));
+    let Ok(bytes) = fs::read(&list) else {
+        return Err(damaged(&list, "the list of tables cannot be read"));
+    };
+    if xxh3_128(&bytes) != checksum {
+        return Err(damaged(&list, "the checksum of the list of tables"));
     }
     Ok(())
 }

@@ -9,9 +9,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use crate::error::StoreError;
 use crate::store::{
-    Batch, Direction, Durability, Health, KeyRange, Keyspace, Pair, Snapshot, Store, StoreError,
-    View,
+    Batch, Direction, Durability, Health, KeyRange, Keyspace, Pair, Snapshot, Store, View,
 };
 
 /// What happens instead of a commit.

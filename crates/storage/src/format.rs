@@ -14,7 +14,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
-use crate::store::StoreError;
+use crate::error::StoreError;
 
 /// Version of the directory layout and of everything in `db/`.
 pub const FORMAT_VERSION: u32 = 1;

@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::error::StoreError;
 use crate::format::sync_directory;
-use crate::store::StoreError;
 
 const START: u8 = 1;
 const ITEM: u8 = 2;

@@ -40,6 +40,7 @@
 pub mod backup;
 mod disk;
 mod engine;
+mod error;
 #[cfg(any(test, feature = "testing"))]
 pub mod faulty;
 pub mod format;
@@ -50,10 +51,11 @@ pub mod writer;
 
 pub use backup::{Copied, backup, restore};
 pub use disk::{DiskOptions, DiskStore};
+pub use error::{EngineError, StoreError};
 pub use journal::DamagedJournal;
 pub use memory::MemoryStore;
 pub use store::{
-    Batch, Direction, Durability, EngineError, Health, KEY_BYTES_MAX, KeyRange, Keyspace,
-    KeyspaceOptions, Pair, Snapshot, Store, StoreError, VALUE_BYTES_MAX, View,
+    Batch, Direction, Durability, Health, KEY_BYTES_MAX, KeyRange, Keyspace, KeyspaceOptions, Pair,
+    Snapshot, Store, VALUE_BYTES_MAX, View,
 };
 pub use writer::{GroupCommitter, GroupLimits};

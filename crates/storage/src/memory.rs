@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use crate::error::StoreError;
 use crate::store::{
-    Batch, Direction, Durability, Health, KeyRange, Keyspace, Pair, Snapshot, Store, StoreError,
-    View, check_key,
+    Batch, Direction, Durability, Health, KeyRange, Keyspace, Pair, Snapshot, Store, View,
+    check_key,
 };
 
 type Map = BTreeMap<(Keyspace, Vec<u8>), Vec<u8>>;

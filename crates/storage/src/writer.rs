@@ -13,13 +13,14 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use crate::store::{Batch, Durability, Store, StoreError};
+use crate::error::StoreError;
+use crate::store::{Batch, Durability, Store};
 
 /// Bounds of a [`GroupCommitter`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupLimits {
-    /// How many batches may wait. 1,024 by default: three blocks' worth, with 64 connections and
-    /// binary batches never reached.
+    /// How many batches may wait, 1,024 by default: more than connections that each wait for an
+    /// answer, so only callers who do not wait ever meet it.
     pub waiting_max: usize,
     /// A commit takes no further batch once it has this many bytes, 8 MiB by default: about a
     /// quarter of the bodies' table in memory.
