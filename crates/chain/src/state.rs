@@ -43,7 +43,7 @@ pub trait Crypto {
 }
 
 /// Why a transaction does not apply.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[allow(missing_docs, reason = "the text of each variant is its documentation")]
 pub enum TxError {
     #[error("unknown session")]

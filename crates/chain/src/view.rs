@@ -47,11 +47,11 @@ pub type Cells = Vec<(Vec<u8>, Vec<u8>)>;
 pub type Cell = (Table, Vec<u8>);
 
 /// The store below a view failed, or holds what nobody wrote.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum ViewError {
     /// Reading failed.
     #[error("reading state: {0}")]
-    Store(Box<dyn std::error::Error + Send + Sync>),
+    Store(Arc<dyn std::error::Error + Send + Sync>),
     /// A cell is not canonical.
     #[error("a stored cell is damaged: {0}")]
     Damaged(#[from] DecodeError),
