@@ -26,13 +26,17 @@ pub struct SystemClock {
 
 impl Default for SystemClock {
     fn default() -> Self {
-        Self { started: Instant::now() }
+        Self {
+            started: Instant::now(),
+        }
     }
 }
 
 impl Clock for SystemClock {
     fn wall(&self) -> Time {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         Time::from_ms(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 
@@ -51,7 +55,10 @@ pub struct Drift {
 impl Drift {
     /// Begins to watch.
     pub fn begin(clock: &dyn Clock) -> Self {
-        Self { wall: clock.wall(), monotonic_ms: clock.monotonic_ms() }
+        Self {
+            wall: clock.wall(),
+            monotonic_ms: clock.monotonic_ms(),
+        }
     }
 
     /// Wall time now.
@@ -60,10 +67,15 @@ impl Drift {
     /// How far the clocks have parted, in milliseconds, when that is too far.
     pub fn now(&self, clock: &dyn Clock) -> Result<Time, u64> {
         let wall = clock.wall();
-        let expected =
-            self.wall.after_ms(clock.monotonic_ms().saturating_sub(self.monotonic_ms));
+        let expected = self
+            .wall
+            .after_ms(clock.monotonic_ms().saturating_sub(self.monotonic_ms));
         let parted = wall.since(expected).max(expected.since(wall));
-        if parted > DRIFT_MAX_MS { Err(parted) } else { Ok(wall) }
+        if parted > DRIFT_MAX_MS {
+            Err(parted)
+        } else {
+            Ok(wall)
+        }
     }
 }
 
@@ -84,9 +96,15 @@ mod tests {
     #[test]
     fn a_jump_either_way_is_noticed_and_so_is_its_end() {
         let drift = Drift::begin(&Fixed(1_000_000, 0));
-        assert_eq!(drift.now(&Fixed(1_005_000, 5_000)), Ok(Time::from_ms(1_005_000)));
+        assert_eq!(
+            drift.now(&Fixed(1_005_000, 5_000)),
+            Ok(Time::from_ms(1_005_000))
+        );
         assert_eq!(drift.now(&Fixed(1_100_000, 5_000)), Err(95_000));
         assert_eq!(drift.now(&Fixed(900_000, 5_000)), Err(105_000));
-        assert_eq!(drift.now(&Fixed(1_006_000, 6_000)), Ok(Time::from_ms(1_006_000)));
+        assert_eq!(
+            drift.now(&Fixed(1_006_000, 6_000)),
+            Ok(Time::from_ms(1_006_000))
+        );
     }
 }

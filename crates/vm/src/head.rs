@@ -41,6 +41,11 @@ impl Head {
     /// Calls `f` with what proofs are made of.
     pub fn with_state<T>(&self, heads: Vec<SignedHead>, f: impl FnOnce(&State<'_>) -> T) -> T {
         let view = self.view();
-        f(&State { header: self.header, heads, tree: &self.tree, view: &view })
+        f(&State {
+            header: self.header,
+            heads,
+            tree: &self.tree,
+            view: &view,
+        })
     }
 }

@@ -141,7 +141,9 @@ impl Producer {
                 break;
             }
             while !self.pool.is_empty() && self.produce() {}
-            self.metrics.pending.store(self.pool.len() as u64, Ordering::Relaxed);
+            self.metrics
+                .pending
+                .store(self.pool.len() as u64, Ordering::Relaxed);
         }
         for (_, replies) in self.waiting.drain() {
             for reply in replies {
@@ -154,7 +156,12 @@ impl Producer {
     }
 
     fn take_in(&mut self, submission: Submission) {
-        let Submission { tx, ids, bytes, reply } = submission;
+        let Submission {
+            tx,
+            ids,
+            bytes,
+            reply,
+        } = submission;
         let action = ids.action;
         match self.pool.insert(tx, ids, bytes, self.clock.wall()) {
             Ok(()) | Err(PoolError::AlreadyPending) => {
@@ -181,10 +188,12 @@ impl Producer {
         let store = self.store.clone();
         let view = StoreView(store.as_ref());
         let verifier = self.verifier.clone();
-        let built = self.processing.build(&view, verifier.as_ref(), time, |mut builder| {
-            push_all(&mut builder, batch, &mut later, &mut failed);
-            (!builder.is_empty()).then(|| builder.finish())
-        });
+        let built = self
+            .processing
+            .build(&view, verifier.as_ref(), time, |mut builder| {
+                push_all(&mut builder, batch, &mut later, &mut failed);
+                (!builder.is_empty()).then(|| builder.finish())
+            });
         self.pool.put_back(later.into_iter());
         for (action, error) in failed {
             self.metrics.refused.fetch_add(1, Ordering::Relaxed);
@@ -206,9 +215,14 @@ impl Producer {
     fn ready(&mut self) -> Result<Time, Refusal> {
         if !matches!(self.store.health(), Health::Ready) {
             self.store.recover().map_err(refusal)?;
+            // Snapshots of before the failure have expired.
+            self.publish();
         }
         self.drift.now(self.clock.as_ref()).map_err(|parted_ms| {
-            tracing::error!(parted_ms, "wall and monotonic clock have parted: not building");
+            tracing::error!(
+                parted_ms,
+                "wall and monotonic clock have parted: not building"
+            );
             Refusal::Clock(parted_ms)
         })
     }
@@ -224,6 +238,7 @@ impl Producer {
             tracing::error!(%error, "committing a block failed");
             if !self.landed_after_all(id) {
                 let _undecided = self.processing.reject(id);
+                self.publish();
                 self.refuse_all(refusal(error));
                 return false;
             }
@@ -255,7 +270,12 @@ impl Producer {
                 let tree = self.processing.tree().clone();
                 let id = self.processing.head_id();
                 self.metrics.height.store(header.height, Ordering::Relaxed);
-                self.heads.send_replace(Arc::new(Head { header, id, tree, snapshot }));
+                self.heads.send_replace(Arc::new(Head {
+                    header,
+                    id,
+                    tree,
+                    snapshot,
+                }));
             }
             // Readers stay on the block before; the next commit tries again.
             Err(error) => tracing::error!(%error, "taking a snapshot failed"),
@@ -326,7 +346,9 @@ impl Producer {
         let mut batch = Batch::new();
         let mut height = from;
         while height <= head && height < from.saturating_add(PRUNE_BLOCKS) {
-            let Some((id, header)) = store::at_height(store, height)? else { break };
+            let Some((id, header)) = store::at_height(store, height)? else {
+                break;
+            };
             if time.since(header.time) < retention {
                 break;
             }
@@ -366,13 +388,19 @@ impl Refusal {
         match self {
             Self::Full => SubmitError::StorageFull,
             Self::Storage(error) => SubmitError::Storage(error.clone()),
-            Self::Clock(parted_ms) => SubmitError::ClockJumped { parted_ms: *parted_ms },
+            Self::Clock(parted_ms) => SubmitError::ClockJumped {
+                parted_ms: *parted_ms,
+            },
         }
     }
 }
 
 fn refusal(error: StoreError) -> Refusal {
-    if error.is_no_space() { Refusal::Full } else { Refusal::Storage(error) }
+    if error.is_no_space() {
+        Refusal::Full
+    } else {
+        Refusal::Storage(error)
+    }
 }
 
 type Failed = Vec<(ActionId, TxError)>;
@@ -396,10 +424,14 @@ fn push_all(
 /// The answer for an action that did not go into the block: a retry of an accepted one gets its
 /// first result.
 fn answer_of(error: &TxError, height: u64) -> Answer {
-    match error {
-        TxError::Duplicate { outcome } => {
-            Ok(Accepted { tx: None, outcome: *outcome, height, repeated: true })
-        }
-        other => Err(SubmitError::Tx(other.clone())),
+    if let TxError::Duplicate { outcome } = error {
+        Ok(Accepted {
+            tx: None,
+            outcome: *outcome,
+            height,
+            repeated: true,
+        })
+    } else {
+        Err(SubmitError::Tx(error.clone()))
     }
 }

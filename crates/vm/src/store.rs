@@ -48,7 +48,9 @@ impl View for StoreView<'_> {
         limit: usize,
     ) -> Result<Cells, ViewError> {
         let range = KeyRange::new(from, to);
-        self.0.range(keyspace(table), &range, limit, Direction::Ascending).map_err(failed)
+        self.0
+            .range(keyspace(table), &range, limit, Direction::Ascending)
+            .map_err(failed)
     }
 }
 
@@ -94,7 +96,9 @@ pub(crate) fn at_height(
     store: &dyn session_storage::View,
     height: u64,
 ) -> Result<Option<(BlockId, Header)>, ViewError> {
-    let bytes = store.get(Keyspace::Heights, &height.to_be_bytes()).map_err(failed)?;
+    let bytes = store
+        .get(Keyspace::Heights, &height.to_be_bytes())
+        .map_err(failed)?;
     bytes.map(|bytes| read_header(&bytes)).transpose()
 }
 
@@ -119,7 +123,10 @@ pub(crate) fn put_genesis(batch: &mut Batch, bytes: &[u8]) {
 /// First height whose bodies are kept.
 pub(crate) fn pruned(store: &dyn session_storage::View) -> Result<u64, ViewError> {
     let bytes = store.get(Keyspace::Meta, PRUNED).map_err(failed)?;
-    Ok(bytes.map(|bytes| u64::from_bytes(&bytes)).transpose()?.unwrap_or(1))
+    Ok(bytes
+        .map(|bytes| u64::from_bytes(&bytes))
+        .transpose()?
+        .unwrap_or(1))
 }
 
 /// Adds a new first height whose bodies are kept.

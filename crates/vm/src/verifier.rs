@@ -45,7 +45,10 @@ impl Verifier {
         } else {
             VerifierCache::switched_off()
         };
-        Self { keys, known: Mutex::default() }
+        Self {
+            keys,
+            known: Mutex::default(),
+        }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -57,7 +60,11 @@ impl Verifier {
     pub fn admit(&self, key: &SigningKey, digest: &Hash, signature: &[u8]) -> bool {
         let holds = self.verify(key, digest, signature);
         if holds {
-            let id = known_as(&key.digest(), digest, &Digest::from_bytes(sha256(signature)));
+            let id = known_as(
+                &key.digest(),
+                digest,
+                &Digest::from_bytes(sha256(signature)),
+            );
             let mut known = self.known();
             if known.recent.len() >= REMEMBERED {
                 known.older = std::mem::take(&mut known.recent);
@@ -86,9 +93,10 @@ impl Crypto for Verifier {
     }
 
     fn verify(&self, key: &SigningKey, digest: &Hash, signature: &[u8]) -> bool {
-        let (Ok(key), Ok(signature)) =
-            (SigningPublicKey::try_from(key.0.as_slice()), Signature::try_from(signature))
-        else {
+        let (Ok(key), Ok(signature)) = (
+            SigningPublicKey::try_from(key.0.as_slice()),
+            Signature::try_from(signature),
+        ) else {
             return false;
         };
         self.keys.verify(&key, digest, &signature).is_ok()

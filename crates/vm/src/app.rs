@@ -1,0 +1,264 @@
+//! The stand-alone program: options, start, signals, clean stop.
+//!
+//! Flags override the environment, which overrides the configuration file.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use session_core::parameters::Admission;
+use tokio::sync::watch;
+
+use crate::node::{Node, NodeOptions, OpenError};
+use crate::rpc::{Context, Server, ServerError, ServerOptions};
+
+/// Options of `sessionvm` and of `session node run`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct NodeArgs {
+    /// Directory for everything the node keeps; made if missing
+    #[arg(long, env = "SESSIONVM_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Address of the RPC [default: 127.0.0.1:9652]; port 0 takes a free one
+    #[arg(long, env = "SESSIONVM_ADDR", value_name = "ADDRESS")]
+    pub rpc: Option<SocketAddr>,
+    /// Genesis for a first start; later it must be the same
+    #[arg(long, env = "SESSIONVM_GENESIS", value_name = "FILE")]
+    pub genesis: Option<PathBuf>,
+    /// Configuration in JSON: rpc, token, hosts, corsOrigins, connectionsMax
+    #[arg(long, env = "SESSIONVM_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Who may write, for the genesis of a first start: open on a local chain, else signed
+    #[arg(long, env = "SESSIONVM_ADMISSION", value_parser = ["open", "signed"])]
+    pub admission: Option<String>,
+    /// What to log, such as info or session_vm=debug
+    #[arg(
+        long,
+        env = "SESSIONVM_LOG",
+        default_value = "info",
+        value_name = "FILTER"
+    )]
+    pub log: String,
+    /// Writes log lines as JSON
+    #[arg(long, env = "SESSIONVM_LOG_JSON")]
+    pub log_json: bool,
+    /// Serves a chain with open admission on an address that others can reach
+    #[arg(long)]
+    pub allow_open: bool,
+    /// Starts although the clock is far from the last block's time
+    #[arg(long)]
+    pub accept_time: bool,
+    /// Verifies every signature from the bytes of its key
+    #[arg(long, env = "SESSIONVM_NO_PREPARED_KEYS")]
+    pub no_prepared_keys: bool,
+}
+
+/// The configuration file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ConfigFile {
+    rpc: Option<SocketAddr>,
+    data_dir: Option<PathBuf>,
+    token: Option<String>,
+    hosts: Vec<String>,
+    cors_origins: Vec<String>,
+    connections_max: Option<usize>,
+    #[serde(flatten)]
+    others: std::collections::BTreeMap<String, Value>,
+}
+
+/// Why the program ends.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// A file cannot be read.
+    #[error("{path}: {error}")]
+    File {
+        /// File.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The configuration is not what is expected.
+    #[error("{path}: {error}")]
+    Config {
+        /// File.
+        path: PathBuf,
+        /// Why.
+        error: serde_json::Error,
+    },
+    /// No place for data.
+    #[error("no data directory: give --data-dir DIR or set SESSIONVM_DATA_DIR")]
+    NoDataDir,
+    /// The log filter is malformed.
+    #[error("--log: {0}")]
+    Log(#[from] tracing_subscriber::filter::ParseError),
+    /// The node does not open.
+    #[error("{0}")]
+    Open(#[from] OpenError),
+    /// The server does not start.
+    #[error("{0}")]
+    Server(#[from] ServerError),
+    /// Others could write unsigned.
+    #[error(
+        "{address} can be reached by others, and this chain admits unsigned transactions: use a \
+         loopback address, a genesis with admission signed, or --allow-open"
+    )]
+    OpenToOthers {
+        /// Address.
+        address: SocketAddr,
+    },
+    /// Others could read and write without a token.
+    #[error(
+        "{address} can be reached by others: set \"token\" in the configuration file, or \
+         SESSIONVM_TOKEN, so that every call must carry it"
+    )]
+    NoToken {
+        /// Address.
+        address: SocketAddr,
+    },
+    /// The operating system refused something.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// Version and protocols as JSON.
+pub fn version_json() -> String {
+    json!({
+        "name": "sessionvm",
+        "version": env!("CARGO_PKG_VERSION"),
+        "vmId": "speKUgLBX6WRD5cfGeEfLa43LxTXUBckvtv4td6F3eTXvRP48",
+        "hosts": ["stand-alone"],
+    })
+    .to_string()
+}
+
+fn read_config(path: Option<&Path>) -> Result<ConfigFile, AppError> {
+    let Some(path) = path else {
+        return Ok(ConfigFile::default());
+    };
+    let path = path.to_owned();
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) => return Err(AppError::File { path, error }),
+    };
+    let config: ConfigFile =
+        serde_json::from_slice(&bytes).map_err(|error| AppError::Config { path, error })?;
+    for key in config.others.keys() {
+        tracing::warn!(%key, "ignored: chain parameters come from the genesis, and nothing else has that name");
+    }
+    Ok(config)
+}
+
+fn start_log(args: &NodeArgs) -> Result<(), AppError> {
+    let filter: tracing_subscriber::EnvFilter = args.log.parse()?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    // A second start in one process keeps the first one's log.
+    let _started = if args.log_json {
+        builder.json().try_init()
+    } else {
+        let color = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        builder.with_ansi(color).try_init()
+    };
+    Ok(())
+}
+
+/// Runs a node until SIGTERM or Ctrl-C. Prints one line of JSON on stdout when it is ready:
+/// `{"rpc":"http://…","chain":"…","height":…}`.
+///
+/// # Errors
+/// [`AppError`].
+pub fn run(args: NodeArgs) -> Result<(), AppError> {
+    start_log(&args)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(serve(args));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    result
+}
+
+async fn serve(args: NodeArgs) -> Result<(), AppError> {
+    let config = read_config(args.config.as_deref())?;
+    let data_dir = args
+        .data_dir
+        .or(config.data_dir)
+        .ok_or(AppError::NoDataDir)?;
+    let mut options = ServerOptions {
+        hosts: config.hosts,
+        cors_origins: config.cors_origins,
+        token: std::env::var("SESSIONVM_TOKEN")
+            .ok()
+            .filter(|t| !t.is_empty())
+            .or(config.token),
+        ..ServerOptions::default()
+    };
+    options.address = args.rpc.or(config.rpc).unwrap_or(options.address);
+    options.connections_max = config.connections_max.unwrap_or(options.connections_max);
+    let local = options.address.ip().is_loopback();
+    let genesis = match args.genesis {
+        Some(path) => match std::fs::read(&path) {
+            Ok(bytes) => Some(bytes),
+            Err(error) => return Err(AppError::File { path, error }),
+        },
+        None => None,
+    };
+    // What others can reach is signed unless somebody asks for more.
+    let admission = args.admission.or_else(|| {
+        (!local && genesis.is_none() && !data_dir.join("store").exists())
+            .then(|| "signed".to_owned())
+    });
+    let address = options.address;
+    if !local && options.token.is_none() {
+        return Err(AppError::NoToken { address });
+    }
+    let node = NodeOptions {
+        data_dir: Some(data_dir),
+        genesis,
+        admission,
+        accept_time: args.accept_time,
+        prepare_keys: !args.no_prepared_keys,
+        ..NodeOptions::default()
+    };
+    let node = Arc::new(tokio::task::block_in_place(|| Node::start(node))?);
+    if !local && !args.allow_open && node.parameters().admission == Admission::Open {
+        return Err(AppError::OpenToOthers { address });
+    }
+    let server = Server::bind(Context { node: node.clone() }, options).await?;
+    let address = server.address();
+    let (chain, height) = (node.chain(), node.head().header.height);
+    let ready = json!({ "rpc": format!("http://{address}"), "chain": chain, "height": height });
+    let mut out = std::io::stdout();
+    // Whoever started the node may not read its output.
+    let _nobody = writeln!(out, "{ready}").and_then(|()| out.flush());
+    tracing::info!(%address, %chain, height, "ready");
+    let (stop, stopped) = watch::channel(false);
+    let serving = tokio::spawn(server.run(stopped));
+    until_signal().await?;
+    tracing::info!("stopping");
+    let _nobody = stop.send(true);
+    let _ended = serving.await;
+    tokio::task::block_in_place(|| node.stop());
+    tracing::info!("stopped");
+    Ok(())
+}
+
+#[cfg(unix)]
+async fn until_signal() -> Result<(), AppError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+async fn until_signal() -> Result<(), AppError> {
+    Ok(tokio::signal::ctrl_c().await?)
+}

@@ -1,0 +1,99 @@
+//! Counters, and their Prometheus text.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What a node counts.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// Height of the last accepted block.
+    pub height: AtomicU64,
+    /// Transactions accepted.
+    pub accepted: AtomicU64,
+    /// Transactions refused by the rules.
+    pub refused: AtomicU64,
+    /// Transactions waiting for a block.
+    pub pending: AtomicU64,
+    /// RPC calls answered.
+    pub calls: AtomicU64,
+    /// RPC calls answered with an error.
+    pub call_errors: AtomicU64,
+    /// HTTP connections open.
+    pub connections: AtomicU64,
+    /// HTTP connections refused because too many were open.
+    pub connections_refused: AtomicU64,
+    /// WebSocket subscriptions open.
+    pub subscriptions: AtomicU64,
+}
+
+impl Metrics {
+    /// Prometheus text exposition format 0.0.4.
+    pub fn render(&self) -> String {
+        let lines: [(&str, &str, &str, &AtomicU64); 9] = [
+            (
+                "height",
+                "gauge",
+                "Height of the last accepted block.",
+                &self.height,
+            ),
+            (
+                "transactions_accepted_total",
+                "counter",
+                "Transactions accepted.",
+                &self.accepted,
+            ),
+            (
+                "transactions_refused_total",
+                "counter",
+                "Transactions refused.",
+                &self.refused,
+            ),
+            (
+                "transactions_pending",
+                "gauge",
+                "Transactions waiting.",
+                &self.pending,
+            ),
+            (
+                "rpc_calls_total",
+                "counter",
+                "RPC calls answered.",
+                &self.calls,
+            ),
+            (
+                "rpc_errors_total",
+                "counter",
+                "RPC calls answered with an error.",
+                &self.call_errors,
+            ),
+            (
+                "connections",
+                "gauge",
+                "HTTP connections open.",
+                &self.connections,
+            ),
+            (
+                "connections_refused_total",
+                "counter",
+                "HTTP connections refused because too many were open.",
+                &self.connections_refused,
+            ),
+            (
+                "subscriptions",
+                "gauge",
+                "WebSocket subscriptions open.",
+                &self.subscriptions,
+            ),
+        ];
+        let mut out = String::new();
+        for (name, kind, help, value) in lines {
+            let value = value.load(Ordering::Relaxed);
+            // Writing to a string cannot fail.
+            let _ok = write!(
+                out,
+                "# HELP sessionvm_{name} {help}\n# TYPE sessionvm_{name} {kind}\nsessionvm_{name} {value}\n"
+            );
+        }
+        out
+    }
+}

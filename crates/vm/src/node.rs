@@ -1,0 +1,548 @@
+//! A stand-alone node: store, producer and what readers and submitters hold of them.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use session_chain::genesis::{ConfigJson, Genesis, GenesisError, GenesisJson, RateJson};
+use session_chain::mempool::{Limits, Mempool};
+use session_chain::processing::Processing;
+use session_chain::state::TxError;
+use session_chain::tree::{Change, Tree};
+use session_chain::tx::{KemKey, SigningKey, Tx, TxIds};
+use session_chain::view::{Table, View, ViewError, account_keys_key};
+use session_core::account::Account;
+use session_core::codec::{Decode, Encode, Reader};
+use session_core::hash::Tag;
+use session_core::header::{Header, SignedHead};
+use session_core::ids::{AccountId, BlockId, ChainId};
+use session_core::limits::BLOCK_AHEAD_MAX_MS;
+use session_core::parameters::Parameters;
+use session_core::record::{RecordKey, value_hash};
+use session_core::time::Time;
+use session_storage::{
+    Batch, Direction, DiskStore, Durability, Health, KeyRange, Keyspace, MemoryStore, Store,
+    StoreError,
+};
+use tokio::sync::{oneshot, watch};
+
+use crate::clock::{Clock, Drift, SystemClock};
+use crate::head::Head;
+use crate::head_key::{HeadKey, HeadKeyError, key_digest, root_identity};
+use crate::metrics::Metrics;
+use crate::producer::{Accepted, Answer, Producer, Submission, SubmitError};
+use crate::store::{self, StoreView};
+use crate::verifier::Verifier;
+
+/// Submissions that wait for the producing thread: more than one block, less than a second.
+const QUEUE: usize = 16_384;
+
+/// Records read at once when the state tree is rebuilt.
+const REBUILD_PAGE: usize = 16_384;
+
+/// What a node is started with.
+pub struct NodeOptions {
+    /// Where it keeps its data; none keeps everything in memory.
+    pub data_dir: Option<PathBuf>,
+    /// Genesis bytes for a first start. Later they must be the same.
+    pub genesis: Option<Vec<u8>>,
+    /// Admission that the genesis of a first start gets. Later it must be the same.
+    pub admission: Option<String>,
+    /// Starts although the clock is far from the last block.
+    pub accept_time: bool,
+    /// Prepares verifying keys; off, every signature is checked by the library.
+    pub prepare_keys: bool,
+    /// The clocks.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Default for NodeOptions {
+    fn default() -> Self {
+        Self {
+            data_dir: None,
+            genesis: None,
+            admission: None,
+            accept_time: false,
+            prepare_keys: true,
+            clock: Arc::new(SystemClock::default()),
+        }
+    }
+}
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The store does not open.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// The store's contents cannot be read.
+    #[error("{0}")]
+    View(#[from] ViewError),
+    /// The genesis makes no chain.
+    #[error("{0}")]
+    Genesis(#[from] GenesisError),
+    /// Head or root key.
+    #[error("{0}")]
+    HeadKey(#[from] HeadKeyError),
+    /// The data belong to another genesis.
+    #[error("the data directory holds chain {found}, the given genesis is chain {given}")]
+    OtherGenesis {
+        /// In the directory.
+        found: ChainId,
+        /// Of the given genesis.
+        given: ChainId,
+    },
+    /// `--admission` differs from the genesis.
+    #[error("admission {asked} was asked, but this chain's genesis says {found}: it cannot change")]
+    OtherAdmission {
+        /// Asked.
+        asked: String,
+        /// In the genesis.
+        found: &'static str,
+    },
+    /// The state tree rebuilt from the records has another root than the last block.
+    #[error(
+        "the records in the store do not make the state root of block {height}: restore a backup"
+    )]
+    StateRoot {
+        /// Last block.
+        height: u64,
+    },
+    /// The clock is far from the last block.
+    #[error(
+        "the clock says {now_ms} ms, the last block {block_ms} ms: set the clock, or start once \
+         with --accept-time"
+    )]
+    Clock {
+        /// Clock.
+        now_ms: u64,
+        /// Last block.
+        block_ms: u64,
+    },
+    /// The operating system gave no directory or thread.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// A running node.
+pub struct Node {
+    chain: ChainId,
+    parameters: Parameters,
+    store: Arc<dyn Store>,
+    heads: watch::Receiver<Arc<Head>>,
+    queue: SyncSender<Submission>,
+    verifier: Arc<Verifier>,
+    head_key: HeadKey,
+    metrics: Arc<Metrics>,
+    clock: Arc<dyn Clock>,
+    stop: Arc<AtomicBool>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Node {
+    /// Opens the store, rebuilds the state tree and starts to produce.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn start(options: NodeOptions) -> Result<Self, OpenError> {
+        let store: Arc<dyn Store> = match &options.data_dir {
+            Some(directory) => {
+                std::fs::create_dir_all(directory)?;
+                Arc::new(DiskStore::open(directory.join("store"))?)
+            }
+            None => Arc::new(MemoryStore::new()),
+        };
+        Self::start_on(store, options)
+    }
+
+    /// Starts on a store that is open already.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn start_on(store: Arc<dyn Store>, options: NodeOptions) -> Result<Self, OpenError> {
+        let bytes = genesis_bytes(store.as_ref(), &options)?;
+        let chain = Genesis::chain_id(&bytes);
+        let genesis = Genesis::parse(&bytes)?;
+        for key in &genesis.unknown_keys {
+            tracing::warn!(%key, "the genesis has a key that means nothing here");
+        }
+        let (header, tree) = load(store.as_ref(), &genesis, chain, &bytes)?;
+        let parameters = genesis.parameters;
+        let clock = options.clock;
+        check_clock(&header, &parameters, clock.wall(), options.accept_time)?;
+        let head_key = match &options.data_dir {
+            Some(directory) => HeadKey::open(directory, chain, parameters.root_key)?,
+            None => HeadKey::ephemeral(chain)?,
+        };
+        let snapshot = store.snapshot()?;
+        let head = Head {
+            header,
+            id: header.id(),
+            tree: tree.clone(),
+            snapshot,
+        };
+        let (heads, receiver) = watch::channel(Arc::new(head));
+        let (queue, submissions) = sync_channel(QUEUE);
+        let verifier = Arc::new(Verifier::new(options.prepare_keys));
+        let metrics = Arc::new(Metrics::default());
+        metrics.height.store(header.height, Ordering::Relaxed);
+        let stop = Arc::new(AtomicBool::new(false));
+        let producer = Producer {
+            store: store.clone(),
+            processing: Processing::new(header, tree, parameters),
+            pool: Mempool::new(Limits::default()),
+            verifier: verifier.clone(),
+            drift: Drift::begin(clock.as_ref()),
+            clock: clock.clone(),
+            heads,
+            waiting: HashMap::new(),
+            metrics: metrics.clone(),
+            stop: stop.clone(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("producer".to_owned())
+            .spawn(move || producer.run(&submissions))?;
+        Ok(Self {
+            chain,
+            parameters,
+            store,
+            heads: receiver,
+            queue,
+            verifier,
+            head_key,
+            metrics,
+            clock,
+            stop,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Chain.
+    pub const fn chain(&self) -> ChainId {
+        self.chain
+    }
+
+    /// Parameters of the chain.
+    pub const fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// Counters.
+    pub const fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// The head key.
+    pub const fn head_key(&self) -> &HeadKey {
+        &self.head_key
+    }
+
+    /// Wall clock.
+    pub fn now(&self) -> Time {
+        self.clock.wall()
+    }
+
+    /// The last accepted block.
+    pub fn head(&self) -> Arc<Head> {
+        self.heads.borrow().clone()
+    }
+
+    /// Follows the last accepted block.
+    pub fn heads(&self) -> watch::Receiver<Arc<Head>> {
+        self.heads.clone()
+    }
+
+    /// Whether blocks can be made durable.
+    pub fn health(&self) -> Health {
+        self.store.health()
+    }
+
+    /// Signs the given head.
+    ///
+    /// # Errors
+    /// [`HeadKeyError`].
+    pub fn sign_head(&self, head: &Head) -> Result<SignedHead, HeadKeyError> {
+        self.head_key
+            .sign(&head.header, &head.id, self.clock.wall())
+    }
+
+    /// Id and header of the block at a height.
+    ///
+    /// # Errors
+    /// [`ViewError`].
+    pub fn at_height(
+        &self,
+        head: &Head,
+        height: u64,
+    ) -> Result<Option<(BlockId, Header)>, ViewError> {
+        store::at_height(head.snapshot.as_ref(), height)
+    }
+
+    /// A stored block.
+    ///
+    /// # Errors
+    /// [`ViewError`].
+    pub fn stored_block(&self, head: &Head, id: &BlockId) -> Result<Option<Vec<u8>>, ViewError> {
+        store::block(head.snapshot.as_ref(), id)
+    }
+
+    /// A consistent copy of the store in one file, made while running. Head keys are not in it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn backup(&self, file: &std::path::Path) -> Result<session_storage::Copied, StoreError> {
+        let snapshot = self.store.snapshot()?;
+        session_storage::backup(snapshot.as_ref(), file, |_, _| false)
+    }
+
+    /// Verifies a transaction's signature against the key that the state knows for its signer,
+    /// so that the block finds it verified.
+    ///
+    /// # Errors
+    /// [`TxError::InvalidSignature`]. What else is wrong with it the block will say.
+    pub fn admit(&self, head: &Head, tx: &Tx, ids: &TxIds) -> Result<(), TxError> {
+        if !tx.is_signed() {
+            return Ok(());
+        }
+        let Some((_, key)) = account_keys(head, &tx.signer)? else {
+            return Ok(());
+        };
+        // A recovery key may have signed instead: the rules decide.
+        if matches!(
+            tx.kind,
+            session_chain::tx::Kind::RotateKeys(_) | session_chain::tx::Kind::RevokeIdentity(_)
+        ) {
+            return Ok(());
+        }
+        if self
+            .verifier
+            .admit(&key, &ids.action.to_bytes(), &tx.signature)
+        {
+            Ok(())
+        } else {
+            Err(TxError::InvalidSignature)
+        }
+    }
+
+    /// Hands a transaction to the producer; the answer comes when its block is durable.
+    ///
+    /// # Errors
+    /// [`SubmitError`].
+    pub fn enqueue(
+        &self,
+        tx: Tx,
+        ids: TxIds,
+        bytes: usize,
+    ) -> Result<oneshot::Receiver<Answer>, SubmitError> {
+        let (reply, answer) = oneshot::channel();
+        match self.queue.try_send(Submission {
+            tx,
+            ids,
+            bytes,
+            reply,
+        }) {
+            Ok(()) => Ok(answer),
+            Err(TrySendError::Full(_)) => Err(SubmitError::Busy { retry_ms: 100 }),
+            Err(TrySendError::Disconnected(_)) => Err(SubmitError::Stopping),
+        }
+    }
+
+    /// Admits, enqueues and waits for a transaction.
+    ///
+    /// # Errors
+    /// [`SubmitError`].
+    pub async fn submit(&self, tx: Tx) -> Result<Accepted, SubmitError> {
+        let ids = tx.ids(&self.chain);
+        self.admit(&self.head(), &tx, &ids)?;
+        let bytes = tx.to_bytes().len();
+        self.enqueue(tx, ids, bytes)?
+            .await
+            .unwrap_or(Err(SubmitError::Stopping))
+    }
+
+    /// Stops producing, and returns once everything is on disk.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the producing thread had panicked");
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Registered public keys of an account.
+///
+/// # Errors
+/// [`ViewError`].
+pub fn account_keys(
+    head: &Head,
+    account: &AccountId,
+) -> Result<Option<(KemKey, SigningKey)>, ViewError> {
+    let record: Option<Account> = head.record(&RecordKey::Account(*account))?;
+    if record.is_none_or(|record| record.keys.is_none()) {
+        return Ok(None);
+    }
+    let bytes = head.view().get(Table::Keys, &account_keys_key(account))?;
+    let bytes = bytes.ok_or(ViewError::Missing(Table::Keys))?;
+    let mut input = Reader::new(&bytes);
+    Ok(Some((
+        KemKey::decode(&mut input)?,
+        SigningKey::decode(&mut input)?,
+    )))
+}
+
+fn check_clock(
+    header: &Header,
+    parameters: &Parameters,
+    now: Time,
+    accept: bool,
+) -> Result<(), OpenError> {
+    let behind = header.time.since(now) > BLOCK_AHEAD_MAX_MS;
+    let ahead = header.height > 0 && now.since(header.time) > parameters.retention_ms;
+    if (behind || ahead) && !accept {
+        let (now_ms, block_ms) = (now.ms(), header.time.ms());
+        return Err(OpenError::Clock { now_ms, block_ms });
+    }
+    Ok(())
+}
+
+/// The genesis of the store, or of a first start.
+fn genesis_bytes(store: &dyn Store, options: &NodeOptions) -> Result<Vec<u8>, OpenError> {
+    let bytes = match (store::genesis(store)?, &options.genesis) {
+        (Some(found), Some(given)) if found != *given => {
+            return Err(OpenError::OtherGenesis {
+                found: Genesis::chain_id(&found),
+                given: Genesis::chain_id(given),
+            });
+        }
+        (Some(found), _) => found,
+        (None, Some(given)) => given.clone(),
+        (None, None) => return default_genesis(options),
+    };
+    if let Some(asked) = &options.admission {
+        let found = match Genesis::parse(&bytes)?.parameters.admission {
+            session_core::parameters::Admission::Open => "open",
+            session_core::parameters::Admission::Signed => "signed",
+        };
+        if asked != found {
+            return Err(OpenError::OtherAdmission {
+                asked: asked.clone(),
+                found,
+            });
+        }
+    }
+    Ok(bytes)
+}
+
+/// The genesis of a first start on a loopback address: open, with quotas that no single machine
+/// reaches, the operator's root key, and a nonce so that no two chains are equal.
+fn default_genesis(options: &NodeOptions) -> Result<Vec<u8>, OpenError> {
+    let root_key = match &options.data_dir {
+        Some(directory) => root_identity(directory, true)?
+            .map(|root| key_digest(&root.public().signing).to_string()),
+        None => None,
+    };
+    let mut nonce = [0; 16];
+    getrandom::fill(&mut nonce).map_err(std::io::Error::other)?;
+    let unlimited = RateJson {
+        per_second: u64::MAX,
+        burst: u64::MAX,
+    };
+    let genesis = GenesisJson {
+        vm_id: Some("sessionvm".to_owned()),
+        config: ConfigJson {
+            session_ttl: Some(86_400),
+            max_messages: Some(10_000),
+            max_channels: Some(1_000),
+            retention_days: Some(30),
+            id_prefix: Some("07".to_owned()),
+            admission: Some(
+                options
+                    .admission
+                    .clone()
+                    .unwrap_or_else(|| "open".to_owned()),
+            ),
+            registrations: Some(RateJson {
+                per_second: 1_000,
+                burst: 100_000,
+            }),
+            unsigned: Some(RateJson {
+                per_second: 50_000,
+                burst: 100_000,
+            }),
+            account_weight: Some(unlimited),
+            root_key,
+            ..ConfigJson::default()
+        },
+        timestamp: options.clock.wall().ms() / 1_000,
+        nonce: Some(const_hex::encode(nonce)),
+        ..GenesisJson::default()
+    };
+    serde_json::to_vec_pretty(&genesis).map_err(|error| OpenError::Genesis(error.into()))
+}
+
+/// The last accepted block and its state tree; writes the genesis block on a first start.
+fn load(
+    store: &dyn Store,
+    genesis: &Genesis,
+    chain: ChainId,
+    bytes: &[u8],
+) -> Result<(Header, Tree), OpenError> {
+    let Some((_, header)) = store::head(store)? else {
+        let (header, changes, tree) = genesis.block(chain);
+        let mut batch = Batch::new();
+        store::put_changes(&mut batch, &changes);
+        store::put_genesis(&mut batch, bytes);
+        store::put_block(&mut batch, &header, &header.id(), None);
+        store.commit(batch, Durability::Synced)?;
+        return Ok((header, tree));
+    };
+    let tree = rebuild(store)?;
+    if tree.root() != header.state_root || header.chain != chain {
+        return Err(OpenError::StateRoot {
+            height: header.height,
+        });
+    }
+    Ok((header, tree))
+}
+
+/// Rebuilds the state tree from the records.
+fn rebuild(store: &dyn Store) -> Result<Tree, OpenError> {
+    let mut leaves: Vec<Change> = Vec::new();
+    let mut range = KeyRange::all();
+    loop {
+        let page = store.range(
+            Keyspace::Records,
+            &range,
+            REBUILD_PAGE,
+            Direction::Ascending,
+        )?;
+        let Some((last, _)) = page.last() else { break };
+        range = KeyRange::after(last);
+        leaves.extend(
+            page.iter()
+                .map(|(key, record)| (Tag::Key.hash(&[key]), Some(value_hash(record)))),
+        );
+    }
+    Ok(Tree::new().update(leaves))
+}
+
+/// The store as the chain reads it, for tools that open a data directory themselves.
+pub fn store_view(store: &dyn session_storage::View) -> StoreView<'_> {
+    StoreView(store)
+}

@@ -1,0 +1,13 @@
+//! JSON-RPC, health, metrics and subscriptions over HTTP.
+
+mod dialect;
+pub mod error;
+mod json;
+mod method;
+pub mod openrpc;
+mod server;
+mod subscribe;
+mod write;
+
+pub use method::Context;
+pub use server::{Server, ServerError, ServerOptions};

@@ -1,0 +1,347 @@
+//! The HTTP server: limits on connections, bodies and time, Host check, token.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, FromRequest, Request, State, WebSocketUpgrade};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get};
+use axum::{Json, Router};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use serde_json::json;
+use session_core::hash::sha256;
+use session_core::limits::RPC_BODY_MAX;
+use tokio::net::TcpListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use super::dialect::{answer, text};
+use super::method::{Context, health_json};
+use super::openrpc::document;
+use super::subscribe;
+
+/// A head of a request must arrive within this time, and so must each next one on a connection.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A body must arrive within this time.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long open calls may go on when the server stops.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// How a server is set up.
+#[derive(Debug, Clone)]
+pub struct ServerOptions {
+    /// Where to listen.
+    pub address: SocketAddr,
+    /// Connections at once; more are refused with 503.
+    pub connections_max: usize,
+    /// Bearer token that every call must carry.
+    pub token: Option<String>,
+    /// Origins that browsers may call from; none by default.
+    pub cors_origins: Vec<String>,
+    /// Names beside the address itself that a `Host` header may have.
+    pub hosts: Vec<String>,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            address: SocketAddr::from(([127, 0, 0, 1], 9_652)),
+            connections_max: 1_024,
+            token: None,
+            cors_origins: Vec::new(),
+            hosts: Vec::new(),
+        }
+    }
+}
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The address is taken or not ours.
+    #[error("listening on {address}: {error}")]
+    Listen {
+        /// Address.
+        address: SocketAddr,
+        /// Why.
+        error: std::io::Error,
+    },
+}
+
+#[derive(Clone)]
+struct Shared {
+    context: Context,
+    options: Arc<ServerOptions>,
+}
+
+/// A listening server.
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    context: Context,
+    options: Arc<ServerOptions>,
+}
+
+impl Server {
+    /// Binds the address.
+    ///
+    /// # Errors
+    /// [`ServerError::Listen`].
+    pub async fn bind(context: Context, options: ServerOptions) -> Result<Self, ServerError> {
+        let wanted = options.address;
+        let failed = |error| ServerError::Listen {
+            address: wanted,
+            error,
+        };
+        let listener = TcpListener::bind(wanted).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self {
+            listener,
+            address,
+            context,
+            options: Arc::new(options),
+        })
+    }
+
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop` says so.
+    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+        let metrics = self.context.node.metrics().clone();
+        let free = Arc::new(Semaphore::new(self.options.connections_max));
+        let shared = Shared {
+            context: self.context,
+            options: self.options,
+        };
+        let app = router(shared);
+        let mut open = tokio::task::JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                _ = stop.changed() => break,
+            };
+            while open.try_join_next().is_some() {}
+            let (stream, _) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of file descriptors: wait for some to come back.
+                    tracing::warn!(%error, "accepting a connection failed");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            let Ok(permit) = free.clone().try_acquire_owned() else {
+                metrics.connections_refused.fetch_add(1, Ordering::Relaxed);
+                continue;
+            };
+            // Small replies leave at once.
+            let _best_effort = stream.set_nodelay(true);
+            metrics.connections.fetch_add(1, Ordering::Relaxed);
+            let (app, stop, metrics) = (app.clone(), stop.clone(), metrics.clone());
+            open.spawn(async move {
+                serve_connection(stream, app, stop, permit).await;
+                metrics.connections.fetch_sub(1, Ordering::Relaxed);
+            });
+        }
+        let drained = async { while open.join_next().await.is_some() {} };
+        let _cut = tokio::time::timeout(DRAIN, drained).await;
+    }
+}
+
+async fn serve_connection(
+    stream: tokio::net::TcpStream,
+    app: Router,
+    mut stop: watch::Receiver<bool>,
+    permit: OwnedSemaphorePermit,
+) {
+    let service = TowerToHyperService::new(app);
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(64 * 1024)
+        .keep_alive(true);
+    let connection = builder
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        _ = stop.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended");
+    }
+    drop(permit);
+}
+
+fn router(shared: Shared) -> Router {
+    Router::new()
+        .route("/rpc", any(rpc))
+        .route("/ws", get(websocket))
+        .route("/health", get(health))
+        .route("/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/openrpc.json", get(|| async { Json(document()) }))
+        .fallback(|| async { text(StatusCode::NOT_FOUND, "404 page not found\n") })
+        .layer(from_fn_with_state(shared.clone(), guard))
+        .layer(DefaultBodyLimit::max(RPC_BODY_MAX))
+        .with_state(shared)
+}
+
+/// Host, token and CORS.
+async fn guard(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    if !host_allowed(&shared.options, headers) {
+        let message = "the Host header names another server: refused (DNS rebinding)\n";
+        return text(StatusCode::FORBIDDEN, message);
+    }
+    if let Some(token) = &shared.options.token
+        && !token_given(headers, token)
+    {
+        return text(StatusCode::UNAUTHORIZED, "a bearer token is needed\n");
+    }
+    let origin = headers.get(header::ORIGIN).cloned();
+    let allowed = origin.filter(|origin| {
+        shared
+            .options
+            .cors_origins
+            .iter()
+            .any(|allowed| allowed.as_bytes() == origin.as_bytes())
+    });
+    let preflight = request.method() == axum::http::Method::OPTIONS && allowed.is_some();
+    let mut response = if preflight {
+        StatusCode::NO_CONTENT.into_response()
+    } else {
+        next.run(request).await
+    };
+    if let Some(origin) = allowed {
+        let headers = response.headers_mut();
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        let allow = header::HeaderValue::from_static("authorization, content-type");
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allow);
+        headers.insert(header::VARY, header::HeaderValue::from_static("origin"));
+    }
+    response
+}
+
+/// On a loopback address only names of this machine; elsewhere the operator's list, if any.
+fn host_allowed(options: &ServerOptions, headers: &HeaderMap) -> bool {
+    if !options.address.ip().is_loopback() && options.hosts.is_empty() {
+        return true;
+    }
+    let Some(host) = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok())
+    else {
+        // HTTP/1.0 without a Host: no browser does that.
+        return true;
+    };
+    let name = host.rsplit_once(':').map_or(host, |(name, port)| {
+        if port.bytes().all(|b| b.is_ascii_digit()) {
+            name
+        } else {
+            host
+        }
+    });
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    let local = name.eq_ignore_ascii_case("localhost")
+        || name
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback());
+    local
+        || options
+            .hosts
+            .iter()
+            .any(|allowed| allowed.eq_ignore_ascii_case(name))
+}
+
+/// Compares hashes, so that the time tells nothing about the token.
+fn token_given(headers: &HeaderMap, token: &str) -> bool {
+    let given = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
+    let given = given
+        .and_then(|value| value.strip_prefix("Bearer "))
+        .unwrap_or_default();
+    sha256(given.as_bytes()) == sha256(token.as_bytes())
+}
+
+async fn rpc(State(shared): State<Shared>, request: Request) -> Response {
+    let method = request.method().clone();
+    let content_type = request.headers().get(header::CONTENT_TYPE).cloned();
+    let body = tokio::time::timeout(BODY_TIMEOUT, axum::body::Bytes::from_request(request, &()));
+    match body.await {
+        Ok(Ok(body)) => answer(&shared.context, &method, content_type.as_ref(), &body).await,
+        Ok(Err(rejection)) => {
+            let limit = format!("the body is larger than {RPC_BODY_MAX} bytes, or broke off\n");
+            text(rejection.into_response().status(), limit)
+        }
+        Err(_) => text(
+            StatusCode::REQUEST_TIMEOUT,
+            "the body did not arrive in time\n",
+        ),
+    }
+}
+
+async fn websocket(State(shared): State<Shared>, upgrade: WebSocketUpgrade) -> Response {
+    upgrade
+        .max_message_size(64 * 1024)
+        .on_upgrade(move |socket| subscribe::serve(shared.context, socket))
+}
+
+async fn health(State(shared): State<Shared>) -> Response {
+    let head = shared.context.node.head();
+    match health_json(&shared.context, &head) {
+        Ok(data) => {
+            let healthy = data.get("healthy") == Some(&json!(true));
+            let status = if healthy {
+                StatusCode::OK
+            } else {
+                StatusCode::SERVICE_UNAVAILABLE
+            };
+            let word = if healthy { "ok" } else { "failing" };
+            (status, Json(json!({ "status": word, "data": data }))).into_response()
+        }
+        Err(error) => {
+            tracing::error!(%error, "health");
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                Json(json!({ "status": "failing" })),
+            )
+                .into_response()
+        }
+    }
+}
+
+async fn ready(State(shared): State<Shared>) -> Response {
+    let ready = matches!(shared.context.node.health(), session_storage::Health::Ready);
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (status, Json(json!({ "ready": ready }))).into_response()
+}
+
+async fn metrics(State(shared): State<Shared>) -> Response {
+    let body = shared.context.node.metrics().render();
+    let kind = [(
+        header::CONTENT_TYPE,
+        "text/plain; version=0.0.4; charset=utf-8",
+    )];
+    (kind, Body::from(body)).into_response()
+}
