@@ -5,6 +5,7 @@ mod bytes;
 mod derive;
 pub mod envelope;
 mod error;
+mod file;
 mod id;
 mod identity;
 mod kem;
@@ -18,6 +19,7 @@ mod verified;
 mod verifier;
 
 pub use error::{CryptoError, Flaw};
+pub use file::{FileError, KdfCost, SealedIdentity};
 pub use id::{ID_CHARS, IdError, IdentityId};
 pub use identity::{Identity, IdentityJsonError, PublicIdentity};
 pub use kem::{KEM_SECRET_KEY_BYTES, KemCiphertext, KemPublicKey, KemSecretKey};
