@@ -23,7 +23,7 @@ pub use file::{FileError, KdfCost, SealedIdentity};
 pub use id::{ID_CHARS, IdError, IdentityId};
 pub use identity::{Identity, IdentityJsonError, PublicIdentity};
 pub use kem::{KEM_SECRET_KEY_BYTES, KemCiphertext, KemPublicKey, KemSecretKey};
-pub use legacy::{LEGACY_SIGNATURE_BYTES, LegacyIdentity, LegacyPublicIdentity};
+pub use legacy::{LEGACY_SIGNATURE_BYTES, LegacyIdentity, LegacyPublicIdentity, x25519};
 pub use phrase::{PHRASE_WORDS, PhraseError, RecoveryPhrase};
 pub use prepared::PreparedVerifyingKey;
 pub use secret::{Secret, Seed, SharedSecret};
