@@ -2,6 +2,12 @@
 //!
 //! Counts are asserted, so that a vector which silently stops running is noticed.
 #![cfg(feature = "native")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on stops"
+)]
 
 use flate2::read::GzDecoder;
 use serde_json::Value;
