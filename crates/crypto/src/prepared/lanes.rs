@@ -138,14 +138,28 @@ fn multiply(matrix: &Matrix, polys: &mut Polys) {
     let entries = matrix.0.windows(ENTRY + LANES - ROWS).step_by(ENTRY);
     for (words, entry) in polys.0.as_chunks_mut::<LANES>().0.iter_mut().zip(entries) {
         let mut sums = [0u64; LANES];
-        let columns = entry.windows(LANES).step_by(ROWS);
-        for (factor, column) in words.iter().zip(columns) {
-            for (sum, value) in sums.iter_mut().zip(column) {
-                *sum += u64::from(*factor) * u64::from(*value);
-            }
-        }
+        let [z0, z1, z2, z3, z4, c, ..] = *words;
+        add_column::<0>(&mut sums, z0, entry);
+        add_column::<1>(&mut sums, z1, entry);
+        add_column::<2>(&mut sums, z2, entry);
+        add_column::<3>(&mut sums, z3, entry);
+        add_column::<4>(&mut sums, z4, entry);
+        add_column::<5>(&mut sums, c, entry);
         for (word, sum) in words.iter_mut().zip(sums) {
             *word = montgomery(sum);
+        }
+    }
+}
+
+/// Adds `factor` times one column to the sums.
+#[inline(always)]
+fn add_column<const COLUMN: usize>(sums: &mut [u64; LANES], factor: u32, entry: &[u32]) {
+    let column = entry
+        .get(COLUMN * ROWS..)
+        .and_then(|rest| rest.first_chunk::<LANES>());
+    if let Some(column) = column {
+        for (sum, value) in sums.iter_mut().zip(column) {
+            *sum += u64::from(factor) * u64::from(*value);
         }
     }
 }
@@ -260,14 +274,14 @@ static SCALE_DIFFERENCE: Factor = Factor::new((Q as u64 - zeta(1)) * SCALE % Q a
 #[inline(always)]
 fn forward(polys: &mut Polys) {
     let mut factors = FORWARD.iter().skip(1);
-    forward_layer::<{ 128 * LANES }>(polys, &mut factors);
-    forward_layer::<{ 64 * LANES }>(polys, &mut factors);
-    forward_layer::<{ 32 * LANES }>(polys, &mut factors);
-    forward_layer::<{ 16 * LANES }>(polys, &mut factors);
-    forward_layer::<{ 8 * LANES }>(polys, &mut factors);
-    forward_layer::<{ 4 * LANES }>(polys, &mut factors);
-    forward_layer::<{ 2 * LANES }>(polys, &mut factors);
-    forward_layer::<LANES>(polys, &mut factors);
+    forward_layer::<128>(polys, &mut factors);
+    forward_layer::<64>(polys, &mut factors);
+    forward_layer::<32>(polys, &mut factors);
+    forward_layer::<16>(polys, &mut factors);
+    forward_layer::<8>(polys, &mut factors);
+    forward_layer::<4>(polys, &mut factors);
+    forward_layer::<2>(polys, &mut factors);
+    forward_layer::<1>(polys, &mut factors);
 }
 
 #[inline(always)]
@@ -276,13 +290,30 @@ fn forward_layer<'f, const HALF: usize>(
     factors: &mut impl Iterator<Item = &'f Factor>,
 ) {
     // The blocks come first: zip asks its first side first, and must not use a factor up.
-    for (block, factor) in polys.0.chunks_exact_mut(2 * HALF).zip(factors) {
+    for (block, factor) in polys
+        .0
+        .as_chunks_mut::<LANES>()
+        .0
+        .chunks_exact_mut(2 * HALF)
+        .zip(factors)
+    {
         let (low, high) = block.split_at_mut(HALF);
-        for (a, b) in low.iter_mut().zip(high) {
-            let t = times(*b, *factor);
-            *b = *a + 2 * Q - t;
-            *a += t;
-        }
+        forward_butterflies(low, high, *factor);
+    }
+}
+
+/// A function of its own, because distinct `&mut` arguments tell the compiler that the halves do
+/// not overlap.
+#[inline(always)]
+fn forward_butterflies(low: &mut [[u32; LANES]], high: &mut [[u32; LANES]], factor: Factor) {
+    for (a, b) in low
+        .as_flattened_mut()
+        .iter_mut()
+        .zip(high.as_flattened_mut())
+    {
+        let t = times(*b, factor);
+        *b = *a + 2 * Q - t;
+        *a += t;
     }
 }
 
@@ -290,13 +321,13 @@ fn forward_layer<'f, const HALF: usize>(
 #[inline(always)]
 fn inverse(polys: &mut Polys) {
     let mut factors = INVERSE.iter();
-    inverse_layer::<LANES>(polys, &mut factors, 2 * Q);
-    inverse_layer::<{ 2 * LANES }>(polys, &mut factors, 4 * Q);
-    inverse_layer::<{ 4 * LANES }>(polys, &mut factors, 8 * Q);
-    inverse_layer::<{ 8 * LANES }>(polys, &mut factors, 16 * Q);
-    inverse_layer::<{ 16 * LANES }>(polys, &mut factors, 32 * Q);
-    inverse_layer::<{ 32 * LANES }>(polys, &mut factors, 64 * Q);
-    inverse_layer::<{ 64 * LANES }>(polys, &mut factors, 128 * Q);
+    inverse_layer::<1>(polys, &mut factors, 2 * Q);
+    inverse_layer::<2>(polys, &mut factors, 4 * Q);
+    inverse_layer::<4>(polys, &mut factors, 8 * Q);
+    inverse_layer::<8>(polys, &mut factors, 16 * Q);
+    inverse_layer::<16>(polys, &mut factors, 32 * Q);
+    inverse_layer::<32>(polys, &mut factors, 64 * Q);
+    inverse_layer::<64>(polys, &mut factors, 128 * Q);
     let (low, high) = polys.0.split_at_mut(128 * LANES);
     for (a, b) in low.iter_mut().zip(high) {
         let (sum, difference) = (*a + *b, *a + 256 * Q - *b);
@@ -312,13 +343,33 @@ fn inverse_layer<'f, const HALF: usize>(
     factors: &mut impl Iterator<Item = &'f Factor>,
     bound: u32,
 ) {
-    for (block, factor) in polys.0.chunks_exact_mut(2 * HALF).zip(factors) {
+    for (block, factor) in polys
+        .0
+        .as_chunks_mut::<LANES>()
+        .0
+        .chunks_exact_mut(2 * HALF)
+        .zip(factors)
+    {
         let (low, high) = block.split_at_mut(HALF);
-        for (a, b) in low.iter_mut().zip(high) {
-            let difference = *a + bound - *b;
-            *a += *b;
-            *b = times(difference, *factor);
-        }
+        inverse_butterflies(low, high, *factor, bound);
+    }
+}
+
+#[inline(always)]
+fn inverse_butterflies(
+    low: &mut [[u32; LANES]],
+    high: &mut [[u32; LANES]],
+    factor: Factor,
+    bound: u32,
+) {
+    for (a, b) in low
+        .as_flattened_mut()
+        .iter_mut()
+        .zip(high.as_flattened_mut())
+    {
+        let difference = *a + bound - *b;
+        *a += *b;
+        *b = times(difference, factor);
     }
 }
 
