@@ -3,8 +3,8 @@
 //!
 //! From bytes, half of a verification goes into expanding the matrix **A**, and a tenth into
 //! hashing the key. Kept are `tr`, the NTT form of **A** and of `t1`, 36 KiB in all. Public data
-//! only: nothing here has to run in constant time, and nothing here is `unsafe` but the one call
-//! of [`dispatch`].
+//! only: nothing here has to run in constant time, and nothing here is `unsafe` but the calls
+//! in [`dispatch`].
 //!
 //! ```text
 //! signature ─ c~ ─ SampleInBall ─ c ─┐

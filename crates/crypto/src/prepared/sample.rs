@@ -1,9 +1,8 @@
 //! What is sampled from hashes: the matrix **A** and the challenge polynomial.
 
-use super::hash::{shake128_reader, shake256_reader};
+use super::hash::{shake128_stream, shake256_stream};
 use super::lanes::Matrix;
 use super::{CHALLENGE_BYTES, COLUMNS, N, Q, ROWS};
-use shake::digest::XofReader;
 
 /// Bytes of the seed of **A**, the front of a public key.
 pub(super) const RHO_BYTES: usize = 32;
@@ -17,7 +16,7 @@ pub(super) fn expand_a(rho: &[u8], matrix: &mut Matrix) {
     for row in 0..ROWS {
         for column in 0..COLUMNS {
             // Both are below 256.
-            let mut stream = shake128_reader(&[rho, &[column as u8, row as u8]]);
+            let mut stream = shake128_stream(&[rho, &[column as u8, row as u8]]);
             let mut block = [0; RATE_128];
             let mut coefficient = 0;
             while coefficient < N {
@@ -36,7 +35,7 @@ pub(super) fn expand_a(rho: &[u8], matrix: &mut Matrix) {
 
 /// FIPS 204 algorithm 29: 49 coefficients of 1 or -1 (as `Q - 1`), the others 0.
 pub(super) fn in_ball(seed: &[u8; CHALLENGE_BYTES]) -> [u32; N] {
-    let mut stream = shake256_reader(&[seed]);
+    let mut stream = shake256_stream(&[seed]);
     let mut signs = [0; 8];
     stream.read(&mut signs);
     let mut signs = u64::from_le_bytes(signs);
