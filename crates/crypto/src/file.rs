@@ -40,7 +40,7 @@ pub struct KdfCost {
 }
 
 impl KdfCost {
-    /// 64 MiB, three passes, four lanes: the second choice of RFC 9106 §4, a fifth of a second.
+    /// 64 MiB, three passes, four lanes: the second choice of RFC 9106 §4.
     pub const STANDARD: Self = Self {
         memory_kib: 64 * 1024,
         passes: 3,
@@ -56,7 +56,7 @@ impl KdfCost {
 
     /// A hostile file can make a reader take this much memory and no more.
     pub const MEMORY_KIB_MAX: u32 = 256 * 1024;
-    /// Ten passes over the most memory are a few seconds.
+    /// Passes are time, and a hostile file must not take much of that either.
     pub const PASSES_MAX: u32 = 10;
     /// More lanes than that help nobody.
     pub const LANES_MAX: u32 = 16;
