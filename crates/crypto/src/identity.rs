@@ -17,24 +17,41 @@ use session_core::ids::AccountId;
 /// The public half of an identity, 3136 bytes: KEM key, then signing key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PublicIdentity {
-    /// What messages to this identity are sealed to.
-    pub kem: KemPublicKey,
-    /// What verifies this identity's signatures.
-    pub signing: SigningPublicKey,
+    kem: KemPublicKey,
+    signing: SigningPublicKey,
+    /// Kept, because hashing 3136 bytes costs a tenth of an envelope.
+    account_id: AccountId,
 }
 
 impl PublicIdentity {
+    /// The identity of these keys.
+    pub fn new(kem: KemPublicKey, signing: SigningPublicKey) -> Self {
+        let hash = crate::derive::blake2b_256(&[kem.as_bytes(), signing.as_bytes()]);
+        Self {
+            kem,
+            signing,
+            account_id: AccountId::from_bytes(hash),
+        }
+    }
+
+    /// What messages to this identity are sealed to.
+    pub const fn kem(&self) -> &KemPublicKey {
+        &self.kem
+    }
+
+    /// What verifies this identity's signatures.
+    pub const fn signing(&self) -> &SigningPublicKey {
+        &self.signing
+    }
+
     /// BLAKE2b-256 of KEM key and signing key (`spec/wire.md` §1).
-    pub fn account_id(&self) -> AccountId {
-        AccountId::from_bytes(crate::derive::blake2b_256(&[
-            self.kem.as_bytes(),
-            self.signing.as_bytes(),
-        ]))
+    pub const fn account_id(&self) -> AccountId {
+        self.account_id
     }
 
     /// The session id, `07…`.
-    pub fn id(&self) -> IdentityId {
-        IdentityId::Pq(self.account_id())
+    pub const fn id(&self) -> IdentityId {
+        IdentityId::Pq(self.account_id)
     }
 
     /// Seals a message from `sender` to this identity ([`envelope`], format v2).
@@ -66,10 +83,7 @@ impl Encode for PublicIdentity {
 
 impl Decode for PublicIdentity {
     fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            kem: Decode::decode(input)?,
-            signing: Decode::decode(input)?,
-        })
+        Ok(Self::new(Decode::decode(input)?, Decode::decode(input)?))
     }
 }
 
@@ -79,7 +93,6 @@ pub struct Identity {
     signing: SigningKey,
     seed: Option<Seed>,
     public: PublicIdentity,
-    account_id: AccountId,
 }
 
 impl Identity {
@@ -139,14 +152,14 @@ impl Identity {
         &self.public
     }
 
-    /// The account id of the public half, computed once.
+    /// The account id of the public half.
     pub const fn account_id(&self) -> AccountId {
-        self.account_id
+        self.public.account_id
     }
 
     /// The session id, `07…`.
     pub const fn id(&self) -> IdentityId {
-        IdentityId::Pq(self.account_id)
+        self.public.id()
     }
 
     /// The key that opens what is sealed to this identity.
@@ -186,7 +199,7 @@ impl Identity {
         recipient: &PublicIdentity,
         plaintext: &[u8],
     ) -> Result<Vec<u8>, CryptoError> {
-        recipient.seal(self.account_id, plaintext)
+        recipient.seal(self.account_id(), plaintext)
     }
 
     /// Opens an envelope to this identity that claims to be from `sender`.
@@ -196,23 +209,18 @@ impl Identity {
     pub fn open(&self, sender: AccountId, envelope: &[u8]) -> Result<Opened, CryptoError> {
         let parties = Parties {
             sender,
-            recipient: self.account_id,
+            recipient: self.account_id(),
         };
         envelope::open(&self.kem, &parties, envelope)
     }
 
     pub(crate) fn assemble(kem: KemSecretKey, signing: SigningKey, seed: Option<Seed>) -> Self {
-        let public = PublicIdentity {
-            kem: kem.public_key().clone(),
-            signing: signing.public_key().clone(),
-        };
-        let account_id = public.account_id();
+        let public = PublicIdentity::new(kem.public_key().clone(), signing.public_key().clone());
         Self {
             kem,
             signing,
             seed,
             public,
-            account_id,
         }
     }
 }
@@ -222,3 +230,6 @@ impl core::fmt::Debug for Identity {
         write!(f, "Identity({}, Secret(..))", self.id())
     }
 }
+
+#[cfg(test)]
+mod tests;

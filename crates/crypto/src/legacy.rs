@@ -101,7 +101,10 @@ impl core::fmt::Debug for LegacyIdentity {
 }
 
 /// X25519 (RFC 7748 §5), refusing the all-zero result of low-order keys (§6.1).
-fn x25519(secret: &Secret<32>, public: &[u8; 32]) -> Result<SharedSecret, CryptoError> {
+///
+/// # Errors
+/// [`CryptoError::InvalidPublicKey`] with [`Flaw::Range`].
+pub fn x25519(secret: &Secret<32>, public: &[u8; 32]) -> Result<SharedSecret, CryptoError> {
     let shared = x25519_dalek::StaticSecret::from(*secret.expose())
         .diffie_hellman(&x25519_dalek::PublicKey::from(*public));
     if shared.was_contributory() {

@@ -72,8 +72,8 @@ const CHECKS: [(&str, Check); 9] = [
     ("public keys of the secret keys", |v| {
         let public = identity(v)?;
         Some(
-            public.public().kem.as_bytes()[..] == hex(&v.kem_pk)?
-                && public.public().signing.as_bytes()[..] == hex(&v.dsa_pk)?,
+            public.public().kem().as_bytes()[..] == hex(&v.kem_pk)?
+                && public.public().signing().as_bytes()[..] == hex(&v.dsa_pk)?,
         )
     }),
     ("sharedSecret", |v| {
@@ -106,7 +106,7 @@ const CHECKS: [(&str, Check); 9] = [
     ("signedMessage", |v| {
         let public = identity(v)?.public().clone();
         let signed = hex(&v.signed_message)?;
-        Some(open_signed_message(&public.signing, &signed).ok()? == hex(&v.message)?)
+        Some(open_signed_message(public.signing(), &signed).ok()? == hex(&v.message)?)
     }),
     ("identityJson", |v| {
         let identity = Identity::from_json(&v.identity_json).ok()?;

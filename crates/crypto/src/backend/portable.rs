@@ -15,9 +15,7 @@ use crate::error::{CryptoError, Flaw};
 use crate::secret::{Secret, SharedSecret};
 use chacha20poly1305::{AeadInOut, KeyInit, XChaCha20Poly1305};
 use ml_dsa::{ExpandedSigningKey, MlDsa65, VerifyingKey};
-use ml_kem::{
-    Decapsulate, DecapsulationKey768, EncapsulationKey768, ExpandedKeyEncoding, MlKem768,
-};
+use ml_kem::{Decapsulate, DecapsulationKey768, EncapsulationKey768, ExpandedKeyEncoding};
 use zeroize::Zeroize;
 
 /// The backend of wasm, and the oracle of tests.
@@ -90,7 +88,7 @@ impl Backend for Portable {
     fn encapsulate(
         public: &[u8; KEM_PUBLIC_KEY_BYTES],
     ) -> Result<(Box<[u8; KEM_CIPHERTEXT_BYTES]>, SharedSecret), CryptoError> {
-        encapsulate_with(public, &Secret::random()?)
+        Self::encapsulate_deterministic(public, &Secret::random()?)
     }
 
     fn decapsulate(
@@ -154,6 +152,23 @@ impl Portable {
         VerifyingKey::<MlDsa65>::decode(&public).verify_with_context(message, context, &signature)
     }
 
+    /// Encapsulation with given randomness, for test vectors: used twice, it agrees on the same
+    /// secret twice.
+    ///
+    /// # Errors
+    /// [`CryptoError::InvalidPublicKey`].
+    pub fn encapsulate_deterministic(
+        public: &[u8; KEM_PUBLIC_KEY_BYTES],
+        randomness: &Secret<32>,
+    ) -> Result<(Box<[u8; KEM_CIPHERTEXT_BYTES]>, SharedSecret), CryptoError> {
+        let key = EncapsulationKey768::new(public.into())
+            .map_err(|_| CryptoError::InvalidPublicKey(Flaw::Range))?;
+        let (ciphertext, mut shared) = key.encapsulate_deterministic(randomness.expose().into());
+        let secret = SharedSecret::copy_from(&shared);
+        shared.zeroize();
+        Ok((boxed(&ciphertext)?, secret?))
+    }
+
     /// The deterministic variant with a context string, for test vectors.
     ///
     /// # Errors
@@ -169,20 +184,6 @@ impl Portable {
             .map_err(|_| CryptoError::Library)?;
         boxed(signature.encode().as_slice())
     }
-}
-
-/// Encapsulation with given randomness: for test vectors, and for a fresh secret above.
-pub(super) fn encapsulate_with(
-    public: &[u8; KEM_PUBLIC_KEY_BYTES],
-    randomness: &Secret<32>,
-) -> Result<(Box<[u8; KEM_CIPHERTEXT_BYTES]>, SharedSecret), CryptoError> {
-    let key = EncapsulationKey768::new(public.into())
-        .map_err(|_| CryptoError::InvalidPublicKey(Flaw::Range))?;
-    let (ciphertext, mut shared) = key.encapsulate_deterministic(randomness.expose().into());
-    let secret = SharedSecret::copy_from(&shared);
-    shared.zeroize();
-    let ciphertext: ml_kem::kem::Ciphertext<MlKem768> = ciphertext;
-    Ok((boxed(&ciphertext)?, secret?))
 }
 
 pub(super) fn kem_secret_from_seed(seed: &Secret<64>) -> KemSecretBytes {

@@ -171,10 +171,10 @@ impl Fields {
         let id: IdentityId = self.session_id.parse()?;
         let kem = base64_bytes(KEM_PUBLIC, &self.kem_public_key)?;
         let dsa = base64_bytes(DSA_PUBLIC, &self.dsa_public_key)?;
-        let public = PublicIdentity {
-            kem: KemPublicKey::try_from(&kem[..]).map_err(key_error(KEM_PUBLIC))?,
-            signing: SigningPublicKey::try_from(&dsa[..]).map_err(key_error(DSA_PUBLIC))?,
-        };
+        let public = PublicIdentity::new(
+            KemPublicKey::try_from(&kem[..]).map_err(key_error(KEM_PUBLIC))?,
+            SigningPublicKey::try_from(&dsa[..]).map_err(key_error(DSA_PUBLIC))?,
+        );
         if public.id() == id {
             Ok(public)
         } else {
