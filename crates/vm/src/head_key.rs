@@ -269,7 +269,7 @@ impl HeadKey {
                 let root = root_identity(directory, false)?.ok_or(HeadKeyError::NoRootKey {
                     path: phrase.clone(),
                 })?;
-                if key_digest(&root.public().signing) != expected {
+                if key_digest(root.public().signing()) != expected {
                     return Err(HeadKeyError::OtherRootKey { path: phrase });
                 }
                 let head_key = key.public_key().clone();
@@ -422,7 +422,7 @@ mod tests {
             HeadKey::open(directory.path(), chain, expected),
             Err(HeadKeyError::OtherRootKey { .. })
         ));
-        let digest = key_digest(&root.public().signing);
+        let digest = key_digest(root.public().signing());
         let key = HeadKey::open(directory.path(), chain, Some(digest)).unwrap();
         let certificate = key.certificate().unwrap();
         let payload = Certificate::payload(&chain, &certificate.head_key);

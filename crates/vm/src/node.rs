@@ -454,7 +454,7 @@ fn genesis_bytes(store: &dyn Store, options: &NodeOptions) -> Result<Vec<u8>, Op
 fn default_genesis(options: &NodeOptions) -> Result<Vec<u8>, OpenError> {
     let root_key = match &options.data_dir {
         Some(directory) => root_identity(directory, true)?
-            .map(|root| key_digest(&root.public().signing).to_string()),
+            .map(|root| key_digest(root.public().signing()).to_string()),
         None => None,
     };
     let mut nonce = [0; 16];

@@ -79,7 +79,7 @@ impl Crypto for Verifier {
     fn account_id(&self, kem: &KemKey, signing: &SigningKey) -> Option<AccountId> {
         let kem = KemPublicKey::try_from(kem.0.as_slice()).ok()?;
         let signing = SigningPublicKey::try_from(signing.0.as_slice()).ok()?;
-        Some(PublicIdentity { kem, signing }.account_id())
+        Some(PublicIdentity::new(kem, signing).account_id())
     }
 
     fn is_kem_key(&self, kem: &KemKey) -> bool {

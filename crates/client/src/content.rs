@@ -1,0 +1,168 @@
+//! What is inside an envelope between our clients.
+//!
+//! ```text
+//! content = u8 version 1 | 32 session | u64 counter | u8 kind | fields
+//! ```
+//!
+//! The session inside must be the one outside, and a sender's counters only rise: so an envelope
+//! moved to another session, or sent twice, is refused.
+
+use session_core::codec::{Decode, DecodeError, Encode, Reader, Writer};
+use session_core::ids::{Digest, SessionId};
+
+/// Version of the encoding.
+const VERSION: u8 = 1;
+
+/// Bytes of a file in one message: with the envelope well below a message's limit.
+pub const CHUNK_BYTES: usize = 192 * 1024;
+
+/// Largest file: what a session of ten thousand messages can carry.
+pub const FILE_BYTES_MAX: u64 = 9_000 * CHUNK_BYTES as u64;
+
+/// Longest file name, in bytes.
+const NAME_MAX: usize = 255;
+
+/// Longest text, in bytes.
+pub const TEXT_MAX: usize = 128 * 1024;
+
+/// One message's content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// Words.
+    Text(String),
+    /// A file follows.
+    File {
+        /// Its name, without directories.
+        name: String,
+        /// Bytes.
+        len: u64,
+        /// SHA-256 of all of it.
+        digest: Digest,
+    },
+    /// The next piece of a file that was announced.
+    Chunk {
+        /// SHA-256 of the whole file.
+        file: Digest,
+        /// Place of this piece, from 0.
+        index: u32,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+}
+
+/// Content with what binds it to its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bound {
+    /// Session that it was sent in.
+    pub session: SessionId,
+    /// Rises with each message of one sender in one session.
+    pub counter: u64,
+    /// The content.
+    pub content: Content,
+}
+
+impl Encode for Bound {
+    fn encode(&self, out: &mut Writer) {
+        out.u8(VERSION).value(&self.session).u64(self.counter);
+        match &self.content {
+            Content::Text(text) => out.u8(1).bytes(text.as_bytes()),
+            Content::File { name, len, digest } => {
+                out.u8(2).bytes(name.as_bytes()).u64(*len).value(digest)
+            }
+            Content::Chunk { file, index, bytes } => out.u8(3).value(file).u32(*index).bytes(bytes),
+        };
+    }
+}
+
+fn utf8(bytes: &[u8], what: &'static str) -> Result<String, DecodeError> {
+    String::from_utf8(bytes.to_vec()).map_err(|_| DecodeError::Invalid { what })
+}
+
+impl Decode for Bound {
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let unknown = |what, value: u8| DecodeError::UnknownValue {
+            what,
+            value: value.into(),
+        };
+        match input.u8("content version")? {
+            VERSION => {}
+            other => return Err(unknown("content version", other)),
+        }
+        let session = SessionId::decode(input)?;
+        let counter = input.u64("counter")?;
+        let content = match input.u8("content kind")? {
+            1 => Content::Text(utf8(input.bytes("text", TEXT_MAX)?, "text")?),
+            2 => {
+                let name = utf8(input.bytes("file name", NAME_MAX)?, "file name")?;
+                // A name is one component: a peer does not choose where we write.
+                if name.is_empty() || name.contains(['/', '\\', '\0']) || name.starts_with('.') {
+                    return Err(DecodeError::Invalid { what: "file name" });
+                }
+                let len = input.u64("file length")?;
+                if len > FILE_BYTES_MAX {
+                    let limit = FILE_BYTES_MAX;
+                    return Err(DecodeError::TooLong {
+                        what: "file",
+                        claimed: len,
+                        limit,
+                    });
+                }
+                Content::File {
+                    name,
+                    len,
+                    digest: Digest::decode(input)?,
+                }
+            }
+            3 => Content::Chunk {
+                file: Digest::decode(input)?,
+                index: input.u32("chunk index")?,
+                bytes: input.bytes("chunk", CHUNK_BYTES)?.to_vec(),
+            },
+            other => return Err(unknown("content kind", other)),
+        };
+        Ok(Self {
+            session,
+            counter,
+            content,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contents_read_back_and_names_cannot_climb() {
+        let bound = |content| Bound {
+            session: SessionId::from_bytes([1; 32]),
+            counter: 7,
+            content,
+        };
+        let digest = Digest::from_bytes([2; 32]);
+        for content in [
+            Content::Text("hallo".to_owned()),
+            Content::File {
+                name: "a.txt".to_owned(),
+                len: 5,
+                digest,
+            },
+            Content::Chunk {
+                file: digest,
+                index: 3,
+                bytes: vec![9; 10],
+            },
+        ] {
+            let value = bound(content);
+            assert_eq!(Bound::from_bytes(&value.to_bytes()), Ok(value));
+        }
+        for name in ["", "../x", "a/b", ".hidden", "a\0b", "a\\b"] {
+            let value = bound(Content::File {
+                name: name.to_owned(),
+                len: 5,
+                digest,
+            });
+            assert!(Bound::from_bytes(&value.to_bytes()).is_err(), "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,430 @@
+//! Reading a session: proofs, signatures, envelopes, and files put together again.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde_json::json;
+use session_chain::tx::batch_action;
+use session_core::codec::Decode;
+use session_core::hash::sha256;
+use session_core::ids::{AccountId, Digest, MessageId, SessionId};
+use session_core::log::{Conversation, Entry, LogId, MessageEntry, message_id};
+use session_core::proof::ProvedEntries;
+use session_core::time::Time;
+use session_crypto::Signature;
+use session_crypto::envelope::Format;
+
+use crate::account::{Account, ClientError, now};
+use crate::content::{Bound, CHUNK_BYTES, Content};
+use crate::state::{HistoryLine, StateError};
+use crate::trust::{STALE_MS, Trust, decode_proof};
+
+/// Messages asked for at once.
+const PAGE: u64 = 100;
+
+/// What a message turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    /// Words.
+    Text(String),
+    /// A file was announced.
+    FileBegins {
+        /// Its name.
+        name: String,
+        /// Bytes.
+        len: u64,
+    },
+    /// A piece of a file.
+    FilePart,
+    /// A file is complete, its hash is right, and it lies here.
+    File {
+        /// Its name.
+        name: String,
+        /// Where it is.
+        path: PathBuf,
+        /// Bytes.
+        len: u64,
+    },
+    /// One of our own.
+    Own,
+    /// Its body is no longer stored.
+    Pruned,
+    /// It cannot be believed; the reason says why.
+    Refused(&'static str),
+}
+
+/// One message of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Received {
+    /// Place in the session.
+    pub sequence: u64,
+    /// Who sent it.
+    pub sender: AccountId,
+    /// Block time.
+    pub time: Time,
+    /// Whether its signature was verified here, with the sender's own key.
+    pub verified: bool,
+    /// Whether the sender id is bound to the envelope; false for the published format.
+    pub bound: bool,
+    /// What it is.
+    pub item: Item,
+}
+
+/// What one look into a session brought.
+#[derive(Debug, Clone, Default)]
+pub struct Inbox {
+    /// Messages, in order; complete by proof.
+    pub messages: Vec<Received>,
+    /// Entries of the whole log by the last proof.
+    pub count: u64,
+    /// Height of the last proof.
+    pub height: u64,
+    /// Age of the node's signed head in milliseconds; over a minute it looks like an eclipse.
+    pub head_age_ms: u64,
+    /// Bytes of all proofs.
+    pub proof_bytes: usize,
+}
+
+impl Inbox {
+    /// The texts of others, in order.
+    pub fn texts(&self) -> Vec<&str> {
+        let texts = self
+            .messages
+            .iter()
+            .filter_map(|message| match &message.item {
+                Item::Text(text) => Some(text.as_str()),
+                Item::FileBegins { .. }
+                | Item::FilePart
+                | Item::File { .. }
+                | Item::Own
+                | Item::Pruned
+                | Item::Refused(_) => None,
+            });
+        texts.collect()
+    }
+
+    /// Whether the head is older than a minute.
+    pub const fn is_stale(&self) -> bool {
+        self.head_age_ms > STALE_MS
+    }
+}
+
+#[derive(Deserialize)]
+struct Reply {
+    messages: Vec<MessageReply>,
+    #[serde(default)]
+    batches: Vec<BatchReply>,
+    next: u64,
+    proof: String,
+}
+
+#[derive(Deserialize)]
+struct MessageReply {
+    sequence: u64,
+    ciphertext: String,
+    signature: String,
+    #[serde(default)]
+    pruned: bool,
+    batch: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct BatchReply {
+    first: u64,
+    valid_until: u64,
+    salt: String,
+    ids: Vec<MessageId>,
+    signature: String,
+}
+
+impl Account {
+    /// Reads what is new in a session since the last call. Every page is proved complete, every
+    /// signature verified, every envelope opened.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn receive(&mut self, session: &SessionId) -> Result<Inbox, ClientError> {
+        self.receive_waiting(session, 0).await
+    }
+
+    /// The same, waiting up to `wait_ms` (at most 25,000) for a first message.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn receive_waiting(
+        &mut self,
+        session: &SessionId,
+        wait_ms: u64,
+    ) -> Result<Inbox, ClientError> {
+        let mut inbox = Inbox::default();
+        let mut wait_ms = wait_ms;
+        loop {
+            let from = self.state.sessions.entry(*session).or_default().cursor;
+            let params = json!({
+                "sessionId": session, "from": from, "limit": PAGE, "waitMs": wait_ms, "proof": true,
+            });
+            let reply: Reply = self.rpc.call("sessionvm.GetMessages", params).await?;
+            let proof = decode_proof(&reply.proof)?;
+            inbox.proof_bytes += reply.proof.len() / 4 * 3;
+            let proved = self.state.trust.check(&proof)?;
+            inbox.height = proved.header.height;
+            inbox.head_age_ms = Trust::age_ms(&proof, now()).unwrap_or(u64::MAX);
+            let entries = proved
+                .entries
+                .ok_or(ClientError::Reply("no entries are proved"))?;
+            if entries.log != LogId::Session(*session) || entries.from != from {
+                return Err(ClientError::Reply("the proof is about something else"));
+            }
+            inbox.count = entries.count;
+            let next = from + entries.entries.len() as u64;
+            if reply.next != next || reply.messages.len() != entries.entries.len() {
+                return Err(ClientError::Reply("messages and proof differ"));
+            }
+            let received = self.read_page(session, &reply, &entries).await?;
+            self.keep_history(session, &received)?;
+            inbox.messages.extend(received);
+            self.state.sessions.entry(*session).or_default().cursor = next;
+            self.dir.save(&self.state)?;
+            wait_ms = 0;
+            if next >= inbox.count {
+                return Ok(inbox);
+            }
+        }
+    }
+
+    async fn read_page(
+        &mut self,
+        session: &SessionId,
+        reply: &Reply,
+        entries: &ProvedEntries,
+    ) -> Result<Vec<Received>, ClientError> {
+        let mut out = Vec::with_capacity(entries.entries.len());
+        for (message, entry) in reply.messages.iter().zip(&entries.entries) {
+            let Entry::Message(entry) = entry else {
+                return Err(ClientError::Reply("not a message log"));
+            };
+            if message.sequence != entry.sequence {
+                return Err(ClientError::Reply("messages out of order"));
+            }
+            let batch = message
+                .batch
+                .and_then(|f| reply.batches.iter().find(|b| b.first == f));
+            out.push(self.read_one(session, message, batch, entry).await?);
+        }
+        Ok(out)
+    }
+
+    async fn read_one(
+        &mut self,
+        session: &SessionId,
+        message: &MessageReply,
+        batch: Option<&BatchReply>,
+        entry: &MessageEntry,
+    ) -> Result<Received, ClientError> {
+        let mut received = Received {
+            sequence: entry.sequence,
+            sender: entry.sender,
+            time: entry.time,
+            verified: false,
+            bound: false,
+            item: Item::Pruned,
+        };
+        if message.pruned {
+            return Ok(received);
+        }
+        let ciphertext = const_hex::decode(&message.ciphertext).unwrap_or_default();
+        let conversation = Conversation::Session(*session);
+        let body = Digest::from_bytes(sha256(&ciphertext));
+        let id = message_id(&self.chain, &conversation, &entry.sender, &body);
+        if body != entry.body_hash || id != entry.id {
+            received.item = Item::Refused("the body is not the one the log commits to");
+            return Ok(received);
+        }
+        if entry.sender == self.id() {
+            (received.verified, received.bound, received.item) = (true, true, Item::Own);
+            return Ok(received);
+        }
+        received.verified = match self.lookup(entry.sender).await {
+            Ok(found) => self.is_signed(message, batch, entry, found.keys.signing()),
+            Err(ClientError::NotRegistered(_)) => false,
+            Err(error) => return Err(error),
+        };
+        if entry.verified && !received.verified {
+            received.item = Item::Refused("the signature does not hold");
+            return Ok(received);
+        }
+        match self.identity.open(entry.sender, &ciphertext) {
+            Ok(opened) => {
+                received.bound = opened.format == Format::V2;
+                received.item = self.read_content(session, entry.sender, &opened.plaintext)?;
+            }
+            Err(_) => received.item = Item::Refused("it cannot be opened with this account's key"),
+        }
+        Ok(received)
+    }
+
+    fn is_signed(
+        &self,
+        message: &MessageReply,
+        batch: Option<&BatchReply>,
+        entry: &MessageEntry,
+        key: &session_crypto::SigningPublicKey,
+    ) -> bool {
+        let (text, digest) = match batch {
+            Some(batch) => {
+                let (valid_until, salt) = (
+                    Time::from_ms(batch.valid_until),
+                    batch.salt.parse().unwrap_or_default(),
+                );
+                let action =
+                    batch_action(&self.chain, &entry.sender, valid_until, salt, &batch.ids);
+                if !batch.ids.contains(&entry.id) {
+                    return false;
+                }
+                (&batch.signature, action.to_bytes())
+            }
+            None => (&message.signature, entry.id.to_bytes()),
+        };
+        let bytes = const_hex::decode(text).unwrap_or_default();
+        Digest::from_bytes(sha256(&bytes)) == entry.signature_hash
+            && Signature::try_from(bytes.as_slice())
+                .is_ok_and(|signature| key.verify(&digest, &signature).is_ok())
+    }
+
+    fn read_content(
+        &mut self,
+        session: &SessionId,
+        sender: AccountId,
+        plaintext: &[u8],
+    ) -> Result<Item, ClientError> {
+        let Ok(bound) = Bound::from_bytes(plaintext) else {
+            // Published clients seal bare bytes.
+            return Ok(match std::str::from_utf8(plaintext) {
+                Ok(text) => Item::Text(text.to_owned()),
+                Err(_) => Item::Refused("unknown content"),
+            });
+        };
+        if bound.session != *session {
+            return Ok(Item::Refused("it was sent in another session"));
+        }
+        let progress = self.state.sessions.entry(*session).or_default();
+        let seen = progress.seen.entry(sender).or_default();
+        if bound.counter < *seen {
+            return Ok(Item::Refused("it was sent before (replay)"));
+        }
+        *seen = bound.counter + 1;
+        match bound.content {
+            Content::Text(text) => Ok(Item::Text(text)),
+            Content::File { name, len, digest } => self.begin_file(&name, len, &digest),
+            Content::Chunk { file, index, bytes } => self.continue_file(&file, index, &bytes),
+        }
+    }
+
+    fn part_path(&self, digest: &Digest, suffix: &str) -> PathBuf {
+        self.dir
+            .path()
+            .join("files")
+            .join(format!("{}{suffix}", const_hex::encode(digest)))
+    }
+
+    fn begin_file(&self, name: &str, len: u64, digest: &Digest) -> Result<Item, ClientError> {
+        let directory = self.dir.path().join("files");
+        let failed = |path: PathBuf| move |error| StateError::Io { path, error };
+        std::fs::create_dir_all(&directory).map_err(failed(directory))?;
+        let about = self.part_path(digest, ".about");
+        std::fs::write(&about, format!("{len} {name}")).map_err(failed(about.clone()))?;
+        let part = self.part_path(digest, ".part");
+        std::fs::write(&part, b"").map_err(failed(part.clone()))?;
+        if len == 0 {
+            return self.end_file(digest, name, 0);
+        }
+        Ok(Item::FileBegins {
+            name: name.to_owned(),
+            len,
+        })
+    }
+
+    fn continue_file(
+        &self,
+        digest: &Digest,
+        index: u32,
+        bytes: &[u8],
+    ) -> Result<Item, ClientError> {
+        let Ok(about) = std::fs::read_to_string(self.part_path(digest, ".about")) else {
+            return Ok(Item::Refused("a piece of a file that was not announced"));
+        };
+        let Some((len, name)) = about.split_once(' ') else {
+            return Ok(Item::Refused("a piece of a file that was not announced"));
+        };
+        let len: u64 = len.parse().unwrap_or_default();
+        let part = self.part_path(digest, ".part");
+        let at = u64::from(index) * CHUNK_BYTES as u64;
+        if at.saturating_add(bytes.len() as u64) > len {
+            return Ok(Item::Refused("a piece beyond the end of its file"));
+        }
+        let write = || -> std::io::Result<u64> {
+            use std::io::{Seek as _, SeekFrom, Write as _};
+            let mut file = std::fs::OpenOptions::new().write(true).open(&part)?;
+            file.seek(SeekFrom::Start(at))?;
+            file.write_all(bytes)?;
+            Ok(file.metadata()?.len())
+        };
+        let have = write().map_err(|error| StateError::Io {
+            path: part.clone(),
+            error,
+        })?;
+        let last = at + bytes.len() as u64 == len;
+        if last && have == len {
+            self.end_file(digest, name, len)
+        } else {
+            Ok(Item::FilePart)
+        }
+    }
+
+    fn end_file(&self, digest: &Digest, name: &str, len: u64) -> Result<Item, ClientError> {
+        let part = self.part_path(digest, ".part");
+        let failed = |path: PathBuf| move |error| StateError::Io { path, error };
+        let bytes = std::fs::read(&part).map_err(failed(part.clone()))?;
+        if sha256(&bytes) != digest.to_bytes() {
+            return Ok(Item::Refused("the file's hash is wrong"));
+        }
+        let short: String = const_hex::encode(digest).chars().take(8).collect();
+        let path = self
+            .dir
+            .path()
+            .join("files")
+            .join(format!("{short}-{name}"));
+        std::fs::rename(&part, &path).map_err(failed(path.clone()))?;
+        let _leftover = std::fs::remove_file(self.part_path(digest, ".about"));
+        Ok(Item::File {
+            name: name.to_owned(),
+            path,
+            len,
+        })
+    }
+
+    fn keep_history(&self, session: &SessionId, received: &[Received]) -> Result<(), ClientError> {
+        let mut lines = Vec::new();
+        for message in received {
+            let (kind, text) = match &message.item {
+                Item::Text(text) => ("text", text.clone()),
+                Item::File { path, .. } => ("file", path.display().to_string()),
+                Item::FileBegins { .. }
+                | Item::FilePart
+                | Item::Own
+                | Item::Pruned
+                | Item::Refused(_) => continue,
+            };
+            lines.push(HistoryLine {
+                session: *session,
+                sequence: Some(message.sequence),
+                sender: message.sender,
+                time: message.time.ms().to_string(),
+                kind: kind.to_owned(),
+                text,
+            });
+        }
+        Ok(self.dir.remember(&lines)?)
+    }
+}

@@ -1,0 +1,51 @@
+//! The SDK of Lux Session.
+//!
+//! ```text
+//! Account ── send ──▶ outbox (on disk) ── signed transactions ──▶ node
+//!    ▲                                                              │
+//!    └── receive: entries ◀── proof and head verified ◀── messages ─┘
+//! ```
+//!
+//! An [`Account`] is an identity with a directory of its own on one chain. It verifies every
+//! proof and head by default, refuses replayed envelopes, and keeps what it sends until the chain
+//! has accepted it.
+//!
+//! What this does **not** give: forward secrecy against theft of the long-term key. Messages are
+//! sealed to the recipient's ML-KEM key; whoever steals that key reads every message ever sent to
+//! it that is still stored somewhere.
+//!
+//! ```
+//! use session_client::{Account, RpcClient};
+//! use session_crypto::Identity;
+//!
+//! # #[tokio::main(flavor = "multi_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! let node = session_fixture::ThrowawayNode::start().await?;
+//! let rpc = RpcClient::new(&node.url(), None)?;
+//! let mut alice =
+//!     Account::open(rpc.clone(), Identity::generate()?, &directory.path().join("alice")).await?;
+//! let mut bob =
+//!     Account::open(rpc, Identity::generate()?, &directory.path().join("bob")).await?;
+//!
+//! let session = alice.create_session(bob.id()).await?;
+//! alice.send_text(&session, "Hello, Bob").await?;
+//!
+//! let inbox = bob.receive(&session).await?;
+//! assert_eq!(inbox.texts(), ["Hello, Bob"]);
+//! # Ok(())
+//! # }
+//! ```
+
+mod account;
+pub mod content;
+mod inbox;
+mod rpc;
+mod state;
+mod trust;
+
+pub use account::{Account, ClientError, Lookup, Receipt, Sent, SessionEntry};
+pub use inbox::{Inbox, Item, Received};
+pub use rpc::{RpcClient, RpcError};
+pub use state::{Contact, HistoryLine, Progress, State, StateDir, StateError};
+pub use trust::{STALE_MS, Trust, TrustError, decode_proof, head_is_signed_by};

@@ -1,0 +1,191 @@
+//! JSON-RPC 2.0 over HTTP, with one error type that tells what may be retried.
+
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::{Request, StatusCode, header};
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+/// A reply larger than this is refused before it fills memory.
+const REPLY_MAX: usize = 32 << 20;
+
+/// Longest call: long polls end at 25 s.
+const CALL_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RpcError {
+    /// The address is not `http://host:port`.
+    #[error("{0} is not an address such as http://127.0.0.1:9652")]
+    Address(String),
+    /// The node does not answer.
+    #[error("the node at {address} does not answer: {problem}")]
+    Unreachable {
+        /// Address.
+        address: String,
+        /// Why.
+        problem: String,
+    },
+    /// HTTP said no.
+    #[error("the node answered HTTP {status}: {body}")]
+    Http {
+        /// Status.
+        status: u16,
+        /// Beginning of the body.
+        body: String,
+    },
+    /// The call was refused.
+    #[error("{message}")]
+    Refused {
+        /// Code of the node's error table.
+        code: i32,
+        /// What happened.
+        message: String,
+        /// Facts.
+        data: Value,
+    },
+    /// The reply is not what the method answers.
+    #[error("the node's reply to {method} makes no sense: {problem}")]
+    Reply {
+        /// Method.
+        method: String,
+        /// Why.
+        problem: String,
+    },
+}
+
+impl RpcError {
+    /// Whether the same call may succeed later.
+    pub const fn is_temporary(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            // busy, limit, pending, storage full, unavailable
+            Self::Refused { code, .. } => matches!(*code, -32_014..=-32_010),
+            Self::Address(_) | Self::Http { .. } | Self::Reply { .. } => false,
+        }
+    }
+}
+
+/// A connection pool to one node.
+#[derive(Clone)]
+pub struct RpcClient {
+    http: HttpClient<HttpConnector, Full<Bytes>>,
+    address: String,
+    token: Option<String>,
+}
+
+impl RpcClient {
+    /// A client of the node at `http://host:port`. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`RpcError::Address`].
+    pub fn new(address: &str, token: Option<String>) -> Result<Self, RpcError> {
+        let address = address.trim_end_matches('/').to_owned();
+        let uri: hyper::Uri = address
+            .parse()
+            .map_err(|_| RpcError::Address(address.clone()))?;
+        if uri.scheme_str() != Some("http") || uri.host().is_none() {
+            return Err(RpcError::Address(address));
+        }
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        let http = HttpClient::builder(TokioExecutor::new()).build(connector);
+        Ok(Self {
+            http,
+            address,
+            token,
+        })
+    }
+
+    /// The node's address.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Calls a method and reads its result.
+    ///
+    /// # Errors
+    /// [`RpcError`].
+    pub async fn call<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        params: Value,
+    ) -> Result<T, RpcError> {
+        let body =
+            json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
+        let reply = tokio::time::timeout(CALL_TIMEOUT, self.post(body)).await;
+        let bytes = reply.map_err(|_| self.unreachable("no answer in 40 s"))??;
+        let problem = |problem: serde_json::Error| RpcError::Reply {
+            method: method.to_owned(),
+            problem: problem.to_string(),
+        };
+        let mut reply: Value = serde_json::from_slice(&bytes).map_err(problem)?;
+        if let Some(error) = reply.get_mut("error").filter(|error| !error.is_null()) {
+            let code = error
+                .get("code")
+                .and_then(Value::as_i64)
+                .unwrap_or_default();
+            return Err(RpcError::Refused {
+                code: i32::try_from(code).unwrap_or_default(),
+                message: error
+                    .get("message")
+                    .and_then(Value::as_str)
+                    .unwrap_or("the node gave no reason")
+                    .to_owned(),
+                data: error.get_mut("data").map(Value::take).unwrap_or_default(),
+            });
+        }
+        let result = reply.get_mut("result").map(Value::take).unwrap_or_default();
+        serde_json::from_value(result).map_err(problem)
+    }
+
+    fn unreachable(&self, problem: impl ToString) -> RpcError {
+        RpcError::Unreachable {
+            address: self.address.clone(),
+            problem: problem.to_string(),
+        }
+    }
+
+    async fn post(&self, body: String) -> Result<Bytes, RpcError> {
+        let mut request = Request::post(format!("{}/rpc", self.address))
+            .header(header::CONTENT_TYPE, "application/json");
+        if let Some(token) = &self.token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let request = request
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|_| RpcError::Address(self.address.clone()))?;
+        let response = self
+            .http
+            .request(request)
+            .await
+            .map_err(|error| self.unreachable(root_of(&error)))?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), REPLY_MAX)
+            .collect()
+            .await;
+        let body = body.map_err(|error| self.unreachable(error))?.to_bytes();
+        if status != StatusCode::OK {
+            let body: String = String::from_utf8_lossy(&body).chars().take(200).collect();
+            return Err(RpcError::Http {
+                status: status.as_u16(),
+                body: body.trim().to_owned(),
+            });
+        }
+        Ok(body)
+    }
+}
+
+/// The innermost reason, which is the one that helps.
+fn root_of(error: &dyn std::error::Error) -> String {
+    let mut at = error;
+    while let Some(source) = at.source() {
+        at = source;
+    }
+    at.to_string()
+}
