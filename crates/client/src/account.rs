@@ -590,6 +590,30 @@ impl Account {
         Ok(peer)
     }
 
+    /// The other participant of a session.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn peer_of(&mut self, session: &SessionId) -> Result<AccountId, ClientError> {
+        self.peer(session).await
+    }
+
+    /// Whether a session is pending or active.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn is_open(&self, session: &SessionId) -> Result<bool, ClientError> {
+        let reply: Value = self
+            .rpc
+            .call("sessionvm.GetSession", json!({ "sessionId": session }))
+            .await?;
+        let status = reply
+            .pointer("/session/status")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        Ok(matches!(status, "pending" | "active"))
+    }
+
     // ---- sending
 
     /// Sends words.

@@ -1,0 +1,74 @@
+//! `session contact …`
+
+use clap::Subcommand;
+use serde_json::json;
+use session_crypto::IdentityId;
+
+use crate::home::{Home, parse_account};
+use crate::out::{CliError, Out};
+
+#[derive(Subcommand)]
+pub(crate) enum ContactVerb {
+    /// Binds a name to an id and its current keys
+    Add {
+        /// Name
+        name: String,
+        /// `07…` id, or account in CB58
+        id: String,
+    },
+    /// Lists contacts
+    List,
+    /// Forgets a contact
+    Remove {
+        /// Name
+        name: String,
+    },
+    /// Accepts a contact's changed keys, after comparing them by another way
+    Accept {
+        /// Name
+        name: String,
+    },
+}
+
+pub(crate) async fn run(verb: ContactVerb, home: &Home, out: &Out) -> Result<(), CliError> {
+    let mut account = home.account().await?;
+    match verb {
+        ContactVerb::Add { name, id } => {
+            let problem = format!("{id} is neither a 07… id nor an account in CB58");
+            let peer = parse_account(&id).ok_or(CliError::Usage(problem))?;
+            if name.is_empty() || parse_account(&name).is_some() {
+                let problem = "a name must not be empty or look like an id";
+                return Err(CliError::Usage(problem.to_owned()));
+            }
+            account.add_contact(&name, peer).await?;
+            out.done(&format!("{name} is {}", IdentityId::Pq(peer)))
+        }
+        ContactVerb::List => {
+            let contacts = &account.state().contacts;
+            let lines: Vec<String> = contacts
+                .iter()
+                .map(|(name, c)| format!("{name:<16} {}", IdentityId::Pq(c.account)))
+                .collect();
+            let value: Vec<_> = contacts
+                .iter()
+                .map(|(name, c)| json!({ "name": name, "id": IdentityId::Pq(c.account).to_string(), "keyIndex": c.key_index }))
+                .collect();
+            out.result(&lines.join("\n"), &json!(value))
+        }
+        ContactVerb::Remove { name } => {
+            if account.remove_contact(&name)? {
+                out.done(&format!("{name} is forgotten"))
+            } else {
+                Err(CliError::NoContact(name))
+            }
+        }
+        ContactVerb::Accept { name } => {
+            let contact = account.state().contacts.get(&name);
+            let peer = contact
+                .ok_or_else(|| CliError::NoContact(name.clone()))?
+                .account;
+            account.add_contact(&name, peer).await?;
+            out.done(&format!("{name}'s current keys are accepted"))
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! `session load`: pre-signed messages from many senders, at a rate or as fast as possible.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use clap::Args;
+use serde_json::{Value, json};
+use session_chain::tx::identity::RegisterIdentity;
+use session_chain::tx::message::SendMessage;
+use session_chain::tx::session::{CreateSession, NewParticipant};
+use session_chain::tx::{KemKey, Kind, SigningKey, Tx};
+use session_client::RpcClient;
+use session_core::codec::Encode;
+use session_core::ids::{ChainId, SessionId};
+use session_core::log::Conversation;
+use session_core::time::Time;
+use session_crypto::Identity;
+
+use crate::home::Home;
+use crate::out::{CliError, Out};
+
+#[derive(Args, Clone)]
+pub(crate) struct LoadArgs {
+    /// Messages to send
+    #[arg(long, default_value_t = 10_000)]
+    messages: usize,
+    /// Senders, each with a session of its own
+    #[arg(long, default_value_t = 100)]
+    senders: usize,
+    /// Connections at once
+    #[arg(long, default_value_t = 16)]
+    connections: usize,
+    /// Binary transactions in one call; 0 sends single JSON calls
+    #[arg(long, default_value_t = 0)]
+    batch: usize,
+    /// Bytes of ciphertext
+    #[arg(long, default_value_t = 1_200)]
+    size: usize,
+    /// Messages a second in all; as fast as possible without it
+    #[arg(long)]
+    rate: Option<u64>,
+}
+
+/// One call, ready to send.
+struct Call {
+    method: &'static str,
+    params: Value,
+    messages: usize,
+}
+
+pub(crate) async fn run(args: &LoadArgs, home: &Home, out: &Out) -> Result<(), CliError> {
+    if args.messages == 0 || args.senders == 0 || args.connections == 0 {
+        return Err(CliError::Usage(
+            "messages, senders and connections are at least 1".to_owned(),
+        ));
+    }
+    let rpc = home.rpc()?;
+    let head: Value = rpc.call("sessionvm.GetHead", json!({})).await?;
+    let chain = head
+        .get("chain")
+        .and_then(Value::as_str)
+        .and_then(|text| text.parse().ok());
+    let chain: ChainId =
+        chain.ok_or_else(|| CliError::Usage("the node names no chain".to_owned()))?;
+    if !out.is_json() {
+        out.line(&format!(
+            "signing {} messages of {} senders …",
+            args.messages, args.senders
+        ));
+    }
+    let senders = prepare(args, &rpc, chain).await?;
+    let calls = Arc::new(sign(args, chain, &senders)?);
+    if !out.is_json() {
+        out.line("sending …");
+    }
+    let began = Instant::now();
+    let next = Arc::new(AtomicUsize::new(0));
+    let mut tasks = Vec::new();
+    for _ in 0..args.connections {
+        let (rpc, calls, next) = (home.rpc()?, calls.clone(), next.clone());
+        let (rate, batch) = (args.rate, args.batch.max(1));
+        tasks.push(tokio::spawn(async move {
+            work(&rpc, &calls, &next, rate, batch, began).await
+        }));
+    }
+    let (mut latencies, mut accepted, mut refused) = (Vec::new(), 0, 0);
+    let mut first_error = None;
+    for task in tasks {
+        if let Ok((times, good, bad, error)) = task.await {
+            latencies.extend(times);
+            accepted += good;
+            refused += bad;
+            first_error = first_error.or(error);
+        }
+    }
+    tell(
+        out,
+        began.elapsed(),
+        latencies,
+        accepted,
+        refused,
+        first_error,
+    )
+}
+
+/// Sends calls until none is left. Answers latencies, accepted, refused and the first error.
+async fn work(
+    rpc: &RpcClient,
+    calls: &[Call],
+    next: &AtomicUsize,
+    rate: Option<u64>,
+    batch: usize,
+    began: Instant,
+) -> (Vec<Duration>, usize, usize, Option<String>) {
+    let (mut latencies, mut accepted, mut refused, mut error) = (Vec::new(), 0, 0, None);
+    loop {
+        let at = next.fetch_add(1, Ordering::Relaxed);
+        let Some(call) = calls.get(at) else { break };
+        if let Some(rate) = rate.filter(|rate| *rate > 0) {
+            // Latency counts from when the call was due, so a stalled node cannot hide.
+            let due = Duration::from_secs_f64((at * batch) as f64 / rate as f64);
+            tokio::time::sleep(due.saturating_sub(began.elapsed())).await;
+        }
+        let sent = Instant::now();
+        match rpc.call::<Value>(call.method, call.params.clone()).await {
+            Ok(reply) => {
+                let results = reply.get("results").and_then(Value::as_array);
+                let good = results.map_or(1, |list| {
+                    list.iter()
+                        .filter(|r| r.get("status") == Some(&json!("accepted")))
+                        .count()
+                });
+                if good < call.messages && error.is_none() {
+                    let bad = results.into_iter().flatten().find_map(|r| r.get("error"));
+                    error = bad.map(ToString::to_string);
+                }
+                accepted += good;
+                refused += call.messages.saturating_sub(good);
+            }
+            Err(problem) => {
+                refused += call.messages;
+                error.get_or_insert_with(|| problem.to_string());
+            }
+        }
+        latencies.push(sent.elapsed());
+    }
+    (latencies, accepted, refused, error)
+}
+
+fn tell(
+    out: &Out,
+    took: Duration,
+    mut latencies: Vec<Duration>,
+    accepted: usize,
+    refused: usize,
+    first_error: Option<String>,
+) -> Result<(), CliError> {
+    latencies.sort_unstable();
+    let percentile = |p: usize| {
+        let at = (latencies.len().saturating_sub(1)) * p / 100;
+        latencies.get(at).map_or(0, Duration::as_micros)
+    };
+    let rate = accepted as f64 / took.as_secs_f64();
+    let text = format!(
+        "{accepted} accepted, {refused} refused in {:.2} s: {rate:.0} messages/s\n\
+         latency of a call: p50 {} µs, p95 {} µs, p99 {} µs, max {} µs{}",
+        took.as_secs_f64(),
+        percentile(50),
+        percentile(95),
+        percentile(99),
+        percentile(100),
+        first_error
+            .as_ref()
+            .map(|e| format!("\nfirst error: {e}"))
+            .unwrap_or_default(),
+    );
+    let micros = |p| u64::try_from(percentile(p)).unwrap_or(u64::MAX);
+    out.result(
+        &text,
+        &json!({
+            "ok": refused == 0, "accepted": accepted, "refused": refused,
+            "seconds": took.as_secs_f64(), "perSecond": rate,
+            "latencyUs": { "p50": micros(50), "p95": micros(95), "p99": micros(99), "max": micros(100) },
+            "firstError": first_error,
+        }),
+    )
+}
+
+/// Registers the senders and opens a session for each with the first one's successor.
+async fn prepare(
+    args: &LoadArgs,
+    rpc: &RpcClient,
+    chain: ChainId,
+) -> Result<Vec<(Identity, SessionId)>, CliError> {
+    let mut identities = Vec::with_capacity(args.senders + 1);
+    for _ in 0..=args.senders {
+        identities.push(Identity::generate_without_phrase()?);
+    }
+    let valid_until = Time::from_ms(
+        u64::try_from(
+            std::time::SystemTime::now()
+                .duration_since(std::time::UNIX_EPOCH)
+                .unwrap_or_default()
+                .as_millis(),
+        )
+        .unwrap_or(u64::MAX),
+    )
+    .after_ms(session_core::limits::VALID_AHEAD_MAX_MS / 2);
+    let signed = |identity: &Identity, kind: Kind| -> Result<Tx, CliError> {
+        let signer = identity.account_id();
+        let mut tx = Tx {
+            signer,
+            valid_until,
+            salt: 1,
+            kind,
+            signature: Vec::new(),
+        };
+        tx.signature = identity
+            .sign(&tx.signed_digest(&chain))?
+            .as_bytes()
+            .to_vec();
+        Ok(tx)
+    };
+    let mut registrations = Vec::new();
+    for identity in &identities {
+        let public = identity.public();
+        registrations.push(signed(
+            identity,
+            Kind::RegisterIdentity(RegisterIdentity {
+                kem: KemKey(Box::new(*public.kem().as_bytes())),
+                signing: SigningKey(Box::new(*public.signing().as_bytes())),
+                recovery: None,
+            }),
+        )?);
+    }
+    submit_all(rpc, &registrations).await?;
+    let mut creates = Vec::new();
+    let pairs = identities.iter().zip(identities.iter().cycle().skip(1));
+    for (identity, peer) in pairs.take(args.senders) {
+        let mut accounts = [identity.account_id(), peer.account_id()];
+        accounts.sort_unstable();
+        let participants = accounts
+            .into_iter()
+            .map(|account| NewParticipant {
+                account,
+                kem: None,
+                signing: None,
+            })
+            .collect();
+        creates.push(signed(
+            identity,
+            Kind::CreateSession(CreateSession { participants }),
+        )?);
+    }
+    submit_all(rpc, &creates).await?;
+    let sessions = creates
+        .iter()
+        .map(|tx| CreateSession::session_id(&tx.ids(&chain).action));
+    Ok(identities.into_iter().zip(sessions).collect())
+}
+
+async fn submit_all(rpc: &RpcClient, txs: &[Tx]) -> Result<(), CliError> {
+    for page in txs.chunks(150) {
+        let page: Vec<String> = page.iter().map(|tx| BASE64.encode(tx.to_bytes())).collect();
+        let reply: Value = rpc.call("sessionvm.Submit", json!({ "txs": page })).await?;
+        let results = reply
+            .get("results")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
+        for result in results {
+            if result.get("status") != Some(&json!("accepted")) {
+                let problem = format!("preparing failed: {result}");
+                return Err(CliError::Usage(problem));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn sign(
+    args: &LoadArgs,
+    chain: ChainId,
+    senders: &[(Identity, SessionId)],
+) -> Result<Vec<Call>, CliError> {
+    let mut txs = Vec::with_capacity(args.messages);
+    for (identity, session) in senders.iter().cycle().take(args.messages) {
+        let mut ciphertext = vec![0; args.size];
+        getrandom::fill(&mut ciphertext)
+            .map_err(|_| CliError::Io(std::io::ErrorKind::Other.into()))?;
+        let conversation = Conversation::Session(*session);
+        let kind = Kind::SendMessage(SendMessage {
+            conversation,
+            ciphertext,
+        });
+        let (signer, valid_until) = (identity.account_id(), Time::default());
+        let mut tx = Tx {
+            signer,
+            valid_until,
+            salt: 0,
+            kind,
+            signature: Vec::new(),
+        };
+        tx.signature = identity
+            .sign(&tx.signed_digest(&chain))?
+            .as_bytes()
+            .to_vec();
+        txs.push((*session, tx));
+    }
+    if args.batch > 0 {
+        let calls = txs.chunks(args.batch).map(|page| {
+            let list: Vec<String> = page
+                .iter()
+                .map(|(_, tx)| BASE64.encode(tx.to_bytes()))
+                .collect();
+            Call {
+                method: "sessionvm.Submit",
+                params: json!({ "txs": list }),
+                messages: page.len(),
+            }
+        });
+        return Ok(calls.collect());
+    }
+    let mut calls = Vec::with_capacity(txs.len());
+    for (session, tx) in txs {
+        let Kind::SendMessage(message) = tx.kind else {
+            continue;
+        };
+        calls.push(Call {
+            method: "sessionvm.SendMessage",
+            params: json!({
+                "sessionId": session,
+                "sender": tx.signer,
+                "ciphertext": const_hex::encode(message.ciphertext),
+                "signature": const_hex::encode(tx.signature),
+            }),
+            messages: 1,
+        });
+    }
+    Ok(calls)
+}

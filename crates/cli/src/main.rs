@@ -1,0 +1,161 @@
+//! `session`: what a person types.
+
+mod chat;
+mod contact;
+mod demo;
+mod home;
+mod identity;
+mod load;
+mod node;
+mod out;
+mod proof;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::home::Home;
+use crate::out::{CliError, Out};
+
+/// Post-quantum private messaging: identities, conversations, a node, and proofs of everything.
+#[derive(Parser)]
+#[command(
+    name = "session",
+    version,
+    about,
+    after_help = "Examples:\n  session demo                          a node, two people, messages, a crash, proofs\n  session node run --data-dir ./node    a node of your own on 127.0.0.1:9652\n  session identity new                  who you are\n  session contact add bob 07…           who you write to\n  session open bob                      a session\n  session send bob \"Hello\"              words, or --file PATH\n  session inbox --follow                what others sent\n\nExit codes: 0 done, 1 failed, 2 wrong arguments, 3 not accepted yet (kept in the outbox),\n4 a proof or signature does not hold."
+)]
+struct Args {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(clap::Args, Clone)]
+struct Global {
+    /// Directory with identity, contacts, outbox and history [default: ~/.lux-session]
+    #[arg(long, env = "SESSION_HOME", global = true, value_name = "DIR")]
+    home: Option<std::path::PathBuf>,
+    /// Node to talk to
+    #[arg(
+        long,
+        env = "SESSION_NODE",
+        global = true,
+        default_value = "http://127.0.0.1:9652"
+    )]
+    node: String,
+    /// Prints one JSON value instead of text
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Runs the whole thing once: node, identities, messages, a crash, proofs
+    Demo(demo::DemoArgs),
+    /// A node of your own
+    #[command(subcommand)]
+    Node(node::NodeVerb),
+    /// Who you are
+    #[command(subcommand)]
+    Identity(identity::IdentityVerb),
+    /// Who you write to
+    #[command(subcommand)]
+    Contact(contact::ContactVerb),
+    /// Opens a session with a contact
+    Open(chat::OpenArgs),
+    /// Accepts a session that somebody opened with you
+    Accept(chat::SessionArgs),
+    /// Lists your sessions and the requests of others, proved complete
+    Sessions,
+    /// Sends a text, standard input, or a file
+    Send(chat::SendArgs),
+    /// Shows what others sent
+    Inbox(chat::InboxArgs),
+    /// Tells what of your messages was confirmed as delivered, with proof
+    Receipts(chat::SessionArgs),
+    /// What was sent and received so far
+    #[command(subcommand)]
+    History(chat::HistoryVerb),
+    /// Sends again what is not known to be accepted
+    Outbox,
+    /// Closes a session
+    Close(chat::SessionArgs),
+    /// Writes a proof to a file
+    Prove(proof::ProveArgs),
+    /// Verifies a proof file, offline
+    Verify(proof::VerifyArgs),
+    /// Loads a node with signed messages and measures it
+    Load(load::LoadArgs),
+    /// Prints a shell completion script
+    Completions {
+        /// Shell
+        shell: clap_complete::Shell,
+    },
+    /// Writes the manual pages into a directory
+    Man {
+        /// Directory
+        dir: std::path::PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let out = Out::new(args.global.json);
+    match run(args, &out) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            out.error(&error);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(args: Args, out: &Out) -> Result<(), CliError> {
+    // These need no runtime, or make their own.
+    if let Verb::Node(node::NodeVerb::Run(run)) = args.verb {
+        return Ok(session_vm::app::run(*run)?);
+    }
+    if let Verb::Completions { shell } = args.verb {
+        let mut command = Args::command();
+        clap_complete::generate(shell, &mut command, "session", &mut std::io::stdout());
+        return Ok(());
+    }
+    if let Verb::Man { dir } = &args.verb {
+        std::fs::create_dir_all(dir).map_err(CliError::file(dir))?;
+        clap_mangen::generate_to(Args::command(), dir).map_err(CliError::file(dir))?;
+        return out.done(&format!("manual pages are in {}", dir.display()));
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let work = dispatch(args.global, args.verb, out);
+    runtime.block_on(async {
+        tokio::select! {
+            result = work => result,
+            _ = tokio::signal::ctrl_c() => Err(CliError::Interrupted),
+        }
+    })
+}
+
+async fn dispatch(global: Global, verb: Verb, out: &Out) -> Result<(), CliError> {
+    let home = Home::new(global.home, &global.node)?;
+    match verb {
+        Verb::Demo(args) => demo::run(&args, out).await,
+        Verb::Node(verb) => node::run(verb, &home, out).await,
+        Verb::Identity(verb) => identity::run(verb, &home, out),
+        Verb::Contact(verb) => contact::run(verb, &home, out).await,
+        Verb::Open(args) => chat::open(&args, &home, out).await,
+        Verb::Accept(args) => chat::accept(&args, &home, out).await,
+        Verb::Sessions => chat::sessions(&home, out).await,
+        Verb::Send(args) => chat::send(&args, &home, out).await,
+        Verb::Inbox(args) => chat::inbox(&args, &home, out).await,
+        Verb::Receipts(args) => chat::receipts(&args, &home, out).await,
+        Verb::History(verb) => chat::history(&verb, &home, out),
+        Verb::Outbox => chat::outbox(&home, out).await,
+        Verb::Close(args) => chat::close(&args, &home, out).await,
+        Verb::Prove(args) => proof::prove(&args, &home, out).await,
+        Verb::Verify(args) => proof::verify(&args, out),
+        Verb::Load(args) => load::run(&args, &home, out).await,
+        Verb::Completions { .. } | Verb::Man { .. } => Ok(()),
+    }
+}
