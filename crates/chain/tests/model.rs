@@ -12,6 +12,8 @@
     reason = "in a test a panic is the verdict"
 )]
 
+#[path = "model/channel_rules.rs"]
+mod channel_rules;
 #[path = "model/people.rs"]
 mod people;
 #[path = "model/proofs.rs"]
@@ -20,6 +22,8 @@ mod proofs;
 mod rules;
 #[path = "model/schedule.rs"]
 mod schedule;
+#[path = "model/session_rules.rs"]
+mod session_rules;
 #[path = "model/state.rs"]
 mod state;
 

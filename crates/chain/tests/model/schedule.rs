@@ -15,12 +15,13 @@ use session_core::channel::Role;
 use session_core::ids::{AccountId, ChannelId, SessionId};
 use session_core::log::Conversation;
 use session_core::parameters::{Admission, Parameters, Rate};
+use session_core::session::Status;
 use session_core::time::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Time};
 
 use super::people::{
     Chance, NONCES, Person, kem_key, malformed_kem_key, signed, signing_key, unsigned,
 };
-use super::state::Model;
+use super::state::{MSession, Model};
 
 pub(crate) struct Schedule {
     pub(crate) chance: Chance,
@@ -59,7 +60,7 @@ pub(crate) fn parameters(chance: &mut Chance) -> Parameters {
 pub(crate) fn allocations(people: &[Person], p: &Parameters) -> BTreeMap<AccountId, u64> {
     let price = p.price.min(1);
     let some = people.iter().enumerate().filter(|(i, _)| i % 4 != 3);
-    some.map(|(i, p)| (p.account, 1 + price * (i as u64 + 1) * 150_000))
+    some.map(|(i, p)| (p.account, 100_000 + price * (i as u64 + 1) * 900_000))
         .collect()
 }
 
@@ -176,9 +177,13 @@ impl Schedule {
         })
     }
 
+    /// A session, mostly one that lives.
     fn session(&mut self, model: &Model) -> SessionId {
-        let all: Vec<_> = model.sessions.keys().copied().collect();
-        match self.chance.pick(&all) {
+        let lives = |s: &MSession| matches!(s.status(model.time), Status::Pending | Status::Active);
+        let any = self.chance.one_in(4);
+        let some = model.sessions.iter().filter(|(_, s)| any || lives(s));
+        let some: Vec<_> = some.map(|(id, _)| *id).collect();
+        match self.chance.pick(&some) {
             Some(id) if !self.chance.clone().one_in(25) => *id,
             _ => SessionId::from_bytes(self.chance.bytes()),
         }
@@ -207,14 +212,13 @@ impl Schedule {
         model: &Model,
         c: &Conversation,
     ) -> Option<(AccountId, Option<SigningKey>)> {
+        let waiting = self.chance.one_in(2);
         let inside: Vec<_> = match c {
-            Conversation::Session(id) => model
-                .sessions
-                .get(id)?
-                .participants
-                .iter()
-                .map(|p| p.account)
-                .collect(),
+            Conversation::Session(id) => {
+                let all = model.sessions.get(id)?.participants.iter();
+                let some = all.filter(|p| !(waiting && p.accepted));
+                some.map(|p| p.account).collect()
+            }
             Conversation::Channel(id) => model.channels.get(id)?.members.keys().copied().collect(),
         };
         let account = *self.chance.pick(&inside)?;
