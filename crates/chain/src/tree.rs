@@ -111,7 +111,8 @@ impl Tree {
 
 /// `changes` are sorted by key, without doubles, and all lie below `node`.
 fn update(node: &Node, depth: usize, changes: &[Change]) -> Node {
-    let (Some(first), true) = (changes.first(), depth < SIBLINGS_MAX) else {
+    // Below the last bit of a key there is one leaf, and nothing to split.
+    let (Some(first), true) = (changes.first(), depth <= SIBLINGS_MAX) else {
         return node.clone();
     };
     let alone = changes.len() == 1;
