@@ -11,162 +11,36 @@
     reason = "in a test a panic is the verdict; people have more to them than one test asks"
 )]
 
+#[path = "model/chain.rs"]
+mod chain;
 #[path = "model/people.rs"]
 mod people;
 
 use std::collections::BTreeMap;
 
-use people::{Fake, Person, signed, unsigned};
-use session_chain::block::{Builder, Built, verify};
-use session_chain::genesis::Genesis;
+use chain::{Chain, with};
+use people::Person;
 use session_chain::state::TxError;
-use session_chain::tree::Tree;
+use session_chain::tx::Kind;
 use session_chain::tx::channel::{ChannelMembers, CloseChannel, CreateChannel, MemberChange};
-use session_chain::tx::identity::RegisterIdentity;
-use session_chain::tx::message::{AcknowledgeMessages, SendBatch, SendMessage};
-use session_chain::tx::session::{AcceptSession, CreateSession, NewParticipant};
-use session_chain::tx::{Kind, Tx};
-use session_chain::view::{MemoryView, Table};
+use session_chain::tx::message::{AcknowledgeMessages, SendMessage};
+use session_chain::tx::session::{AcceptSession, CreateSession};
+use session_chain::view::Table;
 use session_core::channel::Role;
-use session_core::codec::Encode;
-use session_core::header::Header;
-use session_core::ids::{AccountId, ChainId, ChannelId, SessionId};
+use session_core::ids::{AccountId, ChannelId, SessionId};
 use session_core::limits::SWEEP_MAX;
 use session_core::log::Conversation;
 use session_core::parameters::Parameters;
 use session_core::record::{Outcome, RecordKey};
-use session_core::time::{HOUR_MS, Time};
+use session_core::time::HOUR_MS;
 
-const FAKE: Fake = Fake { remembers: false };
-
-/// A chain whose every block is verified on a second store.
-struct Chain {
-    header: Header,
-    tree: Tree,
-    view: MemoryView,
-    other: (Tree, MemoryView),
-    parameters: Parameters,
-    salt: u64,
-}
-
-impl Chain {
-    fn new() -> Self {
-        let parameters = Parameters {
-            session_ttl_ms: HOUR_MS,
-            retention_ms: HOUR_MS,
-            ..Parameters::default()
-        };
-        let (time, allocations) = (Time::from_ms(1_000_000), BTreeMap::new());
-        let genesis = Genesis {
-            parameters,
-            time,
-            allocations,
-            unknown_keys: Vec::new(),
-        };
-        let (header, changes, tree) = genesis.block(ChainId::from_bytes([7; 32]));
-        let mut view = MemoryView::default();
-        view.apply(changes);
-        let other = (tree.clone(), view.clone());
-        Self {
-            header,
-            tree,
-            view,
-            other,
-            parameters,
-            salt: 0,
-        }
-    }
-
-    fn tx(&mut self, person: &Person, kind: Kind) -> Tx {
-        self.salt += 1;
-        let until = self.header.time.after_ms(HOUR_MS / 2);
-        let tx = unsigned(person.account, until, self.salt, kind);
-        signed(tx, &self.header.chain, &person.signing(), 0)
-    }
-
-    fn block(&mut self, wait_ms: u64, txs: Vec<Tx>) -> (Built, Vec<TxError>) {
-        let time = self.header.time.after_ms(wait_ms);
-        let (header, tree) = (self.header, self.tree.clone());
-        let mut builder =
-            Builder::new(header, tree, &self.view, self.parameters, &FAKE, time).unwrap();
-        let mut refused = Vec::new();
-        for tx in txs {
-            let (ids, bytes) = (tx.ids(&header.chain), tx.to_bytes().len());
-            refused.extend(builder.push(tx, &ids, bytes).err());
-        }
-        let built = builder.finish();
-        let (tree, view) = &self.other;
-        let (block, tree) = (built.block.clone(), tree.clone());
-        let verified = verify(block, header, tree, view, self.parameters, &FAKE, None).unwrap();
-        assert_eq!(verified.changes, built.changes);
-        self.view.apply((*built.changes).clone());
-        self.other.1.apply((*verified.changes).clone());
-        self.other.0 = verified.tree;
-        self.tree = built.tree.clone();
-        self.header = built.block.header;
-        assert_eq!(self.view.cells(), self.other.1.cells());
-        (built, refused)
-    }
-
-    fn done(&mut self, txs: Vec<Tx>) -> Vec<Outcome> {
-        let (built, refused) = self.block(1, txs);
-        assert!(refused.is_empty(), "{refused:?}");
-        built.applied.iter().map(|a| a.outcome).collect()
-    }
-
-    fn register(&mut self, people: &[&Person]) {
-        let txs = people.iter().map(|person| {
-            let (kem, signing) = (person.kem(), person.signing());
-            let kind = RegisterIdentity {
-                kem,
-                signing,
-                recovery: None,
-            };
-            self.tx(person, Kind::RegisterIdentity(kind))
-        });
-        let txs = txs.collect();
-        self.done(txs);
-    }
-
-    /// Sends `n` messages in batches of 100.
-    fn fill(&mut self, sender: &Person, conversation: Conversation, n: u64) {
-        for from in (0..n).step_by(100) {
-            let numbers = from..n.min(from + 100);
-            let ciphertexts = numbers.map(|i| i.to_be_bytes().to_vec()).collect();
-            let tx = self.tx(
-                sender,
-                Kind::SendBatch(SendBatch {
-                    conversation,
-                    ciphertexts,
-                }),
-            );
-            self.done(vec![tx]);
-        }
-    }
-
-    fn has(&self, key: RecordKey) -> bool {
-        self.view
-            .cells()
-            .contains_key(&(Table::Record, key.to_bytes()))
-    }
-
-    fn count(&self, table: Table) -> usize {
-        self.view
-            .cells()
-            .keys()
-            .filter(|(t, _)| *t == table)
-            .count()
-    }
-
-    /// Records of one kind, by the first byte of their key.
-    fn records(&self, kind: u8) -> usize {
-        let records = self
-            .view
-            .cells()
-            .keys()
-            .filter(|(t, _)| *t == Table::Record);
-        records.filter(|(_, key)| key[0] == kind).count()
-    }
+fn chain() -> Chain {
+    let parameters = Parameters {
+        session_ttl_ms: HOUR_MS,
+        retention_ms: HOUR_MS,
+        ..Parameters::default()
+    };
+    Chain::new(parameters, BTreeMap::new())
 }
 
 fn session_of(outcome: &Outcome) -> SessionId {
@@ -174,15 +48,6 @@ fn session_of(outcome: &Outcome) -> SessionId {
         panic!("{outcome:?}")
     };
     *id
-}
-
-fn with(person: &Person) -> NewParticipant {
-    let (kem, signing) = (Some(person.kem()), Some(person.signing()));
-    NewParticipant {
-        account: person.account,
-        kem,
-        signing,
-    }
 }
 
 fn open(chain: &mut Chain, a: &Person, b: &Person) -> SessionId {
@@ -195,7 +60,7 @@ fn open(chain: &mut Chain, a: &Person, b: &Person) -> SessionId {
 #[test]
 fn a_session_larger_than_the_budget_goes_over_several_blocks() {
     let (alice, bob) = (Person::new("alice"), Person::new("bob"));
-    let mut chain = Chain::new();
+    let mut chain = chain();
     chain.register(&[&alice, &bob]);
     let big = open(&mut chain, &alice, &bob);
     let small = open(&mut chain, &alice, &bob);
@@ -266,7 +131,7 @@ fn a_session_larger_than_the_budget_goes_over_several_blocks() {
 #[test]
 fn a_closed_channel_goes_with_its_members_requests_and_acknowledgements() {
     let owner = Person::new("owner");
-    let mut chain = Chain::new();
+    let mut chain = chain();
     chain.register(&[&owner]);
     let tx = chain.tx(
         &owner,
@@ -326,7 +191,7 @@ fn a_closed_channel_goes_with_its_members_requests_and_acknowledgements() {
 #[test]
 fn a_block_weighs_no_more_than_it_may() {
     let owner = Person::new("owner");
-    let mut chain = Chain::new();
+    let mut chain = chain();
     chain.register(&[&owner]);
     let many = |i: u64| {
         let members = (0..100u64).map(|j| {
