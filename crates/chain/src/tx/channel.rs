@@ -221,7 +221,8 @@ impl Scope<'_, '_> {
                 self.put_record(&own_key, &member)?;
                 let conversation = Conversation::Channel(*id);
                 self.drop_request(&own.by, &tx.signer)?;
-                self.enter(&tx.signer, MembershipEvent::Accepted, conversation, None)
+                let (event, creator) = (MembershipEvent::Accepted, Some(channel.creator));
+                self.enter(&tx.signer, event, conversation, creator)
             }
             MemberChange::Leave => self.remove_member(id, channel, &tx.signer, &own),
         }

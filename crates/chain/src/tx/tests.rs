@@ -178,14 +178,16 @@ fn ids_have_the_preimages_of_the_specification() {
         let (bytes, ids) = (tx.to_bytes(), tx.ids(&CHAIN));
         let body = &bytes[..bytes.len() - 4 - 64];
         let messages: Vec<_> = ids.messages.iter().map(|(id, _)| *id).collect();
-        let action = match &tx.kind {
-            Kind::SendMessage(_) => messages[0].to_bytes(),
-            Kind::SendBatch(m) => {
-                assert_eq!(messages.len(), m.ciphertexts.len());
-                batch_action(&CHAIN, &tx.signer, tx.valid_until, tx.salt, &messages).to_bytes()
-            }
-            _ => Tag::Action.hash(&[CHAIN.as_bytes(), body]),
+        let action = if tx.kind.is_single_message() {
+            messages[0].to_bytes()
+        } else if messages.is_empty() {
+            Tag::Action.hash(&[CHAIN.as_bytes(), body])
+        } else {
+            batch_action(&CHAIN, &tx.signer, tx.valid_until, tx.salt, &messages).to_bytes()
         };
+        if let Kind::SendBatch(batch) = &tx.kind {
+            assert_eq!(messages.len(), batch.ciphertexts.len());
+        }
         assert_eq!(ids.action.to_bytes(), action);
         assert_eq!(tx.signed_digest(&CHAIN), action);
         let signature = sha256(&tx.signature);

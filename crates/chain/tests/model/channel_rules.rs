@@ -170,12 +170,9 @@ impl Model {
                 member.since = now;
                 self.touch(RecordKey::Member(*id, me));
                 self.touch(RecordKey::OpenRequests(own.by, me));
-                self.enter(
-                    me,
-                    MembershipEvent::Accepted,
-                    Conversation::Channel(*id),
-                    None,
-                );
+                let creator = Some(self.channels[id].creator);
+                let (event, to) = (MembershipEvent::Accepted, Conversation::Channel(*id));
+                self.enter(me, event, to, creator);
                 Ok(())
             }
             MemberChange::Leave => self.remove_member(id, &me),
