@@ -140,7 +140,7 @@ pub enum BlockError {
     /// Its transactions are not those of its root or count.
     #[error("the block's transactions are not those of its header")]
     TxRoot,
-    /// A state root over nothing but transactions of the block changes at most this much.
+    /// Its transactions have more bytes, or weigh more, than a block may.
     #[error("the block is too large")]
     TooLarge,
     /// Reading state failed.
@@ -206,22 +206,23 @@ impl<'a> Builder<'a> {
     /// # Errors
     /// [`TxError`]; [`TxError::BlockFull`] when it fits a later block.
     pub fn push(&mut self, tx: Tx, ids: &TxIds, bytes: usize) -> Result<Applied, TxError> {
+        // What a transaction weighs is known once it is applied; its bytes alone rule most out.
+        let room = BLOCK_WEIGHT_MAX.saturating_sub(self.weight);
         let full = self.txs.len() >= BLOCK_TXS_MAX
             || self.bytes.saturating_add(bytes) > BLOCK_BYTES_MAX
-            || self.weight.saturating_add(bytes as u64) > BLOCK_WEIGHT_MAX;
+            || bytes as u64 > room;
         if full {
             return Err(TxError::BlockFull);
         }
-        let applied = apply_tx(&self.context, &mut self.over, &tx, ids, bytes)?;
+        let applied = apply_tx(&self.context, &mut self.over, &tx, ids, bytes, room)?;
         self.bytes += bytes;
-        // A transaction that touches many records may be the last one, but is never split.
         self.weight = self.weight.saturating_add(applied.weight);
         self.txs.push(tx);
         self.applied.push(applied);
         Ok(applied)
     }
 
-    /// Whether any transaction was applied, or anything was swept.
+    /// Whether no transaction was applied and nothing was swept.
     pub fn is_empty(&self) -> bool {
         self.txs.is_empty() && self.over.changes().is_empty()
     }
@@ -313,6 +314,7 @@ pub fn verify(
         match builder.push(tx, &ids, bytes) {
             Ok(_) => {}
             Err(TxError::View(error)) => return Err(BlockError::View(error)),
+            Err(TxError::BlockFull) => return Err(BlockError::TooLarge),
             Err(error) => return Err(BlockError::Tx { index, error }),
         }
     }

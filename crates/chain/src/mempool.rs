@@ -130,11 +130,11 @@ impl Mempool {
         if full {
             return Err(PoolError::Full { retry_ms: 1_000 });
         }
-        let of_sender = self.by_sender.entry(tx.signer).or_default();
-        if *of_sender >= self.limits.per_sender {
+        let of_sender = self.by_sender.get(&tx.signer).copied().unwrap_or(0);
+        if of_sender >= self.limits.per_sender {
             return Err(PoolError::SenderFull { retry_ms: 1_000 });
         }
-        *of_sender += 1;
+        self.by_sender.insert(tx.signer, of_sender + 1);
         let expires = if tx.kind.is_single_message() {
             now.after_ms(MESSAGE_WAIT_MAX_MS)
         } else {
@@ -172,9 +172,15 @@ impl Mempool {
         out
     }
 
-    /// Puts transactions back in front, in their order.
+    /// Puts transactions back in front, in their order. The bounds do not hold them back: they
+    /// were admitted once.
     pub fn put_back(&mut self, waiting: impl DoubleEndedIterator<Item = Waiting>) {
         for entry in waiting.rev() {
+            // A retry that came meanwhile gives way, so that the older one keeps its place.
+            let retry = self.by_action.get(&entry.ids.action).copied();
+            if let Some(retry) = retry.and_then(|at| self.queue.remove(&at)) {
+                self.forget(&retry);
+            }
             let first = self
                 .queue
                 .first_key_value()

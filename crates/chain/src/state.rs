@@ -22,8 +22,8 @@ use session_core::time::{DAY_MS, Time};
 
 use crate::tx::{KemKey, Kind, SigningKey, Tx, TxIds};
 use crate::view::{
-    Overlay, Table, View, ViewError, account_keys_key, deadline_key, entry_key, read_record,
-    session_keys_key, tile_key,
+    Overlay, Table, View, ViewError, account_keys_key, deadline_key, entry_key, message_place,
+    read_record, session_keys_key, tile_key,
 };
 
 /// What the rules ask of cryptography. The one implementation outside tests is made of
@@ -108,6 +108,8 @@ pub enum TxError {
     ValidTooLong { now: u64 },
     #[error("already accepted before")]
     Duplicate { outcome: Outcome },
+    #[error("a message of the batch was accepted before, as number {sequence}")]
+    MessageKnown { sequence: u64 },
     #[error("the block is full")]
     BlockFull,
     #[error("malformed: {0}")]
@@ -146,7 +148,6 @@ pub struct Scope<'a, 'b> {
     pub(crate) context: &'a Context<'b>,
     pub(crate) over: Overlay<'a>,
     pub(crate) ids: &'a TxIds,
-    touched: u64,
 }
 
 /// What an applied transaction did.
@@ -160,32 +161,38 @@ pub struct Applied {
     pub weight: u64,
 }
 
-/// Applies one transaction over `block`, which is changed only on success.
+/// Applies one transaction of `bytes` over `block`, which is changed only on success. It may
+/// weigh at most `room`.
 ///
 /// # Errors
-/// [`TxError`].
+/// [`TxError`]; [`TxError::BlockFull`] when it weighs more.
 pub fn apply_tx(
     context: &Context<'_>,
     block: &mut Overlay<'_>,
     tx: &Tx,
     ids: &TxIds,
     bytes: usize,
+    room: u64,
 ) -> Result<Applied, TxError> {
     let mut scope = Scope {
         context,
         over: Overlay::new(&*block),
         ids,
-        touched: 0,
     };
     let single = tx.kind.is_single_message();
-    if !single {
+    if single {
+        scope.check_message()?;
+    } else {
         scope.check_action(tx)?;
     }
     let outcome = scope.apply_kind(tx)?;
     if !single {
         scope.remember_action(tx, outcome)?;
     }
-    let weight = bytes as u64 + RECORD_WEIGHT * scope.touched;
+    let weight = bytes as u64 + RECORD_WEIGHT * scope.touched();
+    if weight > room {
+        return Err(TxError::BlockFull);
+    }
     scope.charge(tx, weight)?;
     let changes = scope.over.into_changes();
     block.merge(changes);
@@ -238,6 +245,18 @@ impl<'a> Scope<'a, '_> {
         Ok(())
     }
 
+    /// A single message is recognised by its id, whatever became of its conversation since.
+    fn check_message(&self) -> Result<(), TxError> {
+        for (id, _) in &self.ids.messages {
+            if let Some((_, sequence)) = message_place(&self.over, id)? {
+                return Err(TxError::Duplicate {
+                    outcome: Outcome::Sequence(sequence),
+                });
+            }
+        }
+        Ok(())
+    }
+
     fn remember_action(&mut self, tx: &Tx, outcome: Outcome) -> Result<(), TxError> {
         let key = RecordKey::Action(self.ids.action);
         let expires = tx.valid_until.after_ms(ACTION_KEPT_MS);
@@ -254,6 +273,14 @@ impl<'a> Scope<'a, '_> {
 
     // ---- records
 
+    /// Records written or deleted so far, each counted once.
+    fn touched(&self) -> u64 {
+        let records = self.over.changes().keys();
+        records
+            .take_while(|(table, _)| *table == Table::Record)
+            .count() as u64
+    }
+
     /// Reads a record.
     pub(crate) fn record<T: Decode>(&self, key: &RecordKey) -> Result<Option<T>, TxError> {
         Ok(read_record(&self.over, key)?)
@@ -264,14 +291,12 @@ impl<'a> Scope<'a, '_> {
         key: &RecordKey,
         record: &T,
     ) -> Result<(), TxError> {
-        self.touched += 1;
         self.over
             .put(Table::Record, key.to_bytes(), record.to_bytes());
         Ok(())
     }
 
     pub(crate) fn delete_record(&mut self, key: &RecordKey) -> Result<(), TxError> {
-        self.touched += 1;
         self.over.delete(Table::Record, key.to_bytes());
         Ok(())
     }
@@ -628,7 +653,9 @@ impl<'a> Scope<'a, '_> {
         let (price, rate) = (parameters.price, parameters.account_weight);
         let (per_day, time) = (parameters.weight_per_day, self.context.time);
         if per_day != u64::MAX {
-            let registered = self.account(&tx.signer)?.map(|account| account.registered);
+            // An account that exists only as somebody's peer was never registered: it is young.
+            let account = self.account(&tx.signer)?;
+            let registered = account.filter(|a| a.keys.is_some()).map(|a| a.registered);
             let young = registered.is_none_or(|at| time.since(at) < DAY_MS);
             let mut quotas = self.quotas()?;
             let day = time.ms() / DAY_MS;

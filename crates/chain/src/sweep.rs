@@ -53,7 +53,7 @@ fn drop_record(
             if !drop_conversation(over, &Conversation::Session(*id), budget)? {
                 return Ok(false);
             }
-            drop_session(over, id)?;
+            drop_session(over, id, budget)?;
         }
         RecordKey::Channel(id) => {
             if !drop_conversation(over, &Conversation::Channel(*id), budget)?
@@ -107,7 +107,13 @@ fn drop_conversation(
     Ok(*budget > 0)
 }
 
-fn drop_session(over: &mut Overlay<'_>, id: &SessionId) -> Result<(), ViewError> {
+/// Drops keys and open requests of the participants, who count like entries: one session of a
+/// hundred people is as much work as a hundred messages.
+fn drop_session(
+    over: &mut Overlay<'_>,
+    id: &SessionId,
+    budget: &mut usize,
+) -> Result<(), ViewError> {
     let session: Option<Session> = read_record(over, &RecordKey::Session(*id))?;
     let roster = over.get(Table::Roster, id.as_bytes())?;
     let roster = roster.ok_or(ViewError::Missing(Table::Roster))?;
@@ -122,6 +128,7 @@ fn drop_session(over: &mut Overlay<'_>, id: &SessionId) -> Result<(), ViewError>
         {
             drop_request(over, creator, participant.account)?;
         }
+        *budget = budget.saturating_sub(1);
     }
     over.delete(Table::Roster, id.as_bytes().to_vec());
     Ok(())

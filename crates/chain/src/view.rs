@@ -404,6 +404,43 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn layers_agree_with_the_flat_map(
+            below in prop::collection::vec((0u8..40, any::<u8>()), 0..30),
+            above in prop::collection::vec(prop::collection::vec((0u8..40, prop::option::of(any::<u8>())), 0..25), 0..5),
+            from in 0u8..40, to in 0u8..44, limit in 0usize..12,
+        ) {
+            let cell = |k: u8| (Table::Entry, vec![k]);
+            let mut base = MemoryView::default();
+            base.apply(below.iter().map(|(k, v)| (cell(*k), Some(vec![*v]))).collect());
+            // Neighbours of the table must never show.
+            base.apply([((Table::Record, vec![9]), Some(vec![])), ((Table::Tile, vec![9]), Some(vec![]))].into());
+            let layers: Vec<Arc<Changes>> = above
+                .iter()
+                .map(|layer| Arc::new(layer.iter().map(|(k, v)| (cell(*k), v.map(|v| vec![v]))).collect()))
+                .collect();
+            let mut flat = base.clone();
+            for layer in &layers {
+                flat.apply((**layer).clone());
+            }
+            let view = Layers { base: &base, layers: &layers };
+            // Page by page, as a sweep reads.
+            let (mut at, mut pages) = (vec![from], Vec::new());
+            loop {
+                let page = view.range(Table::Entry, &at, &[to], limit + 1).unwrap();
+                let Some((last, _)) = page.last() else { break };
+                at = last.iter().copied().chain([0]).collect();
+                prop_assert!(page.len() <= limit + 1);
+                pages.extend(page);
+            }
+            prop_assert_eq!(pages, flat.range(Table::Entry, &[from], &[to], 99).unwrap());
+            for k in 0..40u8 {
+                prop_assert_eq!(view.get(Table::Entry, &[k]).unwrap(), flat.get(Table::Entry, &[k]).unwrap());
+            }
+        }
+    }
+
     #[test]
     fn prefix_ends_lie_above_every_key_with_the_prefix() {
         assert_eq!(prefix_end(&[1, 2]), vec![1, 3]);

@@ -127,7 +127,9 @@ fn run(args: Args, out: &Out) -> Result<(), CliError> {
         clap_mangen::generate_to(Args::command(), dir).map_err(CliError::file(dir))?;
         return out.done(&format!("manual pages are in {}", dir.display()));
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     let work = dispatch(args.global, args.verb, out);
     runtime.block_on(async {
         tokio::select! {

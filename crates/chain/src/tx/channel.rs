@@ -120,6 +120,7 @@ impl ChannelMembers {
     pub(crate) fn apply(&self, scope: &mut Scope<'_, '_>, tx: &Tx) -> Result<Outcome, TxError> {
         scope.require_signer(tx)?;
         let mut channel = scope.open_channel(&self.channel)?;
+        scope.member(&self.channel, &tx.signer)?;
         for change in &self.changes {
             scope.change_member(&self.channel, &mut channel, change, tx)?;
         }
@@ -129,6 +130,12 @@ impl ChannelMembers {
 }
 
 impl Scope<'_, '_> {
+    /// The signer as a member, accepted or not.
+    fn member(&self, id: &ChannelId, signer: &AccountId) -> Result<Member, TxError> {
+        let member = self.record(&RecordKey::Member(*id, *signer))?;
+        member.ok_or(TxError::Unauthorized)
+    }
+
     fn add_member(
         &mut self,
         id: &ChannelId,
@@ -164,7 +171,7 @@ impl Scope<'_, '_> {
         tx: &Tx,
     ) -> Result<(), TxError> {
         let own_key = RecordKey::Member(*id, tx.signer);
-        let own: Member = self.record(&own_key)?.ok_or(TxError::Unauthorized)?;
+        let own = self.member(id, &tx.signer)?;
         let acting = if own.accepted { own.role } else { Role::Reader };
         let time = self.context.time;
         match change {
@@ -214,7 +221,8 @@ impl Scope<'_, '_> {
                 self.put_record(&own_key, &member)?;
                 let conversation = Conversation::Channel(*id);
                 self.drop_request(&own.by, &tx.signer)?;
-                self.enter(&tx.signer, MembershipEvent::Accepted, conversation, None)
+                let (event, creator) = (MembershipEvent::Accepted, Some(channel.creator));
+                self.enter(&tx.signer, event, conversation, creator)
             }
             MemberChange::Leave => self.remove_member(id, channel, &tx.signer, &own),
         }

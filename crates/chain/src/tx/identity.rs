@@ -66,6 +66,10 @@ impl RegisterIdentity {
 impl RotateKeys {
     pub(crate) fn apply(&self, scope: &mut Scope<'_, '_>, tx: &Tx) -> Result<Outcome, TxError> {
         scope.require_owner(tx, self.recovery.as_ref())?;
+        let crypto = scope.context.crypto;
+        if crypto.account_id(&self.kem, &self.signing).is_none() {
+            return Err(TxError::InvalidKey);
+        }
         let mut account = scope.account(&tx.signer)?.ok_or(TxError::UnknownAccount)?;
         let Some(keys) = account.keys.as_mut() else {
             return Err(TxError::UnknownAccount);

@@ -133,7 +133,13 @@ impl SendMessage {
 
 impl SendBatch {
     pub(crate) fn apply(&self, scope: &mut Scope<'_, '_>, tx: &Tx) -> Result<Outcome, TxError> {
-        scope.require_signer(tx)?;
+        // Only registered accounts batch; the signature is verified with the right to write.
+        if !tx.is_signed() {
+            return Err(TxError::SignatureRequired);
+        }
+        if !scope.has_keys(&tx.signer)? {
+            return Err(TxError::UnknownAccount);
+        }
         let (mut target, verified) = scope.target(&self.conversation, tx)?;
         let ids = scope.ids.messages.clone();
         let first = target.log().count();
@@ -266,10 +272,10 @@ impl Scope<'_, '_> {
         (id, body_hash): (MessageId, Digest),
         verified: bool,
     ) -> Result<(), TxError> {
+        // Not a duplicate of the batch, whose other messages may be new: a retry is recognised by
+        // its action.
         if let Some((_, sequence)) = message_place(&self.over, &id)? {
-            return Err(TxError::Duplicate {
-                outcome: Outcome::Sequence(sequence),
-            });
+            return Err(TxError::MessageKnown { sequence });
         }
         let log = conversation.log();
         let sequence = target.log().count();

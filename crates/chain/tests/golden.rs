@@ -1,0 +1,299 @@
+//! A fixed history with one transaction of every kind, and the ids and roots it has always had.
+//!
+//! A difference means that an encoding, a hash or a rule changed: chains that exist would fork.
+//! `SESSION_GOLDEN_WRITE=1` writes the file anew.
+
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    dead_code,
+    reason = "in a test a panic is the verdict; people have more to them than one test asks"
+)]
+
+#[path = "model/chain.rs"]
+mod chain;
+#[path = "model/people.rs"]
+mod people;
+
+use std::collections::BTreeSet;
+
+use chain::{Chain, with};
+use people::{Person, kem_key, signed, signing_key, unsigned};
+use serde_json::{Value, json};
+use session_chain::proof::State;
+use session_chain::tx::channel::{ChannelMembers, CloseChannel, CreateChannel, MemberChange};
+use session_chain::tx::chunk::PutChunk;
+use session_chain::tx::identity::{RegisterIdentity, RevokeIdentity, RotateKeys};
+use session_chain::tx::message::{AcknowledgeMessages, SendBatch, SendMessage};
+use session_chain::tx::session::{AcceptSession, CloseSession, CreateSession, RenewSession};
+use session_chain::tx::transfer::Transfer;
+use session_chain::tx::{Kind, NOBODY, Tx};
+use session_core::channel::Role;
+use session_core::codec::Encode;
+use session_core::hash::sha256;
+use session_core::log::{Conversation, LogId};
+use session_core::parameters::{Admission, Parameters, Rate};
+use session_core::record::Outcome;
+use session_core::time::{DAY_MS, HOUR_MS};
+
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/golden.json");
+
+struct History {
+    chain: Chain,
+    kinds: BTreeSet<&'static str>,
+    blocks: Vec<Value>,
+}
+
+impl History {
+    fn new(people: &[Person]) -> Self {
+        let rate = |per_second, burst| Rate { per_second, burst };
+        let parameters = Parameters {
+            session_ttl_ms: 2 * HOUR_MS,
+            retention_ms: DAY_MS,
+            admission: Admission::Open,
+            price: 1,
+            account_weight: rate(1_000, 10_000_000),
+            weight_per_day: 100_000_000,
+            ..Parameters::default()
+        };
+        let allocations = people.iter().map(|p| (p.account, 1_000_000)).collect();
+        let chain = Chain::new(parameters, allocations);
+        let mut history = Self {
+            chain,
+            kinds: BTreeSet::new(),
+            blocks: Vec::new(),
+        };
+        history.note(&[]);
+        history
+    }
+
+    fn signed(&mut self, person: &Person, kind: Kind) -> Tx {
+        self.chain.tx(person, kind)
+    }
+
+    fn block(&mut self, wait_ms: u64, txs: Vec<Tx>) -> Vec<Outcome> {
+        self.kinds.extend(txs.iter().map(|tx| tx.kind.name()));
+        let (built, refused) = self.chain.block(wait_ms, txs);
+        assert!(refused.is_empty(), "{refused:?}");
+        let ids: Vec<_> = built
+            .applied
+            .iter()
+            .map(|a| (a.tx.to_string(), a.weight))
+            .collect();
+        self.note(&ids);
+        built.applied.iter().map(|a| a.outcome).collect()
+    }
+
+    fn note(&mut self, txs: &[(String, u64)]) {
+        let header = self.chain.header;
+        // The cells are not under the root one and all, but a store keeps them.
+        let mut cells = Vec::new();
+        for ((table, key), value) in self.chain.view.cells() {
+            cells.extend(format!("{table:?}").bytes());
+            cells.extend_from_slice(key);
+            cells.extend_from_slice(value);
+        }
+        self.blocks.push(json!({
+            "height": header.height,
+            "block": header.id().to_string(),
+            "stateRoot": const_hex::encode(header.state_root),
+            "cells": const_hex::encode(sha256(&cells)),
+            "txs": txs,
+        }));
+    }
+
+    fn proof(&self, log: LogId) -> String {
+        let (header, tree, view) = (self.chain.header, &self.chain.tree, &self.chain.view);
+        let state = State {
+            header,
+            heads: Vec::new(),
+            tree,
+            view,
+        };
+        let proof = state.prove_log(log, 1, 4).unwrap();
+        proof.verify().unwrap();
+        const_hex::encode(sha256(&proof.to_bytes()))
+    }
+}
+
+fn tell() -> Value {
+    let people: Vec<_> = ["alice", "bob", "carol"]
+        .iter()
+        .map(|n| Person::new(n))
+        .collect();
+    let [alice, bob, carol] = &people[..] else {
+        unreachable!()
+    };
+    let stranger = Person::new("stranger");
+    let mut h = History::new(&people);
+    let register = |p: &Person| {
+        let (kem, signing, recovery) = (p.kem(), p.signing(), Some(p.recovery().digest()));
+        Kind::RegisterIdentity(RegisterIdentity {
+            kem,
+            signing,
+            recovery,
+        })
+    };
+    let txs = people.iter().map(|p| h.signed(p, register(p))).collect();
+    h.block(1, txs);
+
+    let create = |who: [&Person; 2]| {
+        let mut participants: Vec<_> = who.iter().map(|p| with(p)).collect();
+        participants.sort_by_key(|p| p.account);
+        Kind::CreateSession(CreateSession { participants })
+    };
+    let until = h.chain.header.time.after_ms(HOUR_MS);
+    let mut bound = with(&stranger);
+    bound.signing = None;
+    let mut participants = vec![with(alice), bound];
+    participants.sort_by_key(|p| p.account);
+    let open = Kind::CreateSession(CreateSession { participants });
+    let members = vec![(bob.account, Role::Admin), (carol.account, Role::Reader)];
+    let txs = vec![
+        h.signed(alice, create([alice, bob])),
+        unsigned(NOBODY, until, 1, open),
+        h.signed(carol, create([alice, carol])),
+        h.signed(alice, Kind::CreateChannel(CreateChannel { members })),
+        h.signed(
+            alice,
+            Kind::PutChunk(PutChunk {
+                bytes: b"a chunk".to_vec(),
+            }),
+        ),
+        h.signed(
+            bob,
+            Kind::Transfer(Transfer {
+                to: stranger.account,
+                amount: 5,
+            }),
+        ),
+    ];
+    let outcomes = h.block(1_000, txs);
+    let [
+        Outcome::Session(first),
+        Outcome::Session(open),
+        Outcome::Session(third),
+        Outcome::Channel(channel),
+        ..,
+    ] = outcomes[..]
+    else {
+        panic!("{outcomes:?}")
+    };
+
+    let (session, conversation) = (first, Conversation::Session(first));
+    let to_channel = Conversation::Channel(channel);
+    let many = |n: u32| (0..n).map(|i| i.to_be_bytes().to_vec()).collect::<Vec<_>>();
+    let say = |conversation, text: &str| {
+        Kind::SendMessage(SendMessage {
+            conversation,
+            ciphertext: text.as_bytes().to_vec(),
+        })
+    };
+    let changes = vec![MemberChange::Accept];
+    let txs = vec![
+        h.signed(bob, Kind::AcceptSession(AcceptSession { session })),
+        h.signed(
+            alice,
+            Kind::SendBatch(SendBatch {
+                conversation,
+                ciphertexts: many(5),
+            }),
+        ),
+        h.signed(bob, say(conversation, "single")),
+        unsigned(
+            stranger.account,
+            until,
+            0,
+            say(Conversation::Session(open), "unsigned"),
+        ),
+        // A first message accepts.
+        h.signed(alice, say(Conversation::Session(third), "accepted")),
+        h.signed(
+            bob,
+            Kind::ChannelMembers(ChannelMembers { channel, changes }),
+        ),
+        h.signed(
+            alice,
+            Kind::SendBatch(SendBatch {
+                conversation: to_channel,
+                ciphertexts: many(100),
+            }),
+        ),
+    ];
+    h.block(1_000, txs);
+
+    let acknowledge = |conversation, up_to| {
+        Kind::AcknowledgeMessages(AcknowledgeMessages {
+            conversation,
+            up_to,
+        })
+    };
+    let changes = vec![
+        MemberChange::SetRole(bob.account, Role::Owner),
+        MemberChange::Remove(carol.account),
+        MemberChange::Leave,
+    ];
+    let (kem, signing) = (kem_key("bob again"), signing_key("bob again"));
+    let txs = vec![
+        h.signed(bob, acknowledge(conversation, 5)),
+        h.signed(bob, acknowledge(to_channel, 100)),
+        h.signed(
+            alice,
+            Kind::ChannelMembers(ChannelMembers { channel, changes }),
+        ),
+        h.signed(alice, Kind::RenewSession(RenewSession { session })),
+        h.signed(carol, Kind::CloseSession(CloseSession { session: third })),
+        unsigned(
+            NOBODY,
+            until,
+            2,
+            Kind::CloseSession(CloseSession { session: open }),
+        ),
+        h.signed(bob, Kind::CloseChannel(CloseChannel { channel })),
+        h.signed(
+            bob,
+            Kind::RotateKeys(RotateKeys {
+                kem,
+                signing,
+                recovery: None,
+            }),
+        ),
+    ];
+    h.block(1_000, txs);
+
+    let until = h.chain.header.time.after_ms(HOUR_MS);
+    let revoke = Kind::RevokeIdentity(RevokeIdentity {
+        recovery: Some(bob.recovery()),
+    });
+    let revoke = unsigned(bob.account, until, 3, revoke);
+    let revoke = signed(revoke, &h.chain.header.chain, &bob.recovery(), 0);
+    h.block(1_000, vec![revoke]);
+    let proof = h.proof(LogId::Session(first));
+    // Actions, then everything that ended, is swept.
+    h.block(3 * HOUR_MS, Vec::new());
+    h.block(3 * DAY_MS, Vec::new());
+    assert_eq!(h.kinds.len(), 15, "{:?}", h.kinds);
+    json!({ "blocks": h.blocks, "proof": proof })
+}
+
+#[test]
+fn history_has_the_ids_and_roots_it_has_always_had() {
+    let now = tell();
+    if std::env::var_os("SESSION_GOLDEN_WRITE").is_some() {
+        let text = serde_json::to_string_pretty(&now).unwrap() + "\n";
+        std::fs::write(FILE, text).unwrap();
+    }
+    let always: Value = serde_json::from_slice(&std::fs::read(FILE).unwrap()).unwrap();
+    for (now, always) in now["blocks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .zip(always["blocks"].as_array().unwrap())
+    {
+        assert_eq!(now, always);
+    }
+    assert_eq!(now, always);
+}

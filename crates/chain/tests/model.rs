@@ -1,0 +1,338 @@
+//! The chain judged by a slow and obvious model of it, under random schedules.
+//!
+//! `SESSION_MODEL_CASES` runs more schedules, `SESSION_MODEL_SEED` begins at another seed.
+
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    missing_docs,
+    reason = "in a test a panic is the verdict"
+)]
+
+#[path = "model/channel_rules.rs"]
+mod channel_rules;
+#[path = "model/people.rs"]
+mod people;
+#[path = "model/proofs.rs"]
+mod proofs;
+#[path = "model/rules.rs"]
+mod rules;
+#[path = "model/schedule.rs"]
+mod schedule;
+#[path = "model/session_rules.rs"]
+mod session_rules;
+#[path = "model/state.rs"]
+mod state;
+
+use std::collections::BTreeMap;
+
+use people::{Chance, Fake};
+use schedule::Schedule;
+use session_chain::block::{Block, Builder, Built, StoredBlock, tree_changes, verify};
+use session_chain::genesis::Genesis;
+use session_chain::proof::State;
+use session_chain::tree::Tree;
+use session_chain::tx::Tx;
+use session_chain::view::{Changes, MemoryView, Table};
+use session_core::codec::{Decode, DecodeError, Encode};
+use session_core::header::Header;
+use session_core::ids::ChainId;
+use session_core::parameters::Parameters;
+use session_core::time::Time;
+use state::Model;
+
+/// How often each answer was given: a schedule that never reaches a rule proves nothing about it.
+type Answers = BTreeMap<String, u64>;
+
+/// A store and its state tree.
+struct Node {
+    header: Header,
+    view: MemoryView,
+    tree: Tree,
+    crypto: Fake,
+}
+
+impl Node {
+    fn accept(&mut self, built: &Built) {
+        self.view.apply((*built.changes).clone());
+        self.tree = built.tree.clone();
+        self.header = built.block.header;
+    }
+}
+
+fn name_of(debug: &str) -> String {
+    let end = debug.find([' ', '(', '{']).unwrap_or(debug.len());
+    debug[..end].to_owned()
+}
+
+fn assert_same_cells(model: &Model, view: &MemoryView, at: &str) {
+    let expected = model.cells();
+    for (cell, value) in &expected {
+        let got = view.cells().get(cell);
+        assert_eq!(got, Some(value), "{at}: cell {cell:?}");
+    }
+    for cell in view.cells().keys() {
+        assert!(
+            expected.contains_key(cell),
+            "{at}: cell {cell:?} should not be there"
+        );
+    }
+}
+
+struct Case {
+    seed: u64,
+    parameters: Parameters,
+    schedule: Schedule,
+    builder: Node,
+    verifier: Node,
+    model: Model,
+    stored: Vec<(StoredBlock, Block)>,
+}
+
+impl Case {
+    fn new(seed: u64) -> Self {
+        let mut schedule = Schedule::new(seed);
+        let parameters = schedule::parameters(&mut schedule.chance);
+        let allocations = schedule::allocations(&schedule.people, &parameters);
+        let time = Time::from_ms(1_700_000_000_000 + schedule.chance.below(1 << 30) as u64);
+        let chain = ChainId::from_bytes(schedule.chance.bytes());
+        let model = Model::new(chain, parameters, time.ms(), &allocations);
+        let genesis = Genesis {
+            parameters,
+            time,
+            allocations,
+            unknown_keys: Vec::new(),
+        };
+        let (header, changes, tree) = genesis.block(chain);
+        let node = |remembers| {
+            let mut view = MemoryView::default();
+            view.apply(changes.clone());
+            Node {
+                header,
+                view,
+                tree: tree.clone(),
+                crypto: Fake { remembers },
+            }
+        };
+        let (builder, verifier) = (node(true), node(false));
+        Self {
+            seed,
+            parameters,
+            schedule,
+            builder,
+            verifier,
+            model,
+            stored: Vec::new(),
+        }
+    }
+
+    fn block(&mut self, answers: &mut Answers) {
+        let pause = self.schedule.pause(&self.parameters);
+        let time = Time::from_ms(self.model.time + pause);
+        // A clock that lies behind the parent does not matter.
+        let back = self.schedule.chance.below(3) as u64;
+        let clock = if pause == 0 {
+            Time::from_ms(time.ms() - back)
+        } else {
+            time
+        };
+        self.model.begin(time.ms());
+        let node = &self.builder;
+        let (header, tree) = (node.header, node.tree.clone());
+        let mut builder = Builder::new(
+            header,
+            tree,
+            &node.view,
+            self.parameters,
+            &node.crypto,
+            clock,
+        )
+        .unwrap();
+        let mut room = Model::ROOM;
+        let mut pushed = 0;
+        for i in 0..self.schedule.chance.below(12) {
+            let tx = self.schedule.next(&self.model);
+            let at = format!(
+                "seed {} height {} tx {i}: signature {} until {:?} by {}: {:?}",
+                self.seed,
+                self.model.height,
+                tx.signature.len(),
+                tx.valid_until,
+                tx.signer,
+                tx.kind
+            );
+            let bytes = tx.to_bytes();
+            match Tx::from_bytes(&bytes) {
+                Ok(read) => assert!(read == tx, "{at}"),
+                // A roster out of order does not even decode; the rules refuse it all the same.
+                Err(DecodeError::NotAscending { .. }) => {}
+                Err(error) => panic!("{error}: {at}"),
+            }
+            let expected = self.model.apply(&tx, &mut room);
+            let got = builder.push(tx.clone(), &tx.ids(&self.model.chain), bytes.len());
+            let got = got.map(|applied| applied.outcome);
+            assert_eq!(format!("{got:?}"), format!("{expected:?}"), "{at}");
+            let answer = match &got {
+                Ok(_) => format!("{} applied", tx.kind.name()),
+                Err(error) => name_of(&format!("{error:?}")),
+            };
+            *answers.entry(answer).or_default() += 1;
+            pushed += usize::from(got.is_ok());
+        }
+        let built = builder.finish();
+        assert_eq!(built.block.txs.len(), pushed);
+        self.check(&built);
+    }
+
+    fn check(&mut self, built: &Built) {
+        let at = format!("seed {} height {}", self.seed, self.model.height);
+        let bytes = built.block.to_bytes();
+        let block = Block::from_bytes(&bytes).expect("what was built decodes");
+        assert_eq!(block, built.block);
+        let node = &self.verifier;
+        let tree = node.tree.clone();
+        let (view, crypto) = (&node.view, &node.crypto);
+        let verified = verify(
+            block,
+            node.header,
+            tree,
+            view,
+            self.parameters,
+            crypto,
+            None,
+        )
+        .expect(&at);
+        assert_eq!(verified.id, built.id, "{at}");
+        assert_eq!(verified.changes, built.changes, "{at}");
+        assert_eq!(verified.applied, built.applied, "{at}");
+        self.builder.accept(built);
+        self.verifier.accept(&verified);
+        assert_same_cells(&self.model, &self.builder.view, &at);
+        assert_same_cells(&self.model, &self.verifier.view, &at);
+        self.check_root(&at);
+        self.check_stored(built, &at);
+        let chance = &mut self.schedule.chance;
+        if chance.one_in(4) {
+            let (header, view) = (self.builder.header, &self.builder.view);
+            let state = State {
+                header,
+                heads: Vec::new(),
+                tree: &self.builder.tree,
+                view,
+            };
+            proofs::records_are_provable(&state, view, chance);
+            proofs::logs_are_provable(&state, &self.model, chance);
+        }
+    }
+
+    /// The root is that of a tree built at once from every record.
+    fn check_root(&self, at: &str) {
+        let cells = self.builder.view.cells().iter();
+        let all: Changes = cells
+            .map(|(cell, value)| (cell.clone(), Some(value.clone())))
+            .collect();
+        assert!(all.keys().all(|(_, key)| !key.is_empty()));
+        let rebuilt = Tree::new().update(tree_changes(&all));
+        assert_eq!(rebuilt.root(), self.builder.header.state_root, "{at}");
+        assert_eq!(rebuilt.root(), self.builder.tree.root(), "{at}");
+    }
+
+    /// The stored form restores the block, later the block or nothing.
+    fn check_stored(&mut self, built: &Built, at: &str) {
+        let view = &self.builder.view;
+        let stored = StoredBlock::of(built);
+        assert_eq!(
+            StoredBlock::from_bytes(&stored.to_bytes()).as_ref(),
+            Ok(&stored),
+            "{at}"
+        );
+        assert_eq!(
+            stored.restore(view).unwrap().as_ref(),
+            Some(&built.block),
+            "{at}"
+        );
+        for cell in stored.bodies() {
+            assert!(view.cells().contains_key(&(Table::Body, cell)), "{at}");
+        }
+        self.stored.push((stored, built.block.clone()));
+        if let Some((stored, block)) = self.schedule.chance.pick(&self.stored)
+            && let Some(restored) = stored.restore(view).unwrap()
+        {
+            assert_eq!(&restored, block, "{at}");
+        }
+    }
+}
+
+fn from_env(name: &str, default: u64) -> u64 {
+    std::env::var(name)
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(default)
+}
+
+/// Answers that every default run must have given.
+const REACHED: [&str; 40] = [
+    "AcceptSession applied",
+    "AcknowledgeMessages applied",
+    "ChannelMembers applied",
+    "CloseChannel applied",
+    "CloseSession applied",
+    "CreateChannel applied",
+    "CreateSession applied",
+    "PutChunk applied",
+    "RegisterIdentity applied",
+    "RenewSession applied",
+    "RevokeIdentity applied",
+    "RotateKeys applied",
+    "SendBatch applied",
+    "SendMessage applied",
+    "Transfer applied",
+    "AlreadyAccepted",
+    "AlreadyAcknowledged",
+    "AlreadyMember",
+    "AlreadyRegistered",
+    "Duplicate",
+    "Expired",
+    "InsufficientBalance",
+    "InvalidKey",
+    "InvalidSignature",
+    "KeyMissing",
+    "KeysNextBlock",
+    "LastOwner",
+    "LimitReached",
+    "Malformed",
+    "MessageKnown",
+    "NotActive",
+    "NotThatMany",
+    "NotTheKeysAccount",
+    "OtherKeyRegistered",
+    "RateLimited",
+    "Revoked",
+    "SessionFull",
+    "SignatureRequired",
+    "Unauthorized",
+    "ValidTooLong",
+];
+
+#[test]
+fn the_chain_agrees_with_the_obvious_model_under_random_schedules() {
+    let cases = from_env("SESSION_MODEL_CASES", 40);
+    let first = from_env("SESSION_MODEL_SEED", 1);
+    let mut answers = Answers::new();
+    for seed in first..first + cases {
+        println!("seed {seed}");
+        let mut case = Case::new(Chance(seed).next());
+        for _ in 0..60 {
+            case.block(&mut answers);
+        }
+    }
+    println!("{answers:#?}");
+    if first == 1 && cases >= 40 {
+        for answer in REACHED {
+            assert!(answers.contains_key(answer), "no schedule came to {answer}");
+        }
+    }
+}

@@ -1,0 +1,432 @@
+//! What the model knows, in maps and vectors, and the cells that a store must hold for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use session_chain::tx::message::{Auth, BatchAuth, Body};
+use session_chain::tx::{KemKey, SigningKey};
+use session_chain::view::{
+    Cell, Table, account_keys_key, batch_key, deadline_key, entry_key, session_keys_key, tile_key,
+};
+use session_core::account::{Account, AccountKeys};
+use session_core::channel::{Channel, Member, Role};
+use session_core::codec::{Decode, Encode, Writer};
+use session_core::ids::{AccountId, ActionId, ChainId, ChannelId, ChunkId, Digest, SessionId};
+use session_core::log::{Conversation, Entry, LogId, MembershipEntry, MessageEntry};
+use session_core::merkle::{Frontier, Hash, left_subtrees, node_hash};
+use session_core::parameters::{Bucket, Parameters, Quotas};
+use session_core::record::{Acknowledgement, Action, Chunk, RecordKey};
+use session_core::session::{Participant, Roster, Session, Status};
+use session_core::time::Time;
+
+/// A leaky bucket in plain numbers.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Leak {
+    pub(crate) used_milli: u128,
+    pub(crate) at: u64,
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct MAccount {
+    /// KEM key, signing key, index, height.
+    pub(crate) keys: Option<(KemKey, SigningKey, u32, u64)>,
+    pub(crate) recovery: Option<Digest>,
+    pub(crate) registered: u64,
+    pub(crate) revoked: bool,
+    pub(crate) balance: u64,
+    pub(crate) quota: Leak,
+    pub(crate) request_quota: Leak,
+    pub(crate) memberships: Vec<MembershipEntry>,
+    pub(crate) requests: Vec<MembershipEntry>,
+}
+
+#[derive(Clone)]
+pub(crate) struct MParticipant {
+    pub(crate) account: AccountId,
+    pub(crate) record: Participant,
+    pub(crate) kem: Option<KemKey>,
+    pub(crate) signing: Option<SigningKey>,
+    pub(crate) accepted: bool,
+}
+
+#[derive(Clone)]
+pub(crate) struct MMessage {
+    pub(crate) entry: MessageEntry,
+    pub(crate) body: Body,
+    /// On the first message of a batch.
+    pub(crate) batch: Option<BatchAuth>,
+}
+
+#[derive(Clone)]
+pub(crate) struct MSession {
+    pub(crate) creator: Option<AccountId>,
+    pub(crate) participants: Vec<MParticipant>,
+    pub(crate) created: u64,
+    pub(crate) expires: u64,
+    pub(crate) closed: Option<u64>,
+    pub(crate) log: Vec<MMessage>,
+}
+
+impl MSession {
+    pub(crate) fn status(&self, now: u64) -> Status {
+        if self.closed.is_some() {
+            Status::Closed
+        } else if self.expires <= now {
+            Status::Expired
+        } else if self.participants.iter().all(|p| p.accepted) {
+            Status::Active
+        } else {
+            Status::Pending
+        }
+    }
+
+    pub(crate) fn ended(&self) -> u64 {
+        self.closed.unwrap_or(self.expires)
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct MMember {
+    pub(crate) role: Role,
+    pub(crate) accepted: bool,
+    pub(crate) since: u64,
+    pub(crate) by: AccountId,
+}
+
+#[derive(Clone)]
+pub(crate) struct MChannel {
+    pub(crate) creator: AccountId,
+    pub(crate) created: u64,
+    pub(crate) closed: Option<u64>,
+    pub(crate) members: BTreeMap<AccountId, MMember>,
+    pub(crate) log: Vec<MMessage>,
+}
+
+/// The chain-wide day of weight.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct MQuotas {
+    pub(crate) registrations: Leak,
+    pub(crate) unsigned: Leak,
+    pub(crate) day: u64,
+    pub(crate) weight: u64,
+    pub(crate) young: u64,
+}
+
+#[derive(Clone)]
+pub(crate) struct Model {
+    pub(crate) chain: ChainId,
+    pub(crate) parameters: Parameters,
+    pub(crate) height: u64,
+    pub(crate) time: u64,
+    pub(crate) quotas: Option<MQuotas>,
+    /// Signing keys as the parent block left them: those that count.
+    pub(crate) parent_keys: BTreeMap<AccountId, SigningKey>,
+    pub(crate) accounts: BTreeMap<AccountId, MAccount>,
+    pub(crate) sessions: BTreeMap<SessionId, MSession>,
+    pub(crate) channels: BTreeMap<ChannelId, MChannel>,
+    pub(crate) acknowledgements: BTreeMap<(Conversation, AccountId), (u64, u64)>,
+    pub(crate) chunks: BTreeMap<ChunkId, (AccountId, Vec<u8>, u64)>,
+    pub(crate) actions: BTreeMap<ActionId, Action>,
+    /// Records that the transaction being applied wrote or deleted.
+    pub(crate) touched: BTreeSet<RecordKey>,
+}
+
+impl Model {
+    /// A chain after its genesis block.
+    pub(crate) fn new(
+        chain: ChainId,
+        parameters: Parameters,
+        time: u64,
+        allocations: &BTreeMap<AccountId, u64>,
+    ) -> Self {
+        let account = |balance| MAccount {
+            balance,
+            ..MAccount::default()
+        };
+        Self {
+            chain,
+            parameters,
+            height: 0,
+            time,
+            quotas: None,
+            parent_keys: BTreeMap::new(),
+            accounts: allocations
+                .iter()
+                .map(|(id, balance)| (*id, account(*balance)))
+                .collect(),
+            sessions: BTreeMap::new(),
+            channels: BTreeMap::new(),
+            acknowledgements: BTreeMap::new(),
+            chunks: BTreeMap::new(),
+            actions: BTreeMap::new(),
+            touched: BTreeSet::new(),
+        }
+    }
+
+    /// Requests of one account to another that are neither accepted nor over.
+    pub(crate) fn open_requests(&self, by: &AccountId, target: &AccountId) -> u8 {
+        let asks = |s: &&MSession| s.creator == Some(*by) && s.closed.is_none();
+        let asked = |s: &&MSession| {
+            s.participants
+                .iter()
+                .any(|p| p.account == *target && !p.accepted)
+        };
+        let sessions = self.sessions.values().filter(asks).filter(asked).count();
+        let member = |c: &&MChannel| {
+            c.members
+                .get(target)
+                .is_some_and(|m| m.by == *by && !m.accepted)
+        };
+        let channels = self.channels.values().filter(member).count();
+        u8::try_from(sessions + channels).unwrap()
+    }
+
+    /// Open channels of a creator.
+    pub(crate) fn open_channels(&self, creator: &AccountId) -> u32 {
+        let open = |c: &&MChannel| c.creator == *creator && c.closed.is_none();
+        u32::try_from(self.channels.values().filter(open).count()).unwrap()
+    }
+
+    /// Every cell that a store must hold, and no other.
+    pub(crate) fn cells(&self) -> BTreeMap<Cell, Vec<u8>> {
+        let mut out = Cells {
+            cells: BTreeMap::new(),
+        };
+        out.record(RecordKey::Parameters, &self.parameters);
+        if let Some(quotas) = &self.quotas {
+            out.record(RecordKey::Quotas, &quotas_record(quotas));
+        }
+        for (id, account) in &self.accounts {
+            self.account_cells(&mut out, id, account);
+        }
+        for (id, session) in &self.sessions {
+            self.session_cells(&mut out, id, session);
+        }
+        for (id, channel) in &self.channels {
+            self.channel_cells(&mut out, id, channel);
+        }
+        for ((conversation, account), (up_to, time)) in &self.acknowledgements {
+            let record = Acknowledgement {
+                up_to: *up_to,
+                time: Time::from_ms(*time),
+            };
+            out.record(RecordKey::Acknowledgement(*conversation, *account), &record);
+        }
+        for (id, (owner, bytes, expires)) in &self.chunks {
+            let expires = Time::from_ms(*expires);
+            let len = u32::try_from(bytes.len()).unwrap();
+            out.record(
+                RecordKey::Chunk(*id),
+                &Chunk {
+                    owner: *owner,
+                    len,
+                    expires,
+                },
+            );
+            out.deadline(expires, RecordKey::Chunk(*id));
+            out.put(Table::Body, id.as_bytes().to_vec(), bytes.clone());
+        }
+        for (id, action) in &self.actions {
+            out.record(RecordKey::Action(*id), action);
+            out.deadline(action.expires, RecordKey::Action(*id));
+        }
+        for by in self.accounts.keys() {
+            for target in self.accounts.keys() {
+                let open = self.open_requests(by, target);
+                if open > 0 {
+                    out.record(RecordKey::OpenRequests(*by, *target), &[open]);
+                }
+            }
+        }
+        out.cells
+    }
+
+    fn account_cells(&self, out: &mut Cells, id: &AccountId, account: &MAccount) {
+        let entries = |log: &[MembershipEntry]| -> Vec<Entry> {
+            log.iter().map(|e| Entry::Membership(*e)).collect()
+        };
+        let memberships = out.log(LogId::Memberships(*id), &entries(&account.memberships));
+        let requests = out.log(LogId::Requests(*id), &entries(&account.requests));
+        if let Some((kem, signing, ..)) = &account.keys {
+            let bytes = [&kem.0[..], &signing.0[..]].concat();
+            out.put(Table::Keys, account_keys_key(id), bytes);
+        }
+        let keys = account
+            .keys
+            .as_ref()
+            .map(|(kem, signing, index, since_height)| AccountKeys {
+                kem: kem.digest(),
+                signing: signing.digest(),
+                index: *index,
+                since_height: *since_height,
+            });
+        let record = Account {
+            keys,
+            recovery: account.recovery,
+            registered: Time::from_ms(account.registered),
+            revoked: account.revoked,
+            quota: bucket(&account.quota),
+            request_quota: bucket(&account.request_quota),
+            balance: account.balance,
+            channels: self.open_channels(id),
+            memberships,
+            requests,
+        };
+        out.record(RecordKey::Account(*id), &record);
+    }
+
+    fn session_cells(&self, out: &mut Cells, id: &SessionId, session: &MSession) {
+        let log = out.messages(LogId::Session(*id), &session.log);
+        let participants: Vec<_> = session.participants.iter().map(|p| p.record).collect();
+        let roster = Roster::new(participants).unwrap();
+        let accepted = session.participants.iter().enumerate();
+        let accepted = accepted
+            .filter(|(_, p)| p.accepted)
+            .fold(0, |a, (i, _)| a | (1 << i));
+        let record = Session {
+            creator: session.creator,
+            roster: roster.digest(),
+            participants: u8::try_from(session.participants.len()).unwrap(),
+            accepted,
+            created: Time::from_ms(session.created),
+            expires: Time::from_ms(session.expires),
+            closed: session.closed.map(Time::from_ms),
+            unsigned: session.log.iter().filter(|m| !m.entry.verified).count() as u64,
+            log,
+        };
+        assert_eq!(
+            record.status(Time::from_ms(self.time)),
+            session.status(self.time)
+        );
+        out.record(RecordKey::Session(*id), &record);
+        let dropped = session.ended() + self.parameters.retention_ms;
+        out.deadline(Time::from_ms(dropped), RecordKey::Session(*id));
+        out.put(Table::Roster, id.as_bytes().to_vec(), roster.to_bytes());
+        for (position, p) in (0u8..).zip(&session.participants) {
+            if let Some(kem) = &p.kem {
+                let mut keys = vec![1];
+                keys.extend_from_slice(&kem.0[..]);
+                keys.push(p.signing.is_some().into());
+                keys.extend(p.signing.iter().flat_map(|key| key.0.iter()));
+                out.put(Table::Keys, session_keys_key(id, Some(position)), keys);
+            }
+        }
+    }
+
+    fn channel_cells(&self, out: &mut Cells, id: &ChannelId, channel: &MChannel) {
+        let log = out.messages(LogId::Channel(*id), &channel.log);
+        let owners = channel
+            .members
+            .values()
+            .filter(|m| m.accepted && m.role == Role::Owner);
+        let record = Channel {
+            creator: channel.creator,
+            created: Time::from_ms(channel.created),
+            closed: channel.closed.map(Time::from_ms),
+            members: u32::try_from(channel.members.len()).unwrap(),
+            owners: u32::try_from(owners.count()).unwrap(),
+            log,
+        };
+        out.record(RecordKey::Channel(*id), &record);
+        if let Some(closed) = channel.closed {
+            let dropped = Time::from_ms(closed + self.parameters.retention_ms);
+            out.deadline(dropped, RecordKey::Channel(*id));
+        }
+        for (account, m) in &channel.members {
+            let (role, accepted, by) = (m.role, m.accepted, m.by);
+            let member = Member {
+                role,
+                accepted,
+                since: Time::from_ms(m.since),
+                by,
+            };
+            out.record(RecordKey::Member(*id, *account), &member);
+        }
+    }
+}
+
+fn bucket(leak: &Leak) -> Bucket {
+    let mut bytes = Writer::new();
+    bytes
+        .u64(u64::try_from(leak.used_milli).unwrap())
+        .u64(leak.at);
+    Bucket::from_bytes(&bytes.into_bytes()).unwrap()
+}
+
+fn quotas_record(quotas: &MQuotas) -> Quotas {
+    Quotas {
+        registrations: bucket(&quotas.registrations),
+        unsigned: bucket(&quotas.unsigned),
+        day: quotas.day,
+        weight: quotas.weight,
+        weight_young: quotas.young,
+    }
+}
+
+struct Cells {
+    cells: BTreeMap<Cell, Vec<u8>>,
+}
+
+impl Cells {
+    fn put(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) {
+        assert!(
+            self.cells.insert((table, key), value).is_none(),
+            "two cells at one place"
+        );
+    }
+
+    fn record(&mut self, key: RecordKey, record: &impl Encode) {
+        self.put(Table::Record, key.to_bytes(), record.to_bytes());
+    }
+
+    fn deadline(&mut self, at: Time, key: RecordKey) {
+        self.put(Table::Deadline, deadline_key(at, &key), Vec::new());
+    }
+
+    /// Entries, and the inner nodes from tile roots upwards; answers the frontier.
+    fn log(&mut self, log: LogId, entries: &[Entry]) -> Frontier {
+        for (i, entry) in entries.iter().enumerate() {
+            assert_eq!(entry.sequence(), i as u64);
+            self.put(Table::Entry, entry_key(&log, i as u64), entry.to_bytes());
+        }
+        let leaves: Vec<Hash> = entries.iter().map(Entry::leaf).collect();
+        for level in 8..20u32 {
+            for (index, part) in leaves.chunks_exact(1 << level).enumerate() {
+                let root = perfect_root(part).to_vec();
+                self.put(Table::Tile, tile_key(&log, level, index as u64), root);
+            }
+        }
+        let count = leaves.len() as u64;
+        let peaks = left_subtrees(count).into_iter().map(|(level, index)| {
+            let from = (index as usize) << level;
+            perfect_root(&leaves[from..from + (1 << level)])
+        });
+        Frontier::from_parts(count, peaks.collect()).unwrap()
+    }
+
+    fn messages(&mut self, log: LogId, messages: &[MMessage]) -> Frontier {
+        for message in messages {
+            let (id, at) = (message.entry.id, message.entry.sequence);
+            let mut place = Writer::new();
+            place.value(&log).u64(at);
+            self.put(Table::Message, id.as_bytes().to_vec(), place.into_bytes());
+            self.put(Table::Body, entry_key(&log, at), message.body.to_bytes());
+            if let Some(batch) = &message.batch {
+                self.put(Table::Body, batch_key(&log, at), batch.to_bytes());
+            }
+            let in_batch = matches!(message.body.auth, Auth::Batch(first) if first <= at);
+            assert!(in_batch || matches!(message.body.auth, Auth::Own(_)));
+        }
+        let entries: Vec<_> = messages.iter().map(|m| Entry::Message(m.entry)).collect();
+        self.log(log, &entries)
+    }
+}
+
+fn perfect_root(leaves: &[Hash]) -> Hash {
+    match leaves {
+        [leaf] => *leaf,
+        many => {
+            let (left, right) = many.split_at(many.len() / 2);
+            node_hash(&perfect_root(left), &perfect_root(right))
+        }
+    }
+}
