@@ -48,7 +48,9 @@ fn id(value: &Value) -> [u8; 32] {
 }
 
 fn number<T: core::str::FromStr<Err: core::fmt::Debug>>(value: &Value) -> T {
-    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let text = value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned);
     text.parse().unwrap()
 }
 
