@@ -81,3 +81,22 @@ pub const RPC_BODY_MAX: usize = 2 * 1024 * 1024;
 
 /// Genesis bytes. The published form is under a kilobyte; allocations take the rest.
 pub const GENESIS_BYTES_MAX: usize = 1024 * 1024;
+
+/// Body of one peer frame (`spec/wire.md` §3): a quorum certificate of 21 votes is 50 kB, an oracle
+/// record with its data the largest thing that travels.
+pub const FRAME_BODY_MAX: usize = 1024 * 1024;
+
+/// Signature of a peer message or an oracle record: ML-DSA-65 has the longest in use.
+pub const PEER_SIGNATURE_MAX: usize = 3_309;
+
+/// Members of a committee at most: 21 ML-DSA-65 signatures are 69 kB, well inside one frame.
+pub const COMMITTEE_MAX: usize = 21;
+
+/// Members of a committee at least, by the published documents.
+pub const COMMITTEE_MIN_PUBLISHED: usize = 3;
+
+/// Members of a committee at least, with us: three of three stops at one silent node.
+pub const COMMITTEE_MIN: usize = 4;
+
+/// Error text of a stored session. The published node writes one sentence.
+pub const SESSION_ERROR_MAX: usize = 64 * 1024;

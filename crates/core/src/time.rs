@@ -1,4 +1,6 @@
 //! Block time: whole milliseconds since the Unix epoch. Nothing below the products reads a clock.
+//!
+//! The published execution layer writes signed nanoseconds instead: [`UnixNanos`].
 
 use crate::codec::{Decode, DecodeError, Encode, Reader, Writer};
 
@@ -46,5 +48,89 @@ impl Encode for Time {
 impl Decode for Time {
     fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         input.u64("time").map(Self)
+    }
+}
+
+/// A moment as the published execution layer writes it: nanoseconds since the Unix epoch, signed,
+/// the years 1677 to 2262. Prints as Go prints it: RFC 3339 in UTC, fraction without trailing
+/// zeros.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct UnixNanos(i64);
+
+const SECOND_NS: i64 = 1_000_000_000;
+const DAY_NS: i64 = 86_400 * SECOND_NS;
+
+impl UnixNanos {
+    /// The moment `ns` nanoseconds after the epoch.
+    pub const fn from_ns(ns: i64) -> Self {
+        Self(ns)
+    }
+
+    /// Nanoseconds since the epoch.
+    pub const fn ns(self) -> i64 {
+        self.0
+    }
+}
+
+impl core::fmt::Display for UnixNanos {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let (days, rest) = (self.0.div_euclid(DAY_NS), self.0.rem_euclid(DAY_NS));
+        // Civil date of a day number, after Howard Hinnant's algorithm for years that begin in
+        // March; the shift makes every day of the range positive.
+        let shifted = days + 719_468;
+        let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+        let year_of_era =
+            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let shifted_month = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+        let month = if shifted_month < 10 {
+            shifted_month + 3
+        } else {
+            shifted_month - 9
+        };
+        let year = year_of_era + era * 400 + i64::from(month <= 2);
+        let (seconds, fraction) = (rest / SECOND_NS, rest % SECOND_NS);
+        let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}"
+        )?;
+        if fraction != 0 {
+            let digits = format!("{fraction:09}");
+            write!(f, ".{}", digits.trim_end_matches('0'))?;
+        }
+        f.write_str("Z")
+    }
+}
+
+impl Encode for UnixNanos {
+    fn encode(&self, out: &mut Writer) {
+        out.i64(self.0);
+    }
+}
+
+impl Decode for UnixNanos {
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        input.i64("unix nanoseconds").map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nanoseconds_print_as_go_prints_them() {
+        for (ns, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (-1, "1969-12-31T23:59:59.999999999Z"),
+            (1_763_000_000_000_000_005, "2025-11-13T02:13:20.000000005Z"),
+            (951_782_400_120_000_000, "2000-02-29T00:00:00.12Z"),
+            (i64::MAX, "2262-04-11T23:47:16.854775807Z"),
+            (i64::MIN, "1677-09-21T00:12:43.145224192Z"),
+        ] {
+            assert_eq!(UnixNanos::from_ns(ns).to_string(), text);
+        }
     }
 }
