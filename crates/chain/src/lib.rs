@@ -14,6 +14,7 @@ pub mod genesis;
 pub mod mempool;
 pub mod processing;
 pub mod proof;
+mod quota;
 pub mod state;
 pub mod sweep;
 pub mod tree;

@@ -48,6 +48,7 @@ struct World {
     /// The accepted branch alone.
     linear: (Header, Tree, MemoryView),
     sessions: Vec<SessionId>,
+    newest: Option<BlockId>,
     salt: u64,
 }
 
@@ -81,6 +82,7 @@ impl World {
             blocks: HashMap::new(),
             linear: (header, tree, view),
             sessions: Vec::new(),
+            newest: None,
             salt: 0,
         }
     }
@@ -145,13 +147,16 @@ impl World {
         let mut known: Vec<BlockId> = self.blocks.keys().copied().collect();
         known.sort();
         known.push(self.processing.head_id());
+        // Often on the newest, so that branches grow long.
+        let newest = self.newest.filter(|id| self.blocks.contains_key(id));
         let on = *self.chance.pick(&known).unwrap();
+        let on = newest.filter(|_| !self.chance.one_in(3)).unwrap_or(on);
         self.processing.prefer(on).unwrap();
         let now = self
             .processing
             .head()
             .time
-            .after_ms(self.chance.below(40_000) as u64);
+            .after_ms(self.chance.below(15_000) as u64);
         let txs: Vec<Tx> = (0..self.chance.below(8)).map(|_| self.tx(now)).collect();
         let built = self
             .processing
@@ -181,6 +186,7 @@ impl World {
             assert_eq!(verified.unwrap(), id);
         }
         self.blocks.insert(id, block);
+        self.newest = Some(id);
         assert_eq!(self.processing.len(), self.blocks.len());
         assert_eq!(self.processing.get(&id).unwrap().id, id);
     }
@@ -273,7 +279,7 @@ fn accepted_branches_agree_with_applying_them_alone() {
         println!("seed {seed}");
         let mut world = World::new(seed);
         for _ in 0..30 {
-            for _ in 0..world.chance.below(4) {
+            for _ in 0..world.chance.below(6) {
                 world.grow();
             }
             world.decide();

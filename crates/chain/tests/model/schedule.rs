@@ -21,7 +21,7 @@ use session_core::time::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Time};
 use super::people::{
     Chance, NONCES, Person, kem_key, malformed_kem_key, signed, signing_key, unsigned,
 };
-use super::state::{MSession, Model};
+use super::state::{MParticipant, MSession, Model};
 
 pub(crate) struct Schedule {
     pub(crate) chance: Chance,
@@ -104,6 +104,11 @@ impl Schedule {
                 tx
             };
         }
+        if self.chance.one_in(8)
+            && let Some(tx) = self.stranger(model)
+        {
+            return tx;
+        }
         let person = self.person(model);
         let mut signer = self.people[person].account;
         let mut key = self.key_of(model, person);
@@ -129,6 +134,28 @@ impl Schedule {
             self.past.push((tx.clone(), stranger));
         }
         tx
+    }
+
+    /// An unsigned message of somebody whose key nobody knows.
+    fn stranger(&mut self, model: &Model) -> Option<Tx> {
+        let unknown = |p: &&MParticipant| {
+            let account = model.accounts.get(&p.account);
+            p.signing.is_none() && account.is_none_or(|a| a.keys.is_none())
+        };
+        let lives = model
+            .sessions
+            .iter()
+            .filter(|(_, s)| s.ended() > model.time);
+        let some: Vec<_> = lives
+            .filter_map(|(id, s)| Some((*id, s.participants.iter().find(unknown)?.account)))
+            .collect();
+        let (id, sender) = *self.chance.pick(&some)?;
+        let (conversation, ciphertext) = (Conversation::Session(id), self.ciphertext(60));
+        let kind = Kind::SendMessage(SendMessage {
+            conversation,
+            ciphertext,
+        });
+        Some(unsigned(sender, Time::default(), 0, kind))
     }
 
     /// Anybody; mostly somebody who is registered.
