@@ -32,6 +32,9 @@ const SUBMIT_BYTES: usize = 1_300_000;
 /// Code of the node's `expired` error.
 const EXPIRED: i64 = -32_009;
 
+/// Code of the node's `message known` error.
+const MESSAGE_KNOWN: i64 = -32_016;
+
 /// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {

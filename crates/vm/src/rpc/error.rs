@@ -100,6 +100,11 @@ pub const CODES: &[(i32, &str, &str)] = &[
         "The node cannot accept anything now.",
     ),
     (PRUNED, "pruned", "What was asked for is no longer stored."),
+    (
+        MESSAGE_KNOWN,
+        "message known",
+        "A message of the batch was accepted before: data.sequence.",
+    ),
 ];
 
 /// Not JSON.
@@ -142,6 +147,9 @@ pub const STORAGE_FULL: i32 = -32_013;
 pub const UNAVAILABLE: i32 = -32_014;
 /// No longer stored.
 pub const PRUNED: i32 = -32_015;
+
+/// A message of a batch was accepted before.
+pub const MESSAGE_KNOWN: i32 = -32_016;
 
 /// An error as a client sees it.
 #[derive(Debug, Clone, PartialEq)]
@@ -245,6 +253,7 @@ impl From<TxError> for RpcError {
             TxError::Expired { .. } | TxError::ValidTooLong { .. } => EXPIRED,
             TxError::RateLimited { .. } | TxError::LimitReached { .. } => LIMIT,
             TxError::BlockFull => BUSY,
+            TxError::MessageKnown { .. } => MESSAGE_KNOWN,
             TxError::InvalidKey
             | TxError::KeyMissing
             | TxError::TooFewParticipants { .. }
