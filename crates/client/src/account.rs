@@ -372,13 +372,15 @@ impl Account {
             self.dir.keep(number, &anew)?;
             let params = json!({ "txs": [BASE64.encode(&anew)] });
             let reply: Value = self.rpc.call("sessionvm.Submit", params).await?;
-            let accepted = reply.pointer("/results/0/status") == Some(&json!("accepted"));
-            if accepted {
+            let answer = |name: &str| reply.pointer(name).cloned().unwrap_or_default();
+            let known = answer("/results/0/code") == json!(MESSAGE_KNOWN);
+            if known || answer("/results/0/status") == json!("accepted") {
                 self.dir.forget(number)?;
-                return Ok(reply
-                    .pointer("/results/0/outcome")
-                    .cloned()
-                    .unwrap_or_default());
+                return Ok(answer(if known {
+                    "/results/0/data"
+                } else {
+                    "/results/0/outcome"
+                }));
             }
         }
         self.dir.forget(number)?;
