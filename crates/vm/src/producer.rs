@@ -412,10 +412,19 @@ fn push_all(
     later: &mut Vec<Waiting>,
     failed: &mut Failed,
 ) {
+    let mut full = false;
     for waiting in batch {
+        // After the first that does not fit nothing else goes in: a sender's order is kept.
+        if full {
+            later.push(waiting);
+            continue;
+        }
         match builder.push(waiting.tx.clone(), &waiting.ids, waiting.bytes) {
             Ok(_) => {}
-            Err(error) if error.is_temporary() => later.push(waiting),
+            Err(error) if error.is_temporary() => {
+                full = matches!(error, TxError::BlockFull);
+                later.push(waiting);
+            }
             Err(error) => failed.push((waiting.ids.action, error)),
         }
     }
