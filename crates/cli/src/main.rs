@@ -9,6 +9,7 @@ mod load;
 mod node;
 mod out;
 mod proof;
+mod vectors;
 
 use std::process::ExitCode;
 
@@ -86,6 +87,9 @@ enum Verb {
     Prove(proof::ProveArgs),
     /// Verifies a proof file, offline
     Verify(proof::VerifyArgs),
+    /// Another implementation's values
+    #[command(subcommand)]
+    Vectors(vectors::VectorsVerb),
     /// Loads a node with signed messages and measures it
     Load(load::LoadArgs),
     /// Prints a shell completion script
@@ -157,6 +161,7 @@ async fn dispatch(global: Global, verb: Verb, out: &Out) -> Result<(), CliError>
         Verb::Close(args) => chat::close(&args, &home, out).await,
         Verb::Prove(args) => proof::prove(&args, &home, out).await,
         Verb::Verify(args) => proof::verify(&args, out),
+        Verb::Vectors(verb) => vectors::run(&verb, out),
         Verb::Load(args) => load::run(&args, &home, out).await,
         Verb::Completions { .. } | Verb::Man { .. } => Ok(()),
     }
