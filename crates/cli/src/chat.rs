@@ -121,7 +121,10 @@ pub(crate) async fn send(args: &SendArgs, home: &Home, out: &Out) -> Result<(), 
     } else {
         let text = match &args.text {
             Some(text) => text.clone(),
-            None => std::io::read_to_string(std::io::stdin())?,
+            // The line's end is the shell's, not the sender's.
+            None => std::io::read_to_string(std::io::stdin())?
+                .trim_end_matches('\n')
+                .to_owned(),
         };
         account.send_text(&session, &text).await?
     };

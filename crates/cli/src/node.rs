@@ -15,7 +15,7 @@ pub(crate) enum NodeVerb {
     Run(Box<NodeArgs>),
     /// Asks the node how it is
     Status,
-    /// Copies a stopped node's store into one file; head keys are not in it
+    /// Copies a node's store into one file, also while it runs; head keys are not in it
     Backup {
         /// Data directory of the node
         #[arg(long)]
@@ -43,6 +43,12 @@ pub(crate) async fn run(verb: NodeVerb, home: &Home, out: &Out) -> Result<(), Cl
         NodeVerb::Run(_) => Ok(()),
         NodeVerb::Status => status(home, out).await,
         NodeVerb::Backup { data_dir, file } => {
+            if let Some(answer) = backup_running(&data_dir, &file).await? {
+                let count = |name| answer.get(name).and_then(Value::as_u64).unwrap_or_default();
+                let (entries, bytes) = (count("entries"), count("bytes"));
+                let copied = session_storage::Copied { entries, bytes };
+                return told("backed up while running", &copied, &file, out);
+            }
             let store = session_storage::DiskStore::open(data_dir.join("store"))?;
             let copied = session_storage::backup(&store, &file, |_, _| false)?;
             told("backed up", &copied, &file, out)
@@ -55,7 +61,9 @@ pub(crate) async fn run(verb: NodeVerb, home: &Home, out: &Out) -> Result<(), Cl
             let copied = session_storage::restore(&file, &data_dir.join("store"))?;
             if let Some(phrase) = phrase {
                 let text = std::fs::read(&phrase).map_err(CliError::file(&phrase))?;
-                session_client::StateDir::open(&data_dir)?.write_file("operator.phrase", &text)?;
+                let target = data_dir.join("operator.phrase");
+                session_vm::head_key::write_private(&target, &text)
+                    .map_err(CliError::file(&target))?;
             }
             told("restored", &copied, &data_dir, out)
         }
@@ -66,6 +74,30 @@ pub(crate) async fn run(verb: NodeVerb, home: &Home, out: &Out) -> Result<(), Cl
             dir.save(&state)?;
             out.done("the pinned chain and head key are forgotten")
         }
+    }
+}
+
+/// Asks the node that runs on this directory, if one does.
+async fn backup_running(
+    data_dir: &std::path::Path,
+    file: &std::path::Path,
+) -> Result<Option<Value>, CliError> {
+    let Ok(admin) = std::fs::read(data_dir.join(session_vm::app::ADMIN_FILE)) else {
+        return Ok(None);
+    };
+    let admin: Value = serde_json::from_slice(&admin).unwrap_or_default();
+    let text = |name: &str| admin.get(name).and_then(Value::as_str).unwrap_or_default();
+    let rpc = session_client::RpcClient::new(text("rpc"), Some(text("token").to_owned()))?;
+    // The node resolves paths in its own directory, so it gets an absolute one.
+    let file = std::path::absolute(file).map_err(CliError::file(file))?;
+    match rpc
+        .post_json("/admin/backup", &json!({ "file": file }))
+        .await
+    {
+        Ok(answer) => Ok(Some(answer)),
+        // It was killed and left its file behind: nobody has the store open.
+        Err(session_client::RpcError::Unreachable { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 

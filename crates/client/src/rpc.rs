@@ -118,7 +118,7 @@ impl RpcClient {
     ) -> Result<T, RpcError> {
         let body =
             json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
-        let reply = tokio::time::timeout(CALL_TIMEOUT, self.post(body)).await;
+        let reply = tokio::time::timeout(CALL_TIMEOUT, self.post("/rpc", body)).await;
         let bytes = reply.map_err(|_| self.unreachable("no answer in 40 s"))??;
         let problem = |problem: serde_json::Error| RpcError::Reply {
             method: method.to_owned(),
@@ -151,8 +151,20 @@ impl RpcClient {
         }
     }
 
-    async fn post(&self, body: String) -> Result<Bytes, RpcError> {
-        let mut request = Request::post(format!("{}/rpc", self.address))
+    /// Posts JSON to another path of the node, for as long as it takes.
+    ///
+    /// # Errors
+    /// [`RpcError`].
+    pub async fn post_json(&self, path: &str, body: &Value) -> Result<Value, RpcError> {
+        let reply = self.post(path, body.to_string()).await?;
+        serde_json::from_slice(&reply).map_err(|problem| RpcError::Reply {
+            method: path.to_owned(),
+            problem: problem.to_string(),
+        })
+    }
+
+    async fn post(&self, path: &str, body: String) -> Result<Bytes, RpcError> {
+        let mut request = Request::post(format!("{}{path}", self.address))
             .header(header::CONTENT_TYPE, "application/json");
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));

@@ -15,6 +15,10 @@ use tokio::sync::watch;
 use crate::node::{Node, NodeOptions, OpenError};
 use crate::rpc::{Context, Server, ServerError, ServerOptions};
 
+/// File in the data directory that tells the operator's tools where a running node is, and the
+/// token that it takes from them.
+pub const ADMIN_FILE: &str = "admin.json";
+
 /// Options of `sessionvm` and of `session node run`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct NodeArgs {
@@ -215,6 +219,11 @@ async fn serve(args: NodeArgs) -> Result<(), AppError> {
     if !local && options.token.is_none() {
         return Err(AppError::NoToken { address });
     }
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret).map_err(std::io::Error::other)?;
+    let admin_token = const_hex::encode(secret);
+    options.admin_token = Some(admin_token.clone());
+    let admin_file = data_dir.join(ADMIN_FILE);
     let node = NodeOptions {
         data_dir: Some(data_dir),
         genesis,
@@ -230,6 +239,8 @@ async fn serve(args: NodeArgs) -> Result<(), AppError> {
     let server = Server::bind(Context { node: node.clone() }, options).await?;
     let address = server.address();
     let (chain, height) = (node.chain(), node.head().header.height);
+    let admin = json!({ "rpc": format!("http://{address}"), "token": admin_token }).to_string();
+    crate::head_key::write_private(&admin_file, admin.as_bytes())?;
     let ready = json!({ "rpc": format!("http://{address}"), "chain": chain, "height": height });
     let mut out = std::io::stdout();
     // Whoever started the node may not read its output.
@@ -242,6 +253,7 @@ async fn serve(args: NodeArgs) -> Result<(), AppError> {
     let _nobody = stop.send(true);
     let _ended = serving.await;
     tokio::task::block_in_place(|| node.stop());
+    let _leftover = std::fs::remove_file(&admin_file);
     tracing::info!("stopped");
     Ok(())
 }

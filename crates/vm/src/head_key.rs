@@ -123,7 +123,10 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> HeadKeyError + '_ {
 }
 
 /// Writes a file only its owner can read: whole and synced, or not at all.
-pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+///
+/// # Errors
+/// Those of the file system.
+pub fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]

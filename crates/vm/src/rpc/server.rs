@@ -48,6 +48,8 @@ pub struct ServerOptions {
     pub cors_origins: Vec<String>,
     /// Names beside the address itself that a `Host` header may have.
     pub hosts: Vec<String>,
+    /// Token of the operator's own calls; none switches them off.
+    pub admin_token: Option<String>,
 }
 
 impl Default for ServerOptions {
@@ -58,6 +60,7 @@ impl Default for ServerOptions {
             token: None,
             cors_origins: Vec::new(),
             hosts: Vec::new(),
+            admin_token: None,
         }
     }
 }
@@ -195,6 +198,7 @@ fn router(shared: Shared) -> Router {
         .route("/health", get(health))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
+        .route("/admin/backup", axum::routing::post(backup))
         .route("/openrpc.json", get(|| async { Json(document()) }))
         .fallback(|| async { text(StatusCode::NOT_FOUND, "404 page not found\n") })
         .layer(from_fn_with_state(shared.clone(), guard))
@@ -209,7 +213,10 @@ async fn guard(State(shared): State<Shared>, request: Request, next: Next) -> Re
         let message = "the Host header names another server: refused (DNS rebinding)\n";
         return text(StatusCode::FORBIDDEN, message);
     }
+    // The operator's own calls have a token of their own.
+    let admin = request.uri().path().starts_with("/admin/");
     if let Some(token) = &shared.options.token
+        && !admin
         && !token_given(headers, token)
     {
         return text(StatusCode::UNAUTHORIZED, "a bearer token is needed\n");
@@ -344,4 +351,34 @@ async fn metrics(State(shared): State<Shared>) -> Response {
         "text/plain; version=0.0.4; charset=utf-8",
     )];
     (kind, Body::from(body)).into_response()
+}
+
+#[derive(serde::Deserialize)]
+struct BackupRequest {
+    file: std::path::PathBuf,
+}
+
+/// Copies the store to a file of this machine while the node runs.
+async fn backup(
+    State(shared): State<Shared>,
+    headers: HeaderMap,
+    Json(request): Json<BackupRequest>,
+) -> Response {
+    let allowed = shared
+        .options
+        .admin_token
+        .as_ref()
+        .is_some_and(|t| token_given(&headers, t));
+    if !allowed {
+        return text(StatusCode::UNAUTHORIZED, "the operator's token is needed\n");
+    }
+    let node = shared.context.node.clone();
+    let copied = tokio::task::spawn_blocking(move || node.backup(&request.file)).await;
+    match copied {
+        Ok(Ok(copied)) => {
+            Json(json!({ "entries": copied.entries, "bytes": copied.bytes })).into_response()
+        }
+        Ok(Err(error)) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the backup broke off\n"),
+    }
 }
