@@ -7,8 +7,8 @@
 //! ```
 //!
 //! This is **mutation-based, not coverage-guided**: nothing watches which branches an input takes.
-//! The one feedback is acceptance, so mutants of mutants are reached as long as the decoder takes
-//! them. It needs no nightly compiler and runs in the ordinary tests; a coverage-guided fuzzer can
+//! The one feedback is acceptance: half of the inputs are mutants of seeds, half of mutants that
+//! the decoder took. It needs no nightly compiler and runs in the ordinary tests; a coverage-guided fuzzer can
 //! drive the same [`Target::run`] functions.
 //!
 //! Every [`Target`] asserts that the decoder does not panic and that what it accepts has one

@@ -5,8 +5,8 @@ use crate::target::Target;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-/// Inputs in a pool at most: beyond that an accepted mutant takes the place of another.
-const POOL_MAX: usize = 1_024;
+/// Accepted mutants in a pool at most: beyond that one takes the place of another.
+const BRED_MAX: usize = 1_024;
 
 /// When to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,9 +44,11 @@ pub fn fuzz(target: &Target, seed: u64, limit: Limit, corpus: &[Vec<u8>]) -> Out
         accepted: 0,
         failure: None,
     };
-    let mut pool = (target.seeds)();
-    pool.extend_from_slice(corpus);
-    for input in &pool {
+    let mut seeds = (target.seeds)();
+    seeds.extend_from_slice(corpus);
+    // Kept apart from what is bred: acceptance alone selects for the shortest input there is.
+    let mut bred: Vec<Vec<u8>> = Vec::new();
+    for input in &seeds {
         if let Err(failure) = replay(target, input) {
             outcome.failure = Some(failure);
             return outcome;
@@ -66,17 +68,21 @@ pub fn fuzz(target: &Target, seed: u64, limit: Limit, corpus: &[Vec<u8>]) -> Out
         if over {
             return outcome;
         }
-        let input = mutator.mutant(&pool);
+        let pool = match mutator.below(2) {
+            0 if !bred.is_empty() => &bred,
+            _ => &seeds,
+        };
+        let input = mutator.mutant(pool);
         outcome.cases += 1;
         match replay(target, &input) {
             Ok(false) => {}
             Ok(true) => {
                 outcome.accepted += 1;
-                if pool.len() < POOL_MAX {
-                    pool.push(input);
+                if bred.len() < BRED_MAX {
+                    bred.push(input);
                 } else {
-                    let at = mutator.below(POOL_MAX);
-                    if let Some(place) = pool.get_mut(at) {
+                    let at = mutator.below(BRED_MAX);
+                    if let Some(place) = bred.get_mut(at) {
                         *place = input;
                     }
                 }
