@@ -238,8 +238,10 @@ impl Account {
         let body = Digest::from_bytes(sha256(&ciphertext));
         let id = message_id(&self.chain, &conversation, &entry.sender, &body);
         if body != entry.body_hash || id != entry.id {
-            received.item = Item::Refused("the body is not the one the log commits to");
-            return Ok(received);
+            // Nothing of this page is kept, so that an honest node can still deliver it.
+            return Err(ClientError::Reply(
+                "a body is not the one the log commits to",
+            ));
         }
         if entry.sender == self.id() {
             (received.verified, received.bound, received.item) = (true, true, Item::Own);

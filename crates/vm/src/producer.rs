@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
@@ -116,6 +116,8 @@ pub(crate) struct Producer {
     pub(crate) waiting: HashMap<ActionId, Vec<oneshot::Sender<Answer>>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) stop: Arc<AtomicBool>,
+    /// Bytes of submissions in the queue.
+    pub(crate) queued_bytes: Arc<AtomicUsize>,
 }
 
 impl Producer {
@@ -162,6 +164,7 @@ impl Producer {
             bytes,
             reply,
         } = submission;
+        self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
         let action = ids.action;
         match self.pool.insert(tx, ids, bytes, self.clock.wall()) {
             Ok(()) | Err(PoolError::AlreadyPending) => {
@@ -228,10 +231,7 @@ impl Producer {
     }
 
     fn commit(&mut self, built: Built) -> bool {
-        let mut batch = Batch::new();
-        store::put_changes(&mut batch, &built.changes);
-        let stored = StoredBlock::of(&built).to_bytes();
-        store::put_block(&mut batch, &built.block.header, &built.id, Some(&stored));
+        let batch = store::block_batch(&built);
         let id = built.id;
         self.processing.insert(built);
         if let Err(error) = self.store.commit(batch, Durability::Synced) {

@@ -1,5 +1,6 @@
 //! The chain's tables in the store's keyspaces.
 
+use session_chain::block::{Built, StoredBlock};
 use session_chain::view::{Cells, Changes, Table, View, ViewError};
 use session_core::codec::{Decode, Encode, Reader, Writer};
 use session_core::header::Header;
@@ -52,6 +53,15 @@ impl View for StoreView<'_> {
             .range(keyspace(table), &range, limit, Direction::Ascending)
             .map_err(failed)
     }
+}
+
+/// The one batch that makes a block durable: changed cells, stored block and the new head.
+pub fn block_batch(built: &Built) -> Batch {
+    let mut batch = Batch::new();
+    put_changes(&mut batch, &built.changes);
+    let stored = StoredBlock::of(built).to_bytes();
+    put_block(&mut batch, &built.block.header, &built.id, Some(&stored));
+    batch
 }
 
 /// Adds changed cells to a batch.
