@@ -237,9 +237,15 @@ impl Producer {
         if let Err(error) = self.store.commit(batch, Durability::Synced) {
             tracing::error!(%error, "committing a block failed");
             if !self.landed_after_all(id) {
-                let _undecided = self.processing.reject(id);
+                let rejected = self.processing.reject(id);
                 self.publish();
-                self.refuse_all(refusal(error));
+                let refusal = refusal(error);
+                // The block's own transactions have left the pool, and somebody waits for them.
+                for tx in rejected.iter().flat_map(|built| &built.block.txs) {
+                    let action = tx.ids(&self.processing.head().chain).action;
+                    self.answer(action, &|| Err(refusal.error()));
+                }
+                self.refuse_all(refusal);
                 return false;
             }
         }

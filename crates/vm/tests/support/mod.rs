@@ -48,7 +48,7 @@ impl Reply {
 
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
-            .unwrap_or_else(|error| panic!("{error} in {:?}", self.text()))
+            .unwrap_or_else(|error| panic!("{error} in {:.300?}", self.text()))
     }
 }
 
@@ -156,7 +156,10 @@ pub fn gorilla(address: SocketAddr, method: &str, params: &Value) -> Result<Valu
 
 /// Code of an error object.
 pub fn code<T: std::fmt::Debug>(answer: Result<T, Value>) -> i64 {
-    answer.expect_err("an error")["code"].as_i64().unwrap()
+    let error = answer.expect_err("an error");
+    error["code"]
+        .as_i64()
+        .unwrap_or_else(|| panic!("no code in {error}"))
 }
 
 /// Polls until `f` answers.
