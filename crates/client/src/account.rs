@@ -22,7 +22,7 @@ use session_core::session::{Roster, Session};
 use session_core::time::Time;
 use session_crypto::{CryptoError, Identity, KemPublicKey, PublicIdentity, SigningPublicKey};
 
-use crate::content::{Bound, CHUNK_BYTES, Content, FILE_BYTES_MAX, TEXT_MAX};
+use crate::content::{Bound, CHUNK_BYTES, Content, FILE_BYTES_MAX, TEXT_MAX, is_file_name};
 use crate::rpc::{RpcClient, RpcError};
 use crate::state::{Contact, HistoryLine, State, StateDir, StateError};
 use crate::trust::{TrustError, decode_proof};
@@ -90,6 +90,9 @@ pub enum ClientError {
         /// Limit.
         limit: u64,
     },
+    /// A name that no recipient would take.
+    #[error("{0:?} is no name for a file: one component, not hidden, at most 255 bytes")]
+    FileName(String),
     /// The reply makes no sense.
     #[error("the node's reply makes no sense: {0}")]
     Reply(&'static str),
@@ -717,6 +720,9 @@ impl Account {
                 len: total,
                 limit,
             });
+        }
+        if !is_file_name(name) {
+            return Err(ClientError::FileName(name.to_owned()));
         }
         let digest = Digest::from_bytes(sha256(bytes));
         let offer = Content::File {

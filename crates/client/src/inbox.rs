@@ -181,10 +181,21 @@ impl Account {
             if reply.next != next || reply.messages.len() != entries.entries.len() {
                 return Err(ClientError::Reply("messages and proof differ"));
             }
-            let received = self.read_page(session, &reply, &entries).await?;
+            let before = self.state.sessions.get(session).cloned();
+            let received = match self.read_page(session, &reply, &entries).await {
+                Ok(received) => received,
+                Err(error) => {
+                    // A page counts whole or not at all: read again, its first messages would
+                    // look like replays.
+                    self.state
+                        .sessions
+                        .insert(*session, before.unwrap_or_default());
+                    return Err(error);
+                }
+            };
+            self.state.sessions.entry(*session).or_default().cursor = next;
             self.keep_history(session, &received)?;
             inbox.messages.extend(received);
-            self.state.sessions.entry(*session).or_default().cursor = next;
             self.dir.save(&self.state)?;
             wait_ms = 0;
             if next >= inbox.count {
