@@ -20,5 +20,5 @@ pub mod rpc;
 mod store;
 mod verifier;
 
-pub use store::StoreView;
+pub use store::{StoreView, block_batch};
 pub use verifier::Verifier;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -39,6 +39,9 @@ use crate::verifier::Verifier;
 
 /// Submissions that wait for the producing thread: more than one block, less than a second.
 const QUEUE: usize = 16_384;
+
+/// Bytes of those submissions: as many as the pool takes.
+const QUEUE_BYTES: usize = 64 << 20;
 
 /// Records read at once when the state tree is rebuilt.
 const REBUILD_PAGE: usize = 16_384;
@@ -134,6 +137,7 @@ pub struct Node {
     store: Arc<dyn Store>,
     heads: watch::Receiver<Arc<Head>>,
     queue: SyncSender<Submission>,
+    queued_bytes: Arc<AtomicUsize>,
     verifier: Arc<Verifier>,
     head_key: HeadKey,
     metrics: Arc<Metrics>,
@@ -190,6 +194,7 @@ impl Node {
         let metrics = Arc::new(Metrics::default());
         metrics.height.store(header.height, Ordering::Relaxed);
         let stop = Arc::new(AtomicBool::new(false));
+        let queued_bytes = Arc::new(AtomicUsize::new(0));
         let producer = Producer {
             store: store.clone(),
             hot: Hot::default(),
@@ -202,6 +207,7 @@ impl Node {
             waiting: HashMap::new(),
             metrics: metrics.clone(),
             stop: stop.clone(),
+            queued_bytes: queued_bytes.clone(),
         };
         let thread = std::thread::Builder::new()
             .name("producer".to_owned())
@@ -212,6 +218,7 @@ impl Node {
             store,
             heads: receiver,
             queue,
+            queued_bytes,
             verifier,
             head_key,
             metrics,
@@ -346,13 +353,23 @@ impl Node {
         ids: TxIds,
         bytes: usize,
     ) -> Result<oneshot::Receiver<Answer>, SubmitError> {
+        // A slow disk must not let full-sized transactions pile up in memory.
+        let before = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if before.saturating_add(bytes) > QUEUE_BYTES {
+            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(SubmitError::Busy { retry_ms: 100 });
+        }
         let (reply, answer) = oneshot::channel();
-        match self.queue.try_send(Submission {
+        let sent = self.queue.try_send(Submission {
             tx,
             ids,
             bytes,
             reply,
-        }) {
+        });
+        if sent.is_err() {
+            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        match sent {
             Ok(()) => Ok(answer),
             Err(TrySendError::Full(_)) => Err(SubmitError::Busy { retry_ms: 100 }),
             Err(TrySendError::Disconnected(_)) => Err(SubmitError::Stopping),

@@ -10,6 +10,7 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Deserializer, Value, json};
+use session_core::limits::JSON_DEPTH_MAX;
 
 use super::error::{self, RpcError};
 use super::method::{Context, Params, call};
@@ -228,6 +229,9 @@ fn gorilla_error(message: &str, id: Option<&RawValue>) -> Response {
 
 async fn call_1(context: &Context, request: &Request<'_>) -> Response {
     let id = request.id.filter(|id| id.get() != "null");
+    if id.is_some_and(|id| nests_too_deep(id.get())) {
+        return gorilla_error("json: id exceeds the depth that is echoed", None);
+    }
     let method = method_name(request).unwrap_or_default();
     if let Some(problem) = find_service(&method) {
         return gorilla_error(&problem, id);
@@ -250,6 +254,19 @@ async fn call_1(context: &Context, request: &Request<'_>) -> Response {
         },
         Err(problem) => gorilla_error(&problem.message, id),
     }
+}
+
+/// Any JSON is an id in this dialect; what is echoed must not overflow whoever reads it.
+fn nests_too_deep(id: &str) -> bool {
+    let mut depth = 0usize;
+    id.bytes().any(|byte| {
+        match byte {
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth > JSON_DEPTH_MAX
+    })
 }
 
 /// The published node's answer when it has no such method, in its words.

@@ -1,5 +1,6 @@
 //! The methods: dispatch, and everything that reads.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Value, json};
 use session_chain::block::StoredBlock;
 use session_chain::sweep::{acknowledgements_prefix, members_prefix};
@@ -75,27 +76,38 @@ impl<'a> Params<'a> {
     }
 
     pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, RpcError> {
-        let problem = match serde_json::from_str(self.raw) {
-            Ok(params) => return Ok(params),
-            Err(problem) => problem,
+        let parsed = match self.renamed() {
+            Some(renamed) => serde_json::from_value(renamed),
+            None => serde_json::from_str(self.raw),
         };
-        if self.lenient
-            && let Ok(Value::Object(map)) = serde_json::from_str(self.raw)
-        {
-            // Names are camelCase with at most one hump each, so lower case tells them apart.
-            let known = super::openrpc::param_names();
-            let renamed = map.into_iter().map(|(name, value)| {
-                let same = known.iter().find(|known| known.eq_ignore_ascii_case(&name));
-                (same.map_or(name.clone(), |same| (*same).to_owned()), value)
-            });
-            if let Ok(params) = serde_json::from_value(Value::Object(renamed.collect())) {
-                return Ok(params);
-            }
+        let problem = |problem: serde_json::Error| {
+            RpcError::new(super::error::INVALID_PARAMS, problem.to_string())
+        };
+        parsed.map_err(problem)
+    }
+
+    /// The parameters under their own names, where a lenient caller wrote one in another case.
+    fn renamed(&self) -> Option<Value> {
+        if !self.lenient {
+            return None;
         }
-        Err(RpcError::new(
-            super::error::INVALID_PARAMS,
-            problem.to_string(),
-        ))
+        // Most calls need no renaming, and values are not read to find that out.
+        let names: BTreeMap<String, IgnoredAny> = serde_json::from_str(self.raw).ok()?;
+        // Names are camelCase with at most one hump each, so lower case tells them apart.
+        let known = super::openrpc::param_names();
+        let same = |name: &str| known.iter().find(|known| known.eq_ignore_ascii_case(name));
+        if !names
+            .keys()
+            .any(|name| same(name).is_some_and(|same| same != name))
+        {
+            return None;
+        }
+        let map: serde_json::Map<String, Value> = serde_json::from_str(self.raw).ok()?;
+        let renamed = map.into_iter().map(|(name, value)| match same(&name) {
+            Some(same) => ((*same).to_owned(), value),
+            None => (name, value),
+        });
+        Some(Value::Object(renamed.collect()))
     }
 }
 
@@ -344,6 +356,7 @@ fn get_session(context: &Context, head: &Head, params: Params<'_>) -> Reply {
         "messages": session.log.count(),
         "unsignedMessages": session.unsigned,
         "creator": session.creator,
+        "roster": const_hex::encode(roster.to_bytes()),
     }}))
 }
 

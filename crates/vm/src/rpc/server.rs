@@ -40,7 +40,7 @@ const DRAIN: Duration = Duration::from_secs(2);
 pub struct ServerOptions {
     /// Where to listen.
     pub address: SocketAddr,
-    /// Connections at once; more are refused with 503.
+    /// Connections at once; more are closed unanswered.
     pub connections_max: usize,
     /// Bearer token that every call must carry.
     pub token: Option<String>,
@@ -321,7 +321,14 @@ async fn health(State(shared): State<Shared>) -> Response {
                 StatusCode::SERVICE_UNAVAILABLE
             };
             let word = if healthy { "ok" } else { "failing" };
-            (status, Json(json!({ "status": word, "data": data }))).into_response()
+            let counted = |name| data.get(name).cloned().unwrap_or_default();
+            // The published order and keys, though as JSON, which the published node misses.
+            let body = format!(
+                r#"{{"status":"{word}","data":{{"channels":{},"healthy":{healthy},"sessions":{}}}}}"#,
+                counted("channels"),
+                counted("sessions"),
+            );
+            (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
         }
         Err(error) => {
             tracing::error!(%error, "health");
