@@ -291,7 +291,7 @@ async fn every_lie_about_messages_is_refused_and_the_truth_still_arrives() {
                     let head = &mut proof.heads[0];
                     let payload =
                         SignedHead::payload(&head.chain, head.height, &head.block, head.signed_at);
-                    head.signature = Box::new(*liar.sign(&payload).unwrap().as_bytes());
+                    *head.signature = *liar.sign(&payload).unwrap().as_bytes();
                 })
             })
         })

@@ -16,6 +16,7 @@ pub mod head_key;
 pub mod metrics;
 pub mod node;
 pub mod producer;
+pub mod rates;
 pub mod rpc;
 mod store;
 mod verifier;

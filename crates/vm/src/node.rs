@@ -20,7 +20,7 @@ use session_core::hash::Tag;
 use session_core::header::{Header, SignedHead};
 use session_core::ids::{AccountId, BlockId, ChainId};
 use session_core::limits::BLOCK_AHEAD_MAX_MS;
-use session_core::parameters::Parameters;
+use session_core::parameters::{Parameters, Rate};
 use session_core::record::{RecordKey, value_hash};
 use session_core::time::Time;
 use session_storage::{
@@ -34,6 +34,7 @@ use crate::head::Head;
 use crate::head_key::{HeadKey, HeadKeyError, key_digest, root_identity};
 use crate::metrics::Metrics;
 use crate::producer::{Accepted, Answer, Producer, Submission, SubmitError};
+use crate::rates::Rates;
 use crate::store::{self, Hot, StoreView};
 use crate::verifier::Verifier;
 
@@ -56,6 +57,8 @@ pub struct NodeOptions {
     pub admission: Option<String>,
     /// Starts although the clock is far from the last block.
     pub accept_time: bool,
+    /// Transactions of one signer, a second and at once.
+    pub identity_rate: Rate,
     /// Prepares verifying keys; off, every signature is checked by the library.
     pub prepare_keys: bool,
     /// The clocks.
@@ -69,6 +72,7 @@ impl Default for NodeOptions {
             genesis: None,
             admission: None,
             accept_time: false,
+            identity_rate: Rate::UNLIMITED,
             prepare_keys: true,
             clock: Arc::new(SystemClock::default()),
         }
@@ -137,6 +141,7 @@ pub struct Node {
     store: Arc<dyn Store>,
     heads: watch::Receiver<Arc<Head>>,
     queue: SyncSender<Submission>,
+    rates: Rates<AccountId>,
     queued_bytes: Arc<AtomicUsize>,
     verifier: Arc<Verifier>,
     head_key: HeadKey,
@@ -218,6 +223,7 @@ impl Node {
             store,
             heads: receiver,
             queue,
+            rates: Rates::new(options.identity_rate),
             queued_bytes,
             verifier,
             head_key,
@@ -310,7 +316,7 @@ impl Node {
     /// so that the block finds it verified.
     ///
     /// # Errors
-    /// [`TxError::InvalidSignature`]. What else is wrong with it the block will say.
+    /// [`TxError::InvalidSignature`], [`TxError::RateLimited`]. What else is wrong with it the block will say.
     pub fn admit(&self, head: &Head, tx: &Tx, ids: &TxIds) -> Result<(), TxError> {
         if !tx.is_signed() {
             return Ok(());
@@ -333,14 +339,16 @@ impl Node {
         };
         let Some(key) = ready else { return Ok(()) };
         let digest = ids.action.to_bytes();
-        if self
+        if !self
             .verifier
             .admit(&keys.signing, &key, &digest, &tx.signature, &ids.signature)
         {
-            Ok(())
-        } else {
-            Err(TxError::InvalidSignature)
+            return Err(TxError::InvalidSignature);
         }
+        // Only what the signer has really signed counts against it.
+        let what = "transactions of one signer";
+        let taken = self.rates.take(tx.signer, self.clock.wall());
+        taken.map_err(|retry_ms| TxError::RateLimited { what, retry_ms })
     }
 
     /// Hands a transaction to the producer; the answer comes when its block is durable.
