@@ -24,6 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use super::dialect::{answer, text};
 use super::method::{Context, health_json};
 use super::openrpc::document;
+use super::stream::TakenStream;
 use super::subscribe;
 
 /// A head of a request must arrive within this time, and so must each next one on a connection.
@@ -172,7 +173,7 @@ async fn serve_connection(
         .max_buf_size(64 * 1024)
         .keep_alive(true);
     let connection = builder
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(TakenStream::new(stream)), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
