@@ -588,3 +588,52 @@ fn check_messages(address: SocketAddr, told: &Told) {
         }
     }
 }
+
+#[test]
+fn six_hundred_slow_connections_keep_nobody_waiting_and_are_ended() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = Program::start(directory.path());
+    let head = "POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{";
+    let mut slow: Vec<_> = (0..600).map(|_| connect(node.address)).collect();
+    // A third says nothing, a third dribbles its head, a third never ends its body.
+    for (at, stream) in slow.iter_mut().enumerate().filter(|(at, _)| at % 3 == 2) {
+        stream
+            .write_all(head.as_bytes())
+            .unwrap_or_else(|error| panic!("{at}: {error}"));
+    }
+    for byte in head.as_bytes().iter().take(30) {
+        for (_, stream) in slow.iter_mut().enumerate().filter(|(at, _)| at % 3 == 1) {
+            stream.write_all(&[*byte]).unwrap();
+        }
+        let began = Instant::now();
+        call(node.address, "sessionvm.Health", &json!({})).unwrap();
+        assert!(
+            began.elapsed() < Duration::from_secs(2),
+            "{:?}",
+            began.elapsed()
+        );
+    }
+    // Heads have ten seconds, however slowly they come.
+    let began = Instant::now();
+    for (_, stream) in slow.iter_mut().enumerate().filter(|(at, _)| at % 3 != 2) {
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        let mut rest = Vec::new();
+        // Closed or reset, perhaps after saying that the request timed out.
+        if let Err(error) = stream.read_to_end(&mut rest) {
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
+        }
+    }
+    assert!(
+        began.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        began.elapsed()
+    );
+    let open = support::http(node.address, "GET", "/metrics", &[], None).text();
+    let open = open
+        .lines()
+        .find(|l| l.contains("connections ") && !l.starts_with('#'));
+    let open: u64 = open.unwrap().rsplit(' ').next().unwrap().parse().unwrap();
+    assert!(open <= 202, "{open} connections are still open");
+}

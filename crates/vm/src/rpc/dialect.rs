@@ -13,7 +13,7 @@ use serde_json::{Deserializer, Value, json};
 use session_core::limits::JSON_DEPTH_MAX;
 
 use super::error::{self, RpcError};
-use super::method::{Context, Params, call};
+use super::method::{Context, Params, WAIT_MAX, call};
 
 /// Requests in one JSON-RPC 2.0 batch.
 const BATCH_MAX: usize = 100;
@@ -199,10 +199,19 @@ async fn batch(context: &Context, raw: &RawValue) -> Response {
             None,
         ));
     }
+    // Calls of a batch share one wait: a hundred long polls must not add up.
+    let deadline = tokio::time::Instant::now() + WAIT_MAX;
     let mut replies = Vec::new();
     for raw in requests {
         let reply = match serde_json::from_str::<Request<'_>>(raw.get()) {
-            Ok(request) if is_version_2(&request) => call_2(context, &request).await,
+            Ok(request) if is_version_2(&request) => {
+                let reply = tokio::time::timeout_at(deadline, call_2(context, &request)).await;
+                reply.unwrap_or_else(|_| {
+                    let message = "pending: the batch has waited as long as one call may";
+                    let problem = RpcError::new(error::PENDING, message);
+                    request.id.map(|id| error_2(&problem, Some(id)))
+                })
+            }
             _ => {
                 let message = "not a JSON-RPC 2.0 request";
                 Some(error_2(

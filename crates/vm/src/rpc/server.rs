@@ -25,6 +25,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use super::dialect::{answer, text};
 use super::method::{Context, health_json};
 use super::openrpc::document;
+use super::stream::TakenStream;
 use super::subscribe;
 use crate::rates::Rates;
 
@@ -188,7 +189,7 @@ async fn serve_connection(
         .max_buf_size(64 * 1024)
         .keep_alive(true);
     let connection = builder
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(TakenStream::new(stream)), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
