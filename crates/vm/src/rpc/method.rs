@@ -29,7 +29,7 @@ use session_core::record::{Acknowledgement, Action, Chunk, Outcome, RecordKey};
 use session_core::session::{Roster, Session};
 
 use super::error::{INTERNAL, METHOD_NOT_FOUND, NOT_FOUND, PRUNED, RpcError, UNKNOWN_SESSION};
-use super::json::{BatchJson, MembershipJson, MessageJson, rfc3339};
+use super::json::{BatchJson, MembershipJson, MessageJson};
 use super::write;
 use crate::head::Head;
 use crate::node::Node;
@@ -349,8 +349,8 @@ fn get_session(context: &Context, head: &Head, params: Params<'_>) -> Reply {
         "publicKeys": keys,
         "signingKeys": signing_keys,
         "channelId": ChannelId::from_bytes([0; 32]),
-        "created": rfc3339(session.created),
-        "expires": rfc3339(session.expires),
+        "created": session.created.to_string(),
+        "expires": session.expires.to_string(),
         "status": session.status(head.header.time.max(now)).as_str(),
         "metadata": {},
         "messages": session.log.count(),
@@ -406,15 +406,15 @@ fn get_channel(head: &Head, params: Params<'_>) -> Reply {
                 "account": account,
                 "role": member.role.as_str(),
                 "accepted": member.accepted,
-                "since": rfc3339(member.since),
+                "since": member.since.to_string(),
             }));
         }
     }
     reply(&json!({ "channel": {
         "id": id,
         "creator": channel.creator,
-        "created": rfc3339(channel.created),
-        "closed": channel.closed.map(rfc3339),
+        "created": channel.created.to_string(),
+        "closed": channel.closed.map(|time| time.to_string()),
         "messages": channel.log.count(),
         "memberCount": channel.members,
         "members": members,
@@ -571,7 +571,7 @@ fn get_receipts(context: &Context, head: &Head, params: Params<'_>) -> Reply {
             receipts.push(json!({
                 "account": by,
                 "upTo": acknowledged.up_to,
-                "timestamp": rfc3339(acknowledged.time),
+                "timestamp": acknowledged.time.to_string(),
             }));
         }
     }
@@ -684,7 +684,7 @@ fn get_block(context: &Context, head: &Head, params: Params<'_>) -> Reply {
         "id": id,
         "parent": header.parent,
         "height": header.height,
-        "timestamp": rfc3339(header.time),
+        "timestamp": header.time.to_string(),
         "count": header.count,
         "txRoot": const_hex::encode(header.tx_root),
         "stateRoot": const_hex::encode(header.state_root),
@@ -715,7 +715,7 @@ fn get_head(context: &Context, head: &Head) -> Reply {
         "id": head.id,
         "header": const_hex::encode(head.header.to_bytes()),
         "signedHead": BASE64.encode(signed.to_bytes()),
-        "signedAt": rfc3339(signed.signed_at),
+        "signedAt": signed.signed_at.to_string(),
         "headKey": const_hex::encode(key.public_key().as_ref()),
         "certificate": key.certificate().map(|c| const_hex::encode(c.signature.as_bytes())),
     }))
@@ -777,7 +777,7 @@ fn get_chunk(head: &Head, params: Params<'_>) -> Reply {
         "chunkId": id,
         "bytes": BASE64.encode(bytes),
         "owner": chunk.owner,
-        "expires": rfc3339(chunk.expires),
+        "expires": chunk.expires.to_string(),
     }))
 }
 
