@@ -1,5 +1,15 @@
 //! One address and one identity are slowed down, others are not.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    unreachable_pub,
+    reason = "in a test a panic is the verdict"
+)]
+
 mod support;
 
 use std::sync::Arc;
