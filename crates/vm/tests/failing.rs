@@ -162,7 +162,7 @@ fn a_slow_disk_under_many_large_messages_answers_busy_and_accepts_the_rest() {
                 tx.signature.clear();
                 BASE64.encode(tx.to_bytes())
             });
-            let params = json!({ "txs": txs.collect::<Vec<_>>(), "waitMs": 8_000 });
+            let params = json!({ "txs": txs.collect::<Vec<_>>(), "waitMs": 12_000 });
             let address = node.address;
             std::thread::spawn(move || support::call(address, "sessionvm.Submit", &params).unwrap())
         })
