@@ -707,3 +707,59 @@ async fn a_contact_with_new_keys_is_told_before_anything_is_sealed_to_them() {
     alice.add_contact("bob", bob).await.unwrap();
     alice.send_text(&session, "hello").await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_not_what_it_was_is_noticed_wherever_reading_goes_on() {
+    let mut world = World::new().await;
+    let sessions = [
+        world.session,
+        world.alice.create_session(world.bob.id()).await.unwrap(),
+    ];
+    for (session, word) in sessions.iter().zip(["a", "b"]) {
+        for n in [100, 100, 20] {
+            world
+                .alice
+                .send_texts(session, &vec![word; n])
+                .await
+                .unwrap();
+        }
+        assert_eq!(world.bob.receive(session).await.unwrap().count, 220);
+    }
+    let (path, identity) = (
+        world.directory.path().join("bob"),
+        same(world.bob.identity()),
+    );
+    drop(world.bob);
+    // Exchanged memories are the same as a node that exchanged the logs.
+    let file = path.join("state.json");
+    let mut state: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let logs = state["trust"]["logs"].as_object_mut().unwrap();
+    let of_sessions: Vec<(String, Value)> = sessions
+        .iter()
+        .map(|session| {
+            let name = const_hex::encode(session_core::log::LogId::Session(*session).to_bytes());
+            let seen = logs[&name].clone();
+            (name, seen)
+        })
+        .collect();
+    logs.insert(of_sessions[0].0.clone(), of_sessions[1].1.clone());
+    for (cursor, more) in [(220, false), (220, true), (0, true), (150, true)] {
+        if more {
+            world.alice.send_text(&sessions[0], "more").await.unwrap();
+        }
+        state["sessions"][sessions[0].to_string()]["cursor"] = json!(cursor);
+        state["sessions"][sessions[0].to_string()]["seen"] = json!({});
+        std::fs::write(&file, state.to_string()).unwrap();
+        let mut bob = Account::open(world.proxy.client(), same(&identity), &path)
+            .await
+            .unwrap();
+        let noticed = bob.receive(&sessions[0]).await.unwrap_err();
+        assert!(
+            matches!(
+                noticed,
+                ClientError::Trust(TrustError::Rewritten { count: 220 })
+            ),
+            "{cursor}: {noticed}"
+        );
+    }
+}

@@ -124,8 +124,15 @@ pub(crate) struct Producer {
 impl Producer {
     /// Runs until the queue closes or the node stops.
     pub(crate) fn run(mut self, queue: &Receiver<Submission>) {
+        let mut ticked_ms = self.clock.monotonic_ms();
         loop {
-            match queue.recv_timeout(TICK) {
+            // While something waits for a block, nobody waits for more to come.
+            let wait = if self.pool.is_empty() {
+                TICK
+            } else {
+                Duration::ZERO
+            };
+            match queue.recv_timeout(wait) {
                 Ok(first) => {
                     self.take_in(first);
                     // Everything that is already there; what comes later waits for the next block.
@@ -137,13 +144,21 @@ impl Producer {
                         room -= 1;
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => self.tick(),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             if self.stop.load(Ordering::Relaxed) {
                 break;
             }
-            while !self.pool.is_empty() && self.produce() {}
+            // Under load too: what has expired or is to be pruned does not wait for a quiet hour.
+            let now_ms = self.clock.monotonic_ms();
+            if u128::from(now_ms.saturating_sub(ticked_ms)) >= TICK.as_millis() {
+                ticked_ms = now_ms;
+                self.tick();
+            }
+            if !self.pool.is_empty() {
+                self.produce();
+            }
             self.metrics
                 .pending
                 .store(self.pool.len() as u64, Ordering::Relaxed);

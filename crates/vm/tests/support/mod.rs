@@ -12,9 +12,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 use session_chain::tx::identity::RegisterIdentity;
+use session_chain::tx::message::SendMessage;
 use session_chain::tx::{KemKey, Kind, SigningKey, Tx};
 use session_core::codec::Encode;
-use session_core::ids::{AccountId, ChainId};
+use session_core::ids::{AccountId, ChainId, SessionId};
+use session_core::log::Conversation;
 use session_core::time::Time;
 use session_crypto::Identity;
 use session_storage::{MemoryStore, Store};
@@ -377,4 +379,14 @@ impl Person {
             recovery: None,
         }))
     }
+}
+
+/// A signed message in the published form.
+pub fn message(session: &str, sender: &Person, text: &[u8]) -> Tx {
+    let session: SessionId = session.parse().unwrap();
+    let conversation = Conversation::Session(session);
+    sender.sign(Kind::SendMessage(SendMessage {
+        conversation,
+        ciphertext: text.to_vec(),
+    }))
 }
