@@ -298,8 +298,13 @@ pub(crate) async fn outbox(home: &Home, out: &Out) -> Result<(), CliError> {
     // Opening the account sends what waits.
     let account = home.account().await?;
     let waiting = account.dir().waiting()?.len();
-    out.result(
-        &format!("{waiting} transactions wait"),
-        &json!({ "waiting": waiting }),
-    )
+    let flushed = account.flushed();
+    let mut text = format!("{} sent, {waiting} transactions wait", flushed.accepted);
+    for why in &flushed.refused {
+        text.push_str(&format!("\nrefused for good: {why}"));
+    }
+    let value = json!({
+        "sent": flushed.accepted, "waiting": waiting, "refused": flushed.refused,
+    });
+    out.result(&text, &value)
 }

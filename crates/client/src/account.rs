@@ -4,37 +4,24 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use session_chain::tx::identity::RegisterIdentity;
-use session_chain::tx::message::{AcknowledgeMessages, SendBatch};
+use session_chain::tx::message::AcknowledgeMessages;
 use session_chain::tx::session::{AcceptSession, CloseSession, CreateSession, NewParticipant};
-use session_chain::tx::{KemKey, Kind, SigningKey, Tx};
-use session_core::codec::{Decode, Encode};
-use session_core::hash::sha256;
-use session_core::ids::{AccountId, ChainId, Digest, SessionId};
-use session_core::limits::VALID_AHEAD_MAX_MS;
+use session_chain::tx::{KemKey, Kind, SigningKey};
+use session_core::codec::Decode;
+use session_core::ids::{AccountId, ChainId, SessionId};
 use session_core::log::{Conversation, Entry, LogId, MembershipEvent};
 use session_core::record::{Acknowledgement, RecordKey};
 use session_core::session::{Roster, Session};
 use session_core::time::Time;
 use session_crypto::{CryptoError, Identity, KemPublicKey, PublicIdentity, SigningPublicKey};
 
-use crate::content::{Bound, CHUNK_BYTES, Content, FILE_BYTES_MAX, TEXT_MAX, is_file_name};
+use crate::outbox::Flushed;
 use crate::rpc::{RpcClient, RpcError};
-use crate::state::{Contact, HistoryLine, State, StateDir, StateError};
+use crate::state::{Contact, State, StateDir, StateError};
 use crate::trust::{TrustError, decode_proof};
-
-/// Transactions in one call: six of 200 kB in base64 stay below the body limit.
-const SUBMIT_BYTES: usize = 1_300_000;
-
-/// Code of the node's `expired` error.
-const EXPIRED: i64 = -32_009;
-
-/// Code of the node's `message known` error.
-const MESSAGE_KNOWN: i64 = -32_016;
 
 /// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -174,18 +161,8 @@ pub struct Account {
     pub(crate) state: State,
     pub(crate) chain: ChainId,
     pub(crate) known: HashMap<AccountId, Lookup>,
-    head_time: Time,
-}
-
-/// Whether a transaction may still be accepted as it is: busy, limit, pending, storage full,
-/// unavailable.
-fn is_waiting(result: &Value) -> bool {
-    let code = result
-        .get("code")
-        .and_then(Value::as_i64)
-        .unwrap_or_default();
-    result.get("status").and_then(Value::as_str) == Some("pending")
-        || matches!(code, -32_014..=-32_010)
+    pub(crate) head_time: Time,
+    flushed: Flushed,
 }
 
 /// Wall clock.
@@ -194,12 +171,6 @@ pub(crate) fn now() -> Time {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     Time::from_ms(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
-fn random_u64() -> Result<u64, CryptoError> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).map_err(|_| CryptoError::NoRandomness)?;
-    Ok(u64::from_be_bytes(bytes))
 }
 
 impl Account {
@@ -226,9 +197,10 @@ impl Account {
             chain,
             known,
             head_time: header.time,
+            flushed: Flushed::default(),
         };
         this.register().await?;
-        this.flush_outbox().await?;
+        this.flushed = this.flush_outbox().await?;
         Ok(this)
     }
 
@@ -257,6 +229,11 @@ impl Account {
         &self.rpc
     }
 
+    /// What became of the outbox when the account was opened.
+    pub const fn flushed(&self) -> &Flushed {
+        &self.flushed
+    }
+
     /// The directory of this account.
     pub const fn dir(&self) -> &StateDir {
         &self.dir
@@ -279,145 +256,6 @@ impl Account {
         let tx = self.sign(kind)?;
         self.submit(vec![tx]).await?;
         Ok(())
-    }
-
-    // ---- transactions
-
-    /// Signs a transaction that is valid for half an hour.
-    fn sign(&self, kind: Kind) -> Result<Tx, ClientError> {
-        let valid_until = self.head_time.max(now()).after_ms(VALID_AHEAD_MAX_MS / 2);
-        let (signer, salt) = (self.id(), random_u64()?);
-        let mut tx = Tx {
-            signer,
-            valid_until,
-            salt,
-            kind,
-            signature: Vec::new(),
-        };
-        let signature = self.identity.sign(&tx.signed_digest(&self.chain))?;
-        tx.signature = signature.as_bytes().to_vec();
-        Ok(tx)
-    }
-
-    /// Keeps transactions in the outbox, submits them, and answers their outcomes.
-    async fn submit(&mut self, txs: Vec<Tx>) -> Result<Vec<Value>, ClientError> {
-        let first = self.state.outbox_next;
-        let numbered: Vec<(u64, Vec<u8>)> =
-            (first..).zip(txs.iter().map(Encode::to_bytes)).collect();
-        self.state.outbox_next += numbered.len() as u64;
-        // Before the transactions: a counter that one of them carries is never given again.
-        self.dir.save(&self.state)?;
-        for (number, bytes) in &numbered {
-            self.dir.keep(*number, bytes)?;
-        }
-        self.send_kept(numbered).await
-    }
-
-    /// Sends everything that is not known to be accepted. Safe at any time: a transaction that
-    /// was accepted before is recognised by the chain.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn flush_outbox(&mut self) -> Result<usize, ClientError> {
-        let waiting = self.dir.waiting()?;
-        let count = waiting.len();
-        self.send_kept(waiting).await?;
-        Ok(count)
-    }
-
-    async fn send_kept(&mut self, kept: Vec<(u64, Vec<u8>)>) -> Result<Vec<Value>, ClientError> {
-        let mut outcomes = Vec::with_capacity(kept.len());
-        let mut rest = kept.as_slice();
-        while !rest.is_empty() {
-            let mut bytes = 0;
-            let take = rest
-                .iter()
-                .take_while(|(_, tx)| {
-                    bytes += tx.len();
-                    bytes <= SUBMIT_BYTES
-                })
-                .count()
-                .max(1);
-            let (page, later) = rest.split_at(take);
-            rest = later;
-            let txs: Vec<String> = page.iter().map(|(_, tx)| BASE64.encode(tx)).collect();
-            let reply: Value = self
-                .rpc
-                .call("sessionvm.Submit", json!({ "txs": txs }))
-                .await?;
-            let results = reply.get("results").and_then(Value::as_array).cloned();
-            let results = results.ok_or(ClientError::Reply("results"))?;
-            for ((number, tx), result) in page.iter().zip(results) {
-                outcomes.push(self.settle(*number, tx, result).await?);
-            }
-        }
-        Ok(outcomes)
-    }
-
-    /// Forgets an accepted transaction, signs an expired one anew, and gives up a refused one.
-    async fn settle(
-        &mut self,
-        number: u64,
-        tx: &[u8],
-        result: Value,
-    ) -> Result<Value, ClientError> {
-        let status = result
-            .get("status")
-            .and_then(Value::as_str)
-            .unwrap_or_default();
-        let outcome = result.get("outcome").cloned().unwrap_or_default();
-        if status == "accepted" {
-            self.dir.forget(number)?;
-            return Ok(outcome);
-        }
-        let code = result
-            .get("code")
-            .and_then(Value::as_i64)
-            .unwrap_or_default();
-        if is_waiting(&result) {
-            return Err(ClientError::Waiting {
-                waiting: self.dir.waiting()?.len(),
-            });
-        }
-        if code == EXPIRED
-            && let Ok(old) = Tx::from_bytes(tx)
-        {
-            // Its messages keep their ids, so if it was accepted after all the chain says so.
-            let anew = self.sign(old.kind)?.to_bytes();
-            self.dir.keep(number, &anew)?;
-            let params = json!({ "txs": [BASE64.encode(&anew)] });
-            let reply: Value = self.rpc.call("sessionvm.Submit", params).await?;
-            if reply.pointer("/results/0").is_none_or(is_waiting) {
-                return Err(ClientError::Waiting {
-                    waiting: self.dir.waiting()?.len(),
-                });
-            }
-            let answer = |name: &str| reply.pointer(name).cloned().unwrap_or_default();
-            let known = answer("/results/0/code") == json!(MESSAGE_KNOWN);
-            if known || answer("/results/0/status") == json!("accepted") {
-                self.dir.forget(number)?;
-                return Ok(answer(if known {
-                    "/results/0/data"
-                } else {
-                    "/results/0/outcome"
-                }));
-            }
-        }
-        self.dir.forget(number)?;
-        let why = result
-            .get("error")
-            .and_then(Value::as_str)
-            .unwrap_or("refused");
-        Err(ClientError::Refused(why.to_owned()))
-    }
-
-    async fn submit_one(&mut self, kind: Kind) -> Result<Value, ClientError> {
-        let tx = self.sign(kind)?;
-        let outcomes = self.submit(vec![tx]).await?;
-        outcomes
-            .into_iter()
-            .next()
-            .ok_or(ClientError::Reply("results"))
     }
 
     // ---- people
@@ -652,161 +490,6 @@ impl Account {
             .and_then(Value::as_str)
             .unwrap_or_default();
         Ok(matches!(status, "pending" | "active"))
-    }
-
-    // ---- sending
-
-    /// Sends words.
-    ///
-    /// # Errors
-    /// [`ClientError`]; on [`ClientError::Waiting`] the message is in the outbox.
-    pub async fn send_text(
-        &mut self,
-        session: &SessionId,
-        text: &str,
-    ) -> Result<Sent, ClientError> {
-        self.send_texts(session, &[text]).await
-    }
-
-    /// Sends several texts under one signature.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn send_texts(
-        &mut self,
-        session: &SessionId,
-        texts: &[&str],
-    ) -> Result<Sent, ClientError> {
-        let mut contents = Vec::with_capacity(texts.len());
-        for text in texts {
-            if text.len() > TEXT_MAX {
-                let (len, limit) = (text.len() as u64, TEXT_MAX as u64);
-                return Err(ClientError::TooLarge {
-                    what: "a text",
-                    len,
-                    limit,
-                });
-            }
-            contents.push(Content::Text((*text).to_owned()));
-        }
-        let sequence = self.send_contents(session, contents).await?;
-        let mut lines = Vec::with_capacity(texts.len());
-        for (at, text) in (sequence..).zip(texts) {
-            lines.push(self.own_line(session, at, "text", text));
-        }
-        self.dir.remember(&lines)?;
-        Ok(Sent {
-            sequence,
-            messages: texts.len() as u64,
-        })
-    }
-
-    /// Sends a file in pieces; `progress(sent, total)` counts bytes.
-    ///
-    /// # Errors
-    /// [`ClientError`]; what was not accepted stays in the outbox.
-    pub async fn send_file(
-        &mut self,
-        session: &SessionId,
-        name: &str,
-        bytes: &[u8],
-        mut progress: impl FnMut(u64, u64),
-    ) -> Result<Sent, ClientError> {
-        let total = bytes.len() as u64;
-        if total > FILE_BYTES_MAX {
-            let limit = FILE_BYTES_MAX;
-            return Err(ClientError::TooLarge {
-                what: "a file",
-                len: total,
-                limit,
-            });
-        }
-        if !is_file_name(name) {
-            return Err(ClientError::FileName(name.to_owned()));
-        }
-        let digest = Digest::from_bytes(sha256(bytes));
-        let offer = Content::File {
-            name: name.to_owned(),
-            len: total,
-            digest,
-        };
-        let sequence = self.send_contents(session, vec![offer]).await?;
-        let mut sent = 0;
-        for (index, chunk) in (0u32..).zip(bytes.chunks(CHUNK_BYTES)) {
-            let content = Content::Chunk {
-                file: digest,
-                index,
-                bytes: chunk.to_vec(),
-            };
-            self.send_contents(session, vec![content]).await?;
-            sent += chunk.len() as u64;
-            progress(sent, total);
-        }
-        let line = self.own_line(session, sequence, "file", name);
-        self.dir.remember(&[line])?;
-        let messages = 1 + bytes.len().div_ceil(CHUNK_BYTES) as u64;
-        Ok(Sent { sequence, messages })
-    }
-
-    fn own_line(&self, session: &SessionId, at: u64, kind: &str, text: &str) -> HistoryLine {
-        HistoryLine {
-            session: *session,
-            sequence: Some(at),
-            sender: self.id(),
-            time: now().ms().to_string(),
-            kind: kind.to_owned(),
-            text: text.to_owned(),
-        }
-    }
-
-    async fn send_contents(
-        &mut self,
-        session: &SessionId,
-        contents: Vec<Content>,
-    ) -> Result<u64, ClientError> {
-        let peer = self.peer(session).await?;
-        let keys = self.lookup(peer).await?.keys;
-        let mut ciphertexts = Vec::with_capacity(contents.len());
-        for content in contents {
-            let progress = self.state.sessions.entry(*session).or_default();
-            let counter = progress.counter;
-            progress.counter += 1;
-            let bound = Bound {
-                session: *session,
-                counter,
-                content,
-            };
-            // Each message has an encapsulation of its own.
-            ciphertexts.push(self.seal(&keys, peer, &bound.to_bytes())?);
-        }
-        let conversation = Conversation::Session(*session);
-        let kind = Kind::SendBatch(SendBatch {
-            conversation,
-            ciphertexts,
-        });
-        let outcome = self.submit_one(kind).await?;
-        outcome
-            .get("sequence")
-            .and_then(Value::as_u64)
-            .ok_or(ClientError::Reply("sequence"))
-    }
-
-    fn seal(
-        &self,
-        keys: &PublicIdentity,
-        recipient: AccountId,
-        plaintext: &[u8],
-    ) -> Result<Vec<u8>, ClientError> {
-        // The recipient's account id stays when its keys rotate.
-        let parties = session_crypto::envelope::Parties {
-            sender: self.id(),
-            recipient,
-        };
-        Ok(session_crypto::envelope::seal(
-            keys.kem(),
-            &parties,
-            plaintext,
-        )?)
     }
 
     // ---- confirmations

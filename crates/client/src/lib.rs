@@ -39,13 +39,16 @@
 
 mod account;
 pub mod content;
+mod conversation;
 mod inbox;
+mod outbox;
 mod rpc;
 mod state;
 mod trust;
 
 pub use account::{Account, ClientError, Lookup, Receipt, Sent, SessionEntry};
 pub use inbox::{Inbox, Item, Received};
+pub use outbox::Flushed;
 pub use rpc::{RpcClient, RpcError};
 pub use state::{Contact, HistoryLine, Progress, State, StateDir, StateError};
 pub use trust::{STALE_MS, Trust, TrustError, decode_proof, head_is_signed_by};

@@ -23,8 +23,9 @@ use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::dialect::{answer, text};
-use super::method::{Context, health_json};
+use super::method::Context;
 use super::openrpc::document;
+use super::read::health_json;
 use super::stream::TakenStream;
 use super::subscribe;
 use crate::rates::Rates;

@@ -19,7 +19,8 @@ use session_core::ids::AccountId;
 use session_core::log::{Conversation, Entry, LogId};
 
 use super::error::RpcError;
-use super::method::{Context, message_count, parse_account, parse_conversation, read_messages};
+use super::method::{Context, parse_account, parse_conversation};
+use super::read::{message_count, read_messages};
 use crate::head::Head;
 
 /// Messages in one frame.
