@@ -83,7 +83,9 @@ pub(crate) fn run(verb: IdentityVerb, home: &Home, out: &Out) -> Result<(), CliE
             };
             match file {
                 Some(path) => {
-                    std::fs::write(&path, text.as_bytes()).map_err(CliError::file(&path))?;
+                    // Only its owner may read it: it may hold secret keys.
+                    session_vm::head_key::write_private(&path, text.as_bytes())
+                        .map_err(CliError::file(&path))?;
                     out.done(&format!("written to {}", path.display()))
                 }
                 None => {

@@ -1,0 +1,176 @@
+//! The command itself, as a person types it: what it prints and how it ends.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "in a test a panic is the verdict"
+)]
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn session(home: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_session"))
+        .args(args)
+        .env("SESSION_HOME", home)
+        .env("SESSION_PASSPHRASE", "not a secret")
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stdout)))
+}
+
+#[test]
+fn the_demo_does_everything_and_its_proof_files_hold_until_a_bit_changes() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("photo.jpg");
+    std::fs::write(&file, vec![0xa5; 700_000]).unwrap();
+    let data = home.path().join("data");
+    let (file, data) = (file.to_str().unwrap(), data.to_str().unwrap());
+    let output = session(
+        home.path(),
+        &["--json", "demo", "--file", file, "--data-dir", data],
+    );
+    let result = json(&output);
+    assert!(output.status.success(), "{result}");
+    assert_eq!(result["ok"], true);
+    assert_eq!(result["messages"], 6 + 1 + 4);
+    let steps: Vec<_> = result["steps"].as_array().unwrap().iter().collect();
+    let names: Vec<_> = steps
+        .iter()
+        .map(|step| step["step"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "node",
+            "identities",
+            "registered",
+            "session",
+            "messages",
+            "file",
+            "read",
+            "receipt",
+            "proof",
+            "proof",
+            "crash",
+            "read again"
+        ]
+    );
+
+    let proof = Path::new(data).join("mailbox.proof");
+    let path = proof.to_str().unwrap();
+    let verified = session(home.path(), &["--json", "verify", path]);
+    assert!(verified.status.success());
+    assert_eq!(json(&verified)["log"]["count"], 11);
+
+    // One character of the proof, and one of the key that is said to have signed it.
+    let whole: Value = serde_json::from_slice(&std::fs::read(&proof).unwrap()).unwrap();
+    for field in ["proof", "headKey"] {
+        let mut bent = whole.clone();
+        let mut text = bent[field].as_str().unwrap().as_bytes().to_vec();
+        let middle = text.len() / 2;
+        text[middle] = if text[middle] == b'0' { b'1' } else { b'0' };
+        bent[field] = String::from_utf8(text).unwrap().into();
+        std::fs::write(&proof, bent.to_string()).unwrap();
+        let refused = session(home.path(), &["--json", "verify", path]);
+        assert_eq!(refused.status.code(), Some(4), "{field}");
+        assert_eq!(json(&refused)["ok"], false);
+    }
+}
+
+#[test]
+fn errors_name_the_cause_and_the_way_out_and_end_with_their_code() {
+    let home = tempfile::tempdir().unwrap();
+    let run = |args: &[&str]| {
+        let output = session(home.path(), args);
+        (
+            output.status.code().unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    assert_eq!(run(&["nonsense"]).0, 2);
+    let (code, text) = run(&["identity", "show"]);
+    assert_eq!(code, 1);
+    assert!(text.contains("session identity new"), "{text}");
+    assert!(session(home.path(), &["identity", "new"]).status.success());
+    let (code, text) = run(&["identity", "new"]);
+    assert_eq!(code, 1);
+    assert!(text.contains("there is an identity"), "{text}");
+    let (code, text) = run(&["--node", "http://127.0.0.1:1", "inbox"]);
+    assert_eq!(code, 1);
+    assert!(text.contains("session node run"), "{text}");
+    let (code, text) = run(&["verify", "/nowhere.proof"]);
+    assert_eq!(code, 1);
+    assert!(text.contains("/nowhere.proof"), "{text}");
+}
+
+#[test]
+fn an_identity_comes_back_from_its_phrase_and_from_its_json() {
+    let (a, b, c) = (
+        tempfile::tempdir().unwrap(),
+        tempfile::tempdir().unwrap(),
+        tempfile::tempdir().unwrap(),
+    );
+    let made = json(&session(a.path(), &["--json", "identity", "new"]));
+    let recovered = Command::new(env!("CARGO_BIN_EXE_session"))
+        .args(["--json", "identity", "recover", "--plain"])
+        .env("SESSION_HOME", b.path())
+        .env("SESSION_PHRASE", made["phrase"].as_str().unwrap())
+        .output()
+        .unwrap();
+    assert_eq!(json(&recovered)["id"], made["id"]);
+    let file = a.path().join("export.json");
+    let path = file.to_str().unwrap();
+    assert!(
+        session(
+            a.path(),
+            &["identity", "export", "--secret", "--file", path]
+        )
+        .status
+        .success()
+    );
+    let imported = session(c.path(), &["--json", "identity", "import", path]);
+    assert_eq!(json(&imported)["id"], made["id"]);
+    // The sealed file shows no key, and another passphrase does not open it.
+    let wrong = Command::new(env!("CARGO_BIN_EXE_session"))
+        .args(["identity", "show"])
+        .env("SESSION_HOME", a.path())
+        .env("SESSION_PASSPHRASE", "another")
+        .output()
+        .unwrap();
+    assert_eq!(wrong.status.code(), Some(1));
+}
+
+#[test]
+fn published_vectors_agree_and_one_wrong_digit_is_named() {
+    let home = tempfile::tempdir().unwrap();
+    let file = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../core/tests/data/luxfi-session.json"
+    );
+    let output = session(home.path(), &["--json", "vectors", "verify", file]);
+    assert!(output.status.success());
+    assert!(json(&output)["sections"].as_array().unwrap().len() >= 8);
+    let text = std::fs::read_to_string(file)
+        .unwrap()
+        .replacen("fab1f803", "fab1f804", 1);
+    let bent = home.path().join("bent.json");
+    std::fs::write(&bent, text).unwrap();
+    let output = session(home.path(), &["vectors", "verify", bent.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(4));
+    assert!(
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("ids[0].hash_data")
+    );
+}
