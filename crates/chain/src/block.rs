@@ -20,6 +20,7 @@ use session_core::parameters::Parameters;
 use session_core::record::value_hash;
 use session_core::time::Time;
 
+use crate::mempool::Waiting;
 use crate::state::{Applied, Context, Crypto, TxError, apply_tx};
 use crate::sweep::sweep;
 use crate::tree::{Change, Tree};
@@ -206,6 +207,26 @@ impl<'a> Builder<'a> {
     /// # Errors
     /// [`TxError`]; [`TxError::BlockFull`] when it fits a later block.
     pub fn push(&mut self, tx: Tx, ids: &TxIds, bytes: usize) -> Result<Applied, TxError> {
+        let applied = self.apply(&tx, ids, bytes)?;
+        self.txs.push(tx);
+        Ok(applied)
+    }
+
+    /// Applies a waiting transaction, which comes back when it does not apply.
+    ///
+    /// # Errors
+    /// [`TxError`] with the transaction.
+    pub fn push_waiting(&mut self, waiting: Waiting) -> Result<Applied, Box<(TxError, Waiting)>> {
+        match self.apply(&waiting.tx, &waiting.ids, waiting.bytes) {
+            Ok(applied) => {
+                self.txs.push(waiting.tx);
+                Ok(applied)
+            }
+            Err(error) => Err(Box::new((error, waiting))),
+        }
+    }
+
+    fn apply(&mut self, tx: &Tx, ids: &TxIds, bytes: usize) -> Result<Applied, TxError> {
         // What a transaction weighs is known once it is applied; its bytes alone rule most out.
         let room = BLOCK_WEIGHT_MAX.saturating_sub(self.weight);
         let full = self.txs.len() >= BLOCK_TXS_MAX
@@ -214,10 +235,9 @@ impl<'a> Builder<'a> {
         if full {
             return Err(TxError::BlockFull);
         }
-        let applied = apply_tx(&self.context, &mut self.over, &tx, ids, bytes, room)?;
+        let applied = apply_tx(&self.context, &mut self.over, tx, ids, bytes, room)?;
         self.bytes += bytes;
         self.weight = self.weight.saturating_add(applied.weight);
-        self.txs.push(tx);
         self.applied.push(applied);
         Ok(applied)
     }

@@ -194,6 +194,16 @@ impl Processing {
         self.undecided.insert(undecided.built.id, undecided);
     }
 
+    /// Goes on to a block that was built here on the last accepted one and is accepted already:
+    /// what a host without rivals does. Undecided blocks are forgotten.
+    pub fn advance(&mut self, header: Header, tree: Tree) {
+        self.head = header;
+        self.head_id = header.id();
+        self.tree = tree;
+        self.preference = self.head_id;
+        self.undecided.clear();
+    }
+
     /// Accepts a child of the last accepted block; what it changes is for the caller to write.
     ///
     /// # Errors

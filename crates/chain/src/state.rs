@@ -8,7 +8,7 @@
 use session_core::account::Account;
 use session_core::channel::{Channel, Member, Role};
 use session_core::codec::{Decode, DecodeError, Encode, Reader};
-use session_core::ids::{AccountId, ChainId, ChannelId, Digest, SessionId, TxId};
+use session_core::ids::{AccountId, ActionId, ChainId, ChannelId, Digest, SessionId, TxId};
 use session_core::limits::{
     ACTION_KEPT_MS, OPEN_REQUESTS_MAX, RECORD_WEIGHT, REQUEST_WINDOW_MS, REQUESTS_PER_DAY,
     TILE_LEVEL, VALID_AHEAD_MAX_MS,
@@ -156,6 +156,8 @@ pub struct Scope<'a, 'b> {
 pub struct Applied {
     /// Its id.
     pub tx: TxId,
+    /// What its signature covers.
+    pub action: ActionId,
     /// Its result.
     pub outcome: Outcome,
     /// Its weight: bytes, and a kilobyte for each record touched.
@@ -198,6 +200,7 @@ pub fn apply_tx(
     let changes = scope.over.into_changes();
     block.merge(changes);
     Ok(Applied {
+        action: ids.action,
         tx: ids.tx,
         outcome,
         weight,

@@ -72,30 +72,45 @@ impl UnixNanos {
     }
 }
 
+/// Writes date and time of day in UTC, `2026-11-21T04:05:06`.
+fn write_date(f: &mut core::fmt::Formatter<'_>, days: i64, seconds: i64) -> core::fmt::Result {
+    // Civil date of a day number, after Howard Hinnant's algorithm for years that begin in
+    // March; the shift makes every day of a nanosecond's range positive.
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    write!(
+        f,
+        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}"
+    )
+}
+
+impl core::fmt::Display for Time {
+    /// RFC 3339 in UTC with milliseconds. Times beyond the year 292 million print as that.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let ms = i64::try_from(self.0).unwrap_or(i64::MAX);
+        let day_ms = DAY_NS / 1_000_000;
+        write_date(f, ms / day_ms, ms % day_ms / 1_000)?;
+        write!(f, ".{:03}Z", ms % 1_000)
+    }
+}
+
 impl core::fmt::Display for UnixNanos {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let (days, rest) = (self.0.div_euclid(DAY_NS), self.0.rem_euclid(DAY_NS));
-        // Civil date of a day number, after Howard Hinnant's algorithm for years that begin in
-        // March; the shift makes every day of the range positive.
-        let shifted = days + 719_468;
-        let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-        let year_of_era =
-            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let shifted_month = (5 * day_of_year + 2) / 153;
-        let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-        let month = if shifted_month < 10 {
-            shifted_month + 3
-        } else {
-            shifted_month - 9
-        };
-        let year = year_of_era + era * 400 + i64::from(month <= 2);
         let (seconds, fraction) = (rest / SECOND_NS, rest % SECOND_NS);
-        let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}"
-        )?;
+        write_date(f, days, seconds)?;
         if fraction != 0 {
             let digits = format!("{fraction:09}");
             write!(f, ".{}", digits.trim_end_matches('0'))?;
@@ -119,6 +134,19 @@ impl Decode for UnixNanos {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_print_as_rfc_3339() {
+        for (ms, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (1_795_312_363_609, "2026-11-22T01:52:43.609Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(Time::from_ms(ms).to_string(), text);
+        }
+        assert!(Time::from_ms(u64::MAX).to_string().ends_with('Z'));
+    }
 
     #[test]
     fn nanoseconds_print_as_go_prints_them() {

@@ -34,7 +34,7 @@ use crate::head::Head;
 use crate::head_key::{HeadKey, HeadKeyError, key_digest, root_identity};
 use crate::metrics::Metrics;
 use crate::producer::{Accepted, Answer, Producer, Submission, SubmitError};
-use crate::store::{self, StoreView};
+use crate::store::{self, Hot, StoreView};
 use crate::verifier::Verifier;
 
 /// Submissions that wait for the producing thread: more than one block, less than a second.
@@ -192,6 +192,7 @@ impl Node {
         let stop = Arc::new(AtomicBool::new(false));
         let producer = Producer {
             store: store.clone(),
+            hot: Hot::default(),
             processing: Processing::new(header, tree, parameters),
             pool: Mempool::new(Limits::default()),
             verifier: verifier.clone(),
@@ -307,9 +308,6 @@ impl Node {
         if !tx.is_signed() {
             return Ok(());
         }
-        let Some((_, key)) = account_keys(head, &tx.signer)? else {
-            return Ok(());
-        };
         // A recovery key may have signed instead: the rules decide.
         if matches!(
             tx.kind,
@@ -317,9 +315,20 @@ impl Node {
         ) {
             return Ok(());
         }
+        let account: Option<Account> = head.record(&RecordKey::Account(tx.signer))?;
+        let Some(keys) = account.and_then(|account| account.keys) else {
+            return Ok(());
+        };
+        let ready = match self.verifier.key(&keys.signing) {
+            Some(key) => Some(key),
+            None => account_keys(head, &tx.signer)?
+                .and_then(|(_, key)| self.verifier.keep_key(keys.signing, &key)),
+        };
+        let Some(key) = ready else { return Ok(()) };
+        let digest = ids.action.to_bytes();
         if self
             .verifier
-            .admit(&key, &ids.action.to_bytes(), &tx.signature)
+            .admit(&keys.signing, &key, &digest, &tx.signature, &ids.signature)
         {
             Ok(())
         } else {
@@ -506,7 +515,7 @@ fn load(
     let Some((_, header)) = store::head(store)? else {
         let (header, changes, tree) = genesis.block(chain);
         let mut batch = Batch::new();
-        store::put_changes(&mut batch, &changes);
+        store::put_changes(&mut batch, changes);
         store::put_genesis(&mut batch, bytes);
         store::put_block(&mut batch, &header, &header.id(), None);
         store.commit(batch, Durability::Synced)?;

@@ -17,7 +17,7 @@ use std::time::Duration;
 use session_chain::block::{Builder, Built, StoredBlock};
 use session_chain::mempool::{Mempool, PoolError, Waiting};
 use session_chain::processing::Processing;
-use session_chain::state::TxError;
+use session_chain::state::{Applied, TxError};
 use session_chain::tx::{Tx, TxIds};
 use session_chain::view::{Table, View, ViewError};
 use session_core::codec::{Decode, Encode};
@@ -32,7 +32,7 @@ use tokio::sync::{oneshot, watch};
 use crate::clock::{Clock, Drift};
 use crate::head::Head;
 use crate::metrics::Metrics;
-use crate::store::{self, StoreView};
+use crate::store::{self, Hot, StoreView};
 use crate::verifier::Verifier;
 
 /// How often time alone is looked at: sweeps, expiry, pruning, recovery of a failed store.
@@ -107,6 +107,7 @@ pub struct Submission {
 /// State of the producing thread.
 pub(crate) struct Producer {
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) hot: Hot,
     pub(crate) processing: Processing,
     pub(crate) pool: Mempool,
     pub(crate) verifier: Arc<Verifier>,
@@ -178,7 +179,7 @@ impl Producer {
         let time = match self.ready() {
             Ok(time) => time,
             Err(error) => {
-                self.refuse_all(error);
+                self.refuse_all(error, &[]);
                 return false;
             }
         };
@@ -186,8 +187,8 @@ impl Producer {
         let mut failed = Vec::new();
         let mut later = Vec::new();
         let store = self.store.clone();
-        let view = StoreView(store.as_ref());
         let verifier = self.verifier.clone();
+        let view = self.hot.over(store.as_ref());
         let built = self
             .processing
             .build(&view, verifier.as_ref(), time, |mut builder| {
@@ -205,7 +206,7 @@ impl Producer {
             Ok(None) => true,
             Err(error) => {
                 tracing::error!(%error, "reading state failed");
-                self.refuse_all(Refusal::Storage(StoreError::Closed));
+                self.refuse_all(Refusal::Storage(StoreError::Closed), &[]);
                 false
             }
         }
@@ -216,6 +217,7 @@ impl Producer {
         if !matches!(self.store.health(), Health::Ready) {
             self.store.recover().map_err(refusal)?;
             // Snapshots of before the failure have expired.
+            self.hot.clear();
             self.publish();
         }
         self.drift.now(self.clock.as_ref()).map_err(|parted_ms| {
@@ -228,33 +230,33 @@ impl Producer {
     }
 
     fn commit(&mut self, built: Built) -> bool {
-        let mut batch = Batch::new();
-        store::put_changes(&mut batch, &built.changes);
         let stored = StoredBlock::of(&built).to_bytes();
-        store::put_block(&mut batch, &built.block.header, &built.id, Some(&stored));
-        let id = built.id;
-        self.processing.insert(built);
+        let Built {
+            block,
+            id,
+            changes,
+            tree,
+            applied,
+        } = built;
+        // Nobody else holds the changes of a block that was built here.
+        let changes = Arc::try_unwrap(changes).unwrap_or_else(|shared| (*shared).clone());
+        let mut batch = Batch::new();
+        self.hot.update(&changes);
+        store::put_changes(&mut batch, changes);
+        store::put_block(&mut batch, &block.header, &id, Some(&stored));
         if let Err(error) = self.store.commit(batch, Durability::Synced) {
             tracing::error!(%error, "committing a block failed");
+            self.hot.clear();
             if !self.landed_after_all(id) {
-                let _undecided = self.processing.reject(id);
                 self.publish();
-                self.refuse_all(refusal(error));
+                self.refuse_all(refusal(error), &applied);
                 return false;
             }
         }
-        match self.processing.accept(id) {
-            Ok(built) => {
-                self.publish();
-                self.answer_built(&built);
-                true
-            }
-            Err(error) => {
-                // Only this thread decides, and it just inserted the block.
-                tracing::error!(%error, "deciding a block failed");
-                false
-            }
-        }
+        self.processing.advance(block.header, tree);
+        self.publish();
+        self.answer_applied(block.header.height, &applied);
+        true
     }
 
     /// After a failed commit only the store knows whether the block is there.
@@ -282,23 +284,18 @@ impl Producer {
         }
     }
 
-    fn answer_built(&mut self, built: &Built) {
-        let chain = built.block.header.chain;
-        let height = built.block.header.height;
-        let count = built.block.txs.len() as u64;
+    fn answer_applied(&mut self, height: u64, applied: &[Applied]) {
+        let count = applied.len() as u64;
         self.metrics.accepted.fetch_add(count, Ordering::Relaxed);
         tracing::debug!(height, transactions = count, "accepted a block");
-        for (tx, applied) in built.block.txs.iter().zip(&built.applied) {
-            if self.waiting.is_empty() {
-                return;
-            }
+        for applied in applied {
             let accepted = Accepted {
                 tx: Some(applied.tx),
                 outcome: applied.outcome,
                 height,
                 repeated: false,
             };
-            self.answer(tx.ids(&chain).action, &|| Ok(accepted));
+            self.answer(applied.action, &|| Ok(accepted));
         }
     }
 
@@ -309,11 +306,12 @@ impl Producer {
         }
     }
 
-    /// Refuses whatever waits: nothing can be accepted now.
-    fn refuse_all(&mut self, refusal: Refusal) {
-        let all = self.pool.take(usize::MAX, usize::MAX);
-        for waiting in all {
-            self.answer(waiting.ids.action, &|| Err(refusal.error()));
+    /// Refuses whatever waits, and the block that could not be kept: nothing is accepted now.
+    fn refuse_all(&mut self, refusal: Refusal, block: &[Applied]) {
+        let waiting = self.pool.take(usize::MAX, usize::MAX);
+        let actions: Vec<ActionId> = waiting.iter().map(|waiting| waiting.ids.action).collect();
+        for action in block.iter().map(|applied| applied.action).chain(actions) {
+            self.answer(action, &|| Err(refusal.error()));
         }
     }
 
@@ -419,13 +417,14 @@ fn push_all(
             later.push(waiting);
             continue;
         }
-        match builder.push(waiting.tx.clone(), &waiting.ids, waiting.bytes) {
-            Ok(_) => {}
-            Err(error) if error.is_temporary() => {
-                full = matches!(error, TxError::BlockFull);
+        if let Err(refused) = builder.push_waiting(waiting) {
+            let (error, waiting) = *refused;
+            full = matches!(error, TxError::BlockFull);
+            if error.is_temporary() {
                 later.push(waiting);
+            } else {
+                failed.push((waiting.ids.action, error));
             }
-            Err(error) => failed.push((waiting.ids.action, error)),
         }
     }
 }

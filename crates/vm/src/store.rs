@@ -1,6 +1,9 @@
 //! The chain's tables in the store's keyspaces.
 
-use session_chain::view::{Cells, Changes, Table, View, ViewError};
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use session_chain::view::{Cell, Cells, Changes, Table, View, ViewError};
 use session_core::codec::{Decode, Encode, Reader, Writer};
 use session_core::header::Header;
 use session_core::ids::BlockId;
@@ -55,11 +58,11 @@ impl View for StoreView<'_> {
 }
 
 /// Adds changed cells to a batch.
-pub(crate) fn put_changes(batch: &mut Batch, changes: &Changes) {
+pub(crate) fn put_changes(batch: &mut Batch, changes: Changes) {
     for ((table, key), value) in changes {
         match value {
-            Some(value) => batch.put(keyspace(*table), key.as_slice(), value.as_slice()),
-            None => batch.delete(keyspace(*table), key.as_slice()),
+            Some(value) => batch.put(keyspace(table), key, value),
+            None => batch.delete(keyspace(table), key),
         };
     }
 }
@@ -138,5 +141,80 @@ pub(crate) fn put_pruned(batch: &mut Batch, height: u64) {
 pub(crate) fn delete_bodies(batch: &mut Batch, cells: Vec<Vec<u8>>) {
     for cell in cells {
         batch.delete(Keyspace::Bodies, cell);
+    }
+}
+
+/// Records and rosters that are kept in memory at most: some 60 MB.
+const HOT_CELLS: usize = 150_000;
+
+/// The last accepted state, with records and rosters kept in memory: a point read of the store
+/// costs as much as hashing a message.
+pub(crate) struct HotView<'a> {
+    store: StoreView<'a>,
+    hot: &'a Hot,
+}
+
+/// What [`HotView`] keeps between blocks.
+#[derive(Default)]
+pub(crate) struct Hot {
+    cells: RefCell<HashMap<Cell, Option<Vec<u8>>>>,
+}
+
+const fn is_hot(table: Table) -> bool {
+    matches!(table, Table::Record | Table::Roster)
+}
+
+impl Hot {
+    /// The state of the store, seen through what is kept.
+    pub(crate) fn over<'a>(&'a self, store: &'a dyn session_storage::View) -> HotView<'a> {
+        HotView {
+            store: StoreView(store),
+            hot: self,
+        }
+    }
+
+    /// Takes over what a durable block has changed.
+    pub(crate) fn update(&self, changes: &Changes) {
+        let mut cells = self.cells.borrow_mut();
+        if cells.len() > HOT_CELLS {
+            cells.clear();
+        }
+        for ((table, key), value) in changes.iter().filter(|((table, _), _)| is_hot(*table)) {
+            cells.insert((*table, key.clone()), value.clone());
+        }
+    }
+
+    /// Forgets everything: after a failed write only the store knows.
+    pub(crate) fn clear(&self) {
+        self.cells.borrow_mut().clear();
+    }
+}
+
+impl View for HotView<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, ViewError> {
+        if !is_hot(table) {
+            return self.store.get(table, key);
+        }
+        let cell = (table, key.to_vec());
+        if let Some(value) = self.hot.cells.borrow().get(&cell) {
+            return Ok(value.clone());
+        }
+        let value = self.store.get(table, key)?;
+        let mut cells = self.hot.cells.borrow_mut();
+        if cells.len() <= HOT_CELLS {
+            cells.insert(cell, value.clone());
+        }
+        Ok(value)
+    }
+
+    fn range(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+    ) -> Result<Cells, ViewError> {
+        // The store has every accepted cell; what is kept only spares reading it.
+        self.store.range(table, from, to, limit)
     }
 }

@@ -4,9 +4,9 @@
 //! known. What is remembered is (key, digest, signature), never the digest alone: a body that
 //! came with a bad signature poisons nothing.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use session_chain::state::Crypto;
 use session_chain::tx::{KemKey, SigningKey};
@@ -21,55 +21,109 @@ const REMEMBERED: usize = 65_536;
 /// Keys prepared at most, 40 KiB each: 40 MB.
 const PREPARED_KEYS: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
 
-#[derive(Default)]
-struct Known {
-    recent: HashSet<Hash>,
-    older: HashSet<Hash>,
+/// Keys kept ready, 2 kB each.
+const READY_KEYS: usize = 8_192;
+
+/// A map that forgets what was not asked for lately: when the recent half is full it becomes the
+/// older one.
+struct Recent<K, V> {
+    recent: HashMap<K, V>,
+    older: HashMap<K, V>,
+    half: usize,
+}
+
+impl<K: std::hash::Hash + Eq, V: Clone> Recent<K, V> {
+    fn new(half: usize) -> Self {
+        Self {
+            recent: HashMap::new(),
+            older: HashMap::new(),
+            half,
+        }
+    }
+
+    fn get(&self, key: &K) -> Option<V> {
+        self.recent
+            .get(key)
+            .or_else(|| self.older.get(key))
+            .cloned()
+    }
+
+    fn put(&mut self, key: K, value: V) {
+        if self.recent.len() >= self.half {
+            self.older = std::mem::take(&mut self.recent);
+        }
+        self.recent.insert(key, value);
+    }
 }
 
 /// Verifies signatures and remembers those that hold.
 pub struct Verifier {
-    keys: VerifierCache,
-    known: Mutex<Known>,
+    cache: VerifierCache,
+    keys: Mutex<Recent<Digest, Arc<SigningPublicKey>>>,
+    known: Mutex<Recent<Hash, ()>>,
 }
 
 fn known_as(key: &Digest, digest: &Hash, signature: &Digest) -> Hash {
     sha256(&[key.as_bytes().as_slice(), digest, signature.as_bytes()].concat())
 }
 
+fn public_key(key: &SigningKey) -> Option<SigningPublicKey> {
+    SigningPublicKey::try_from(key.0.as_slice()).ok()
+}
+
+/// What is behind these locks is a cache: a panic elsewhere cannot make it wrong.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Verifier {
     /// With prepared keys, or, where the switch is off, with the library's verification alone.
     pub fn new(prepare_keys: bool) -> Self {
-        let keys = if prepare_keys {
+        let cache = if prepare_keys {
             VerifierCache::new(PREPARED_KEYS)
         } else {
             VerifierCache::switched_off()
         };
         Self {
-            keys,
-            known: Mutex::default(),
+            cache,
+            keys: Mutex::new(Recent::new(READY_KEYS / 2)),
+            known: Mutex::new(Recent::new(REMEMBERED)),
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
-        // A set of hashes cannot be left half changed.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A key that was kept ready.
+    pub(crate) fn key(&self, digest: &Digest) -> Option<Arc<SigningPublicKey>> {
+        lock(&self.keys).get(digest)
+    }
+
+    /// Keeps a key ready.
+    pub(crate) fn keep_key(
+        &self,
+        digest: Digest,
+        key: &SigningKey,
+    ) -> Option<Arc<SigningPublicKey>> {
+        let key = Arc::new(public_key(key)?);
+        lock(&self.keys).put(digest, key.clone());
+        Some(key)
     }
 
     /// Verifies and, if it holds, remembers.
-    pub fn admit(&self, key: &SigningKey, digest: &Hash, signature: &[u8]) -> bool {
-        let holds = self.verify(key, digest, signature);
+    pub(crate) fn admit(
+        &self,
+        key_digest: &Digest,
+        key: &SigningPublicKey,
+        digest: &Hash,
+        signature: &[u8],
+        signature_digest: &Digest,
+    ) -> bool {
+        let id = known_as(key_digest, digest, signature_digest);
+        if lock(&self.known).get(&id).is_some() {
+            return true;
+        }
+        let holds = Signature::try_from(signature)
+            .is_ok_and(|signature| self.cache.verify(key, digest, &signature).is_ok());
         if holds {
-            let id = known_as(
-                &key.digest(),
-                digest,
-                &Digest::from_bytes(sha256(signature)),
-            );
-            let mut known = self.known();
-            if known.recent.len() >= REMEMBERED {
-                known.older = std::mem::take(&mut known.recent);
-            }
-            known.recent.insert(id);
+            lock(&self.known).put(id, ());
         }
         holds
     }
@@ -87,18 +141,15 @@ impl Crypto for Verifier {
     }
 
     fn is_verified(&self, key: &Digest, digest: &Hash, signature: &Digest) -> bool {
-        let id = known_as(key, digest, signature);
-        let known = self.known();
-        known.recent.contains(&id) || known.older.contains(&id)
+        lock(&self.known)
+            .get(&known_as(key, digest, signature))
+            .is_some()
     }
 
     fn verify(&self, key: &SigningKey, digest: &Hash, signature: &[u8]) -> bool {
-        let (Ok(key), Ok(signature)) = (
-            SigningPublicKey::try_from(key.0.as_slice()),
-            Signature::try_from(signature),
-        ) else {
-            return false;
-        };
-        self.keys.verify(&key, digest, &signature).is_ok()
+        match (public_key(key), Signature::try_from(signature)) {
+            (Some(key), Ok(signature)) => self.cache.verify(&key, digest, &signature).is_ok(),
+            (Some(_) | None, _) => false,
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use session_core::channel::{Channel, Role};
 use session_core::codec::{Decode, DecodeError, Encode, Reader, Writer};
+use session_core::header::SIGNATURE_LEN;
 use session_core::ids::{Digest, MessageId};
 use session_core::limits::{BATCH_MESSAGES_MAX, CIPHERTEXT_MAX};
 use session_core::log::{Conversation, Entry, MessageEntry};
@@ -123,8 +124,8 @@ impl SendMessage {
                 (id, body_hash),
                 verified,
             )?;
-            let auth = Auth::Own(tx.signature.clone());
-            scope.put_body(&self.conversation, first, &self.ciphertext, auth);
+            let auth = AuthRef::Own(&tx.signature);
+            scope.put_body(&self.conversation, first, &self.ciphertext, &auth);
         }
         scope.put_target(&self.conversation, &target)?;
         Ok(Outcome::Sequence(first))
@@ -145,7 +146,7 @@ impl SendBatch {
         let first = target.log().count();
         for ((at, ciphertext), id) in (first..).zip(&self.ciphertexts).zip(&ids) {
             scope.append(&self.conversation, &mut target, tx, *id, verified)?;
-            scope.put_body(&self.conversation, at, ciphertext, Auth::Batch(first));
+            scope.put_body(&self.conversation, at, ciphertext, &AuthRef::Batch(first));
         }
         let auth = BatchAuth {
             valid_until: tx.valid_until,
@@ -297,15 +298,20 @@ impl Scope<'_, '_> {
         Ok(())
     }
 
-    fn put_body(&mut self, conversation: &Conversation, at: u64, ciphertext: &[u8], auth: Auth) {
-        let body = Body {
-            ciphertext: ciphertext.to_vec(),
-            auth,
-        };
+    fn put_body(
+        &mut self,
+        conversation: &Conversation,
+        at: u64,
+        ciphertext: &[u8],
+        auth: &AuthRef<'_>,
+    ) {
+        // Written from where it lies: a body is the largest thing a message has.
+        let mut body = Writer::with_capacity(ciphertext.len() + 16 + SIGNATURE_LEN);
+        body.bytes(ciphertext).value(auth);
         self.over.put(
             Table::Body,
             entry_key(&conversation.log(), at),
-            body.to_bytes(),
+            body.into_bytes(),
         );
     }
 
@@ -381,13 +387,28 @@ impl Decode for AcknowledgeMessages {
     }
 }
 
+/// [`Auth`] where its signature lies.
+enum AuthRef<'a> {
+    Own(&'a [u8]),
+    Batch(u64),
+}
+
+impl Encode for AuthRef<'_> {
+    fn encode(&self, out: &mut Writer) {
+        match self {
+            Self::Own(signature) => out.u8(0).bytes(signature),
+            Self::Batch(first) => out.u8(1).u64(*first),
+        };
+    }
+}
+
 impl Encode for Body {
     fn encode(&self, out: &mut Writer) {
-        out.bytes(&self.ciphertext);
-        match &self.auth {
-            Auth::Own(signature) => out.u8(0).bytes(signature),
-            Auth::Batch(first) => out.u8(1).u64(*first),
+        let auth = match &self.auth {
+            Auth::Own(signature) => AuthRef::Own(signature),
+            Auth::Batch(first) => AuthRef::Batch(*first),
         };
+        out.bytes(&self.ciphertext).value(&auth);
     }
 }
 

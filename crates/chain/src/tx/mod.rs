@@ -115,7 +115,7 @@ pub enum Kind {
 }
 
 /// A transaction.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Tx {
     /// Who signs; [`NOBODY`] where nobody does.
     pub signer: AccountId,
@@ -128,6 +128,18 @@ pub struct Tx {
     /// ML-DSA-65 signature over [`Tx::signed_digest`] (64 bytes of Ed25519 for a legacy account),
     /// or empty.
     pub signature: Vec<u8>,
+}
+
+impl core::fmt::Debug for Tx {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Tx")
+            .field("signer", &self.signer)
+            .field("valid_until", &self.valid_until)
+            .field("salt", &self.salt)
+            .field("kind", &self.kind)
+            .field("signature_bytes", &self.signature.len())
+            .finish()
+    }
 }
 
 /// Ids of a transaction, computed once.

@@ -1,0 +1,187 @@
+//! Transactions and blocks.
+
+use super::{Target, decode, seeds};
+use session_chain::block::{Block, StoredBlock, StoredTx, tx_root};
+use session_chain::tx::channel::{ChannelMembers, CloseChannel, CreateChannel, MemberChange};
+use session_chain::tx::chunk::PutChunk;
+use session_chain::tx::identity::{RegisterIdentity, RevokeIdentity, RotateKeys};
+use session_chain::tx::message::{AcknowledgeMessages, SendBatch, SendMessage};
+use session_chain::tx::session::{
+    AcceptSession, CloseSession, CreateSession, NewParticipant, RenewSession,
+};
+use session_chain::tx::transfer::Transfer;
+use session_chain::tx::{KEM_KEY_LEN, KemKey, Kind, SIGNING_KEY_LEN, SigningKey, Tx};
+use session_core::channel::Role;
+use session_core::header::Header;
+use session_core::ids::{AccountId, BlockId, ChainId, ChannelId, Digest, SessionId};
+use session_core::log::Conversation;
+use session_core::time::Time;
+
+pub(super) const TARGETS: &[Target] = &[
+    Target {
+        name: "tx",
+        run: |bytes| {
+            let Some(tx) = decode::<Tx>(bytes) else {
+                return false;
+            };
+            let ids = tx.ids(&CHAIN);
+            assert!(
+                *ids.action.as_bytes() == tx.signed_digest(&CHAIN),
+                "two digests"
+            );
+            true
+        },
+        seeds: || seeds(txs()),
+    },
+    Target {
+        name: "block",
+        run: |bytes| {
+            let Some(block) = decode::<Block>(bytes) else {
+                return false;
+            };
+            let count = u32::try_from(block.txs.len());
+            assert!(count == Ok(block.header.count), "the count is another one");
+            true
+        },
+        seeds: || {
+            let small = [txs_without_keys(), Vec::new()];
+            seeds(small.map(|txs| Block {
+                header: header(&txs),
+                txs,
+            }))
+        },
+    },
+    Target {
+        name: "stored_block",
+        run: |bytes| decode::<StoredBlock>(bytes).is_some(),
+        seeds: || {
+            let txs = txs_without_keys();
+            let header = header(&txs);
+            let mut items: Vec<StoredTx> = txs.into_iter().map(StoredTx::Whole).collect();
+            items.push(StoredTx::Message(CONVERSATION, 7));
+            items.push(StoredTx::Batch(CONVERSATION, 8, 3));
+            seeds([StoredBlock { header, items }])
+        },
+    },
+];
+
+const CHAIN: ChainId = ChainId::from_bytes([1; 32]);
+const ACCOUNT: AccountId = AccountId::from_bytes([2; 32]);
+const SESSION: SessionId = SessionId::from_bytes([3; 32]);
+const CHANNEL: ChannelId = ChannelId::from_bytes([4; 32]);
+const CONVERSATION: Conversation = Conversation::Session(SESSION);
+
+fn header(txs: &[Tx]) -> Header {
+    Header {
+        chain: CHAIN,
+        parent: BlockId::from_bytes([5; 32]),
+        height: 1,
+        time: Time::from_ms(2),
+        tx_root: tx_root(txs.iter().map(|tx| tx.ids(&CHAIN).tx)),
+        count: u32::try_from(txs.len()).unwrap_or_default(),
+        state_root: [6; 32],
+    }
+}
+
+fn tx(kind: Kind) -> Tx {
+    let single = kind.is_single_message();
+    Tx {
+        signer: ACCOUNT,
+        valid_until: Time::from_ms(if single { 0 } else { 3_600_000 }),
+        salt: if single { 0 } else { 7 },
+        kind,
+        signature: vec![8; if single { 0 } else { 64 }],
+    }
+}
+
+fn kem() -> KemKey {
+    KemKey(Box::new([9; KEM_KEY_LEN]))
+}
+
+fn signing() -> SigningKey {
+    SigningKey(Box::new([10; SIGNING_KEY_LEN]))
+}
+
+fn txs() -> Vec<Tx> {
+    let participant = |n, kem, signing| NewParticipant {
+        account: AccountId::from_bytes([n; 32]),
+        kem,
+        signing,
+    };
+    let with_keys = [
+        Kind::RegisterIdentity(RegisterIdentity {
+            kem: kem(),
+            signing: signing(),
+            recovery: Some(Digest::from_bytes([11; 32])),
+        }),
+        Kind::RotateKeys(RotateKeys {
+            kem: kem(),
+            signing: signing(),
+            recovery: None,
+        }),
+        Kind::RevokeIdentity(RevokeIdentity {
+            recovery: Some(signing()),
+        }),
+        Kind::CreateSession(CreateSession {
+            participants: vec![
+                participant(1, Some(kem()), Some(signing())),
+                participant(2, Some(kem()), None),
+            ],
+        }),
+    ];
+    let mut all: Vec<Tx> = with_keys.map(tx).to_vec();
+    all.extend(txs_without_keys());
+    all
+}
+
+fn txs_without_keys() -> Vec<Tx> {
+    let participants = [1, 2, 3].map(|n| NewParticipant {
+        account: AccountId::from_bytes([n; 32]),
+        kem: None,
+        signing: None,
+    });
+    let changes = vec![
+        MemberChange::Add(ACCOUNT, Role::Owner),
+        MemberChange::Remove(ACCOUNT),
+        MemberChange::SetRole(ACCOUNT, Role::Owner),
+        MemberChange::Accept,
+        MemberChange::Leave,
+    ];
+    let kinds = [
+        Kind::RevokeIdentity(RevokeIdentity { recovery: None }),
+        Kind::CreateSession(CreateSession {
+            participants: participants.to_vec(),
+        }),
+        Kind::AcceptSession(AcceptSession { session: SESSION }),
+        Kind::RenewSession(RenewSession { session: SESSION }),
+        Kind::CloseSession(CloseSession { session: SESSION }),
+        Kind::SendMessage(SendMessage {
+            conversation: CONVERSATION,
+            ciphertext: vec![12; 40],
+        }),
+        Kind::SendBatch(SendBatch {
+            conversation: Conversation::Channel(CHANNEL),
+            ciphertexts: vec![vec![13; 20], vec![14; 3]],
+        }),
+        Kind::AcknowledgeMessages(AcknowledgeMessages {
+            conversation: CONVERSATION,
+            up_to: 5,
+        }),
+        Kind::CreateChannel(CreateChannel {
+            members: vec![(ACCOUNT, Role::Owner)],
+        }),
+        Kind::CloseChannel(CloseChannel { channel: CHANNEL }),
+        Kind::ChannelMembers(ChannelMembers {
+            channel: CHANNEL,
+            changes,
+        }),
+        Kind::PutChunk(PutChunk {
+            bytes: vec![15; 30],
+        }),
+        Kind::Transfer(Transfer {
+            to: ACCOUNT,
+            amount: 6,
+        }),
+    ];
+    kinds.map(tx).to_vec()
+}
