@@ -1,5 +1,7 @@
 //! A chain with many sessions, put together without transactions.
 
+use std::sync::Arc;
+
 use session_chain::block::{Block, Builder, Built, tree_changes, verify};
 use session_chain::state::Crypto;
 use session_chain::tree::Tree;
@@ -180,7 +182,9 @@ impl World {
     pub(crate) fn accept(&mut self, built: Built) {
         self.head = built.block.header;
         self.tree = built.tree;
-        self.view.apply((*built.changes).clone());
+        let changes = Arc::try_unwrap(built.changes);
+        self.view
+            .apply(changes.unwrap_or_else(|shared| (*shared).clone()));
     }
 }
 
