@@ -18,10 +18,11 @@ use session_core::ids::{AccountId, ChainId, Digest, SessionId};
 use session_core::limits::VALID_AHEAD_MAX_MS;
 use session_core::log::{Conversation, Entry, LogId, MembershipEvent};
 use session_core::record::{Acknowledgement, RecordKey};
+use session_core::session::{Roster, Session};
 use session_core::time::Time;
 use session_crypto::{CryptoError, Identity, KemPublicKey, PublicIdentity, SigningPublicKey};
 
-use crate::content::{Bound, CHUNK_BYTES, Content, FILE_BYTES_MAX, TEXT_MAX};
+use crate::content::{Bound, CHUNK_BYTES, Content, FILE_BYTES_MAX, TEXT_MAX, is_file_name};
 use crate::rpc::{RpcClient, RpcError};
 use crate::state::{Contact, HistoryLine, State, StateDir, StateError};
 use crate::trust::{TrustError, decode_proof};
@@ -89,6 +90,9 @@ pub enum ClientError {
         /// Limit.
         limit: u64,
     },
+    /// A name that no recipient would take.
+    #[error("{0:?} is no name for a file: one component, not hidden, at most 255 bytes")]
+    FileName(String),
     /// The reply makes no sense.
     #[error("the node's reply makes no sense: {0}")]
     Reply(&'static str),
@@ -171,6 +175,17 @@ pub struct Account {
     pub(crate) chain: ChainId,
     pub(crate) known: HashMap<AccountId, Lookup>,
     head_time: Time,
+}
+
+/// Whether a transaction may still be accepted as it is: busy, limit, pending, storage full,
+/// unavailable.
+fn is_waiting(result: &Value) -> bool {
+    let code = result
+        .get("code")
+        .and_then(Value::as_i64)
+        .unwrap_or_default();
+    result.get("status").and_then(Value::as_str) == Some("pending")
+        || matches!(code, -32_014..=-32_010)
 }
 
 /// Wall clock.
@@ -286,15 +301,15 @@ impl Account {
 
     /// Keeps transactions in the outbox, submits them, and answers their outcomes.
     async fn submit(&mut self, txs: Vec<Tx>) -> Result<Vec<Value>, ClientError> {
-        let mut numbered = Vec::with_capacity(txs.len());
-        for tx in txs {
-            let number = self.state.outbox_next;
-            self.state.outbox_next += 1;
-            let bytes = tx.to_bytes();
-            self.dir.keep(number, &bytes)?;
-            numbered.push((number, bytes));
-        }
+        let first = self.state.outbox_next;
+        let numbered: Vec<(u64, Vec<u8>)> =
+            (first..).zip(txs.iter().map(Encode::to_bytes)).collect();
+        self.state.outbox_next += numbered.len() as u64;
+        // Before the transactions: a counter that one of them carries is never given again.
         self.dir.save(&self.state)?;
+        for (number, bytes) in &numbered {
+            self.dir.keep(*number, bytes)?;
+        }
         self.send_kept(numbered).await
     }
 
@@ -359,7 +374,7 @@ impl Account {
             .get("code")
             .and_then(Value::as_i64)
             .unwrap_or_default();
-        if status == "pending" || matches!(code, -32_014..=-32_010) {
+        if is_waiting(&result) {
             return Err(ClientError::Waiting {
                 waiting: self.dir.waiting()?.len(),
             });
@@ -372,6 +387,11 @@ impl Account {
             self.dir.keep(number, &anew)?;
             let params = json!({ "txs": [BASE64.encode(&anew)] });
             let reply: Value = self.rpc.call("sessionvm.Submit", params).await?;
+            if reply.pointer("/results/0").is_none_or(is_waiting) {
+                return Err(ClientError::Waiting {
+                    waiting: self.dir.waiting()?.len(),
+                });
+            }
             let answer = |name: &str| reply.pointer(name).cloned().unwrap_or_default();
             let known = answer("/results/0/code") == json!(MESSAGE_KNOWN);
             if known || answer("/results/0/status") == json!("accepted") {
@@ -417,7 +437,7 @@ impl Account {
             .contacts
             .iter()
             .find(|(_, contact)| contact.account == account)
-            && contact.signing_key != const_hex::encode(found.keys.signing().as_bytes())
+            && !contact.has_keys(&found.keys)
         {
             return Err(ClientError::KeyChanged {
                 name: name.clone(),
@@ -573,24 +593,39 @@ impl Account {
         Ok(out)
     }
 
+    /// Participants of a session, proved: a node that named somebody else would read what is
+    /// sealed to them.
+    async fn roster(&mut self, session: &SessionId) -> Result<Roster, ClientError> {
+        let params = json!({ "sessionId": session });
+        let reply: Value = self
+            .rpc
+            .call("sessionvm.GetSession", params.clone())
+            .await?;
+        let roster = reply.pointer("/session/roster").and_then(Value::as_str);
+        let roster = const_hex::decode(roster.unwrap_or_default()).unwrap_or_default();
+        let roster = Roster::from_bytes(&roster).map_err(|_| ClientError::Reply("roster"))?;
+        let reply: ProofReply = self.rpc.call("sessionvm.GetProof", params).await?;
+        let proved = self.state.trust.check(&decode_proof(&reply.proof)?)?;
+        let record = proved
+            .record
+            .filter(|_| proved.key == RecordKey::Session(*session))
+            .ok_or(ClientError::Reply("the proof is about something else"))?;
+        let record = Session::from_bytes(&record).map_err(TrustError::from)?;
+        if record.roster != roster.digest() {
+            return Err(ClientError::Reply("participants and proof differ"));
+        }
+        Ok(roster)
+    }
+
     /// The other participant of a session.
     pub(crate) async fn peer(&mut self, session: &SessionId) -> Result<AccountId, ClientError> {
         if let Some(peer) = self.state.sessions.get(session).and_then(|p| p.peer) {
             return Ok(peer);
         }
-        let reply: Value = self
-            .rpc
-            .call("sessionvm.GetSession", json!({ "sessionId": session }))
-            .await?;
-        let list = reply
-            .pointer("/session/participants")
-            .and_then(Value::as_array);
-        let accounts = list.into_iter().flatten().filter_map(Value::as_str);
+        let roster = self.roster(session).await?;
         let me = self.id();
-        let peer = accounts
-            .filter_map(|text| text.parse().ok())
-            .find(|id| *id != me);
-        let peer = peer.ok_or(ClientError::NoPeer(*session))?;
+        let mut others = roster.participants().iter().filter(|p| p.account != me);
+        let peer = others.next().ok_or(ClientError::NoPeer(*session))?.account;
         self.state.sessions.entry(*session).or_default().peer = Some(peer);
         Ok(peer)
     }
@@ -685,6 +720,9 @@ impl Account {
                 len: total,
                 limit,
             });
+        }
+        if !is_file_name(name) {
+            return Err(ClientError::FileName(name.to_owned()));
         }
         let digest = Digest::from_bytes(sha256(bytes));
         let offer = Content::File {

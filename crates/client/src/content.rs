@@ -74,6 +74,14 @@ impl Encode for Bound {
     }
 }
 
+/// Whether a file may be sent under this name: one component, not hidden, at most 255 bytes. A
+/// peer does not choose where we write.
+pub fn is_file_name(name: &str) -> bool {
+    (1..=NAME_MAX).contains(&name.len())
+        && !name.contains(['/', '\\', '\0'])
+        && !name.starts_with('.')
+}
+
 fn utf8(bytes: &[u8], what: &'static str) -> Result<String, DecodeError> {
     String::from_utf8(bytes.to_vec()).map_err(|_| DecodeError::Invalid { what })
 }
@@ -94,8 +102,7 @@ impl Decode for Bound {
             1 => Content::Text(utf8(input.bytes("text", TEXT_MAX)?, "text")?),
             2 => {
                 let name = utf8(input.bytes("file name", NAME_MAX)?, "file name")?;
-                // A name is one component: a peer does not choose where we write.
-                if name.is_empty() || name.contains(['/', '\\', '\0']) || name.starts_with('.') {
+                if !is_file_name(&name) {
                     return Err(DecodeError::Invalid { what: "file name" });
                 }
                 let len = input.u64("file length")?;

@@ -181,10 +181,21 @@ impl Account {
             if reply.next != next || reply.messages.len() != entries.entries.len() {
                 return Err(ClientError::Reply("messages and proof differ"));
             }
-            let received = self.read_page(session, &reply, &entries).await?;
+            let before = self.state.sessions.get(session).cloned();
+            let received = match self.read_page(session, &reply, &entries).await {
+                Ok(received) => received,
+                Err(error) => {
+                    // A page counts whole or not at all: read again, its first messages would
+                    // look like replays.
+                    self.state
+                        .sessions
+                        .insert(*session, before.unwrap_or_default());
+                    return Err(error);
+                }
+            };
+            self.state.sessions.entry(*session).or_default().cursor = next;
             self.keep_history(session, &received)?;
             inbox.messages.extend(received);
-            self.state.sessions.entry(*session).or_default().cursor = next;
             self.dir.save(&self.state)?;
             wait_ms = 0;
             if next >= inbox.count {
@@ -238,8 +249,10 @@ impl Account {
         let body = Digest::from_bytes(sha256(&ciphertext));
         let id = message_id(&self.chain, &conversation, &entry.sender, &body);
         if body != entry.body_hash || id != entry.id {
-            received.item = Item::Refused("the body is not the one the log commits to");
-            return Ok(received);
+            // Nothing of this page is kept, so that an honest node can still deliver it.
+            return Err(ClientError::Reply(
+                "a body is not the one the log commits to",
+            ));
         }
         if entry.sender == self.id() {
             (received.verified, received.bound, received.item) = (true, true, Item::Own);

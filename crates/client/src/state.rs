@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use session_core::ids::{AccountId, SessionId};
+use session_crypto::PublicIdentity;
 
 use crate::trust::Trust;
 
@@ -46,6 +47,15 @@ pub struct Contact {
     pub signing_key: String,
     /// Rotations that were accepted since.
     pub key_index: u32,
+}
+
+impl Contact {
+    /// Whether these are the keys that the name is bound to. Both count: a node that exchanged
+    /// the first alone would read what is sealed to it.
+    pub fn has_keys(&self, keys: &PublicIdentity) -> bool {
+        self.kem_key == const_hex::encode(keys.kem().as_bytes())
+            && self.signing_key == const_hex::encode(keys.signing().as_bytes())
+    }
 }
 
 /// Progress in one session.

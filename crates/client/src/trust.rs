@@ -185,11 +185,16 @@ impl Trust {
                 .map(|entry| session_core::log::leaf_of(entry)),
         );
         let whole = log.range.frontier(&leaves).map_err(ProofError::from)?;
-        // A proof that begins where we stopped shows our own frontier on its left.
-        if log.range.from == seen.count() && log.range.left != seen.peaks() {
+        if whole.count() < seen.count() || (whole.count() == seen.count() && whole != seen) {
             return Err(rewritten);
         }
-        if whole.count() < seen.count() {
+        let to = log.range.from.saturating_add(leaves.len() as u64);
+        if !(log.range.from..=to).contains(&seen.count()) {
+            // It says nothing about where we stopped: what we saw stays what counts.
+            return Ok(None);
+        }
+        // A proof that begins where we stopped shows our own frontier on its left.
+        if log.range.from == seen.count() && log.range.left != seen.peaks() {
             return Err(rewritten);
         }
         // One that begins earlier passes our frontier on its way.

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use session_core::parameters::Admission;
+use session_chain::genesis::RateJson;
+use session_core::parameters::{Admission, Rate};
 use tokio::sync::watch;
 
 use crate::node::{Node, NodeOptions, OpenError};
@@ -18,6 +19,18 @@ use crate::rpc::{Context, Server, ServerError, ServerOptions};
 /// File in the data directory that tells the operator's tools where a running node is, and the
 /// token that it takes from them.
 pub const ADMIN_FILE: &str = "admin.json";
+
+/// Requests of one address on a node that others reach: a busy household behind one router.
+const REMOTE_ADDRESS_RATE: Rate = Rate {
+    per_second: 200,
+    burst: 2_000,
+};
+
+/// Transactions of one identity on such a node: a person types less, a file comes in pieces.
+const REMOTE_IDENTITY_RATE: Rate = Rate {
+    per_second: 50,
+    burst: 10_000,
+};
 
 /// Options of `sessionvm` and of `session node run`.
 #[derive(Debug, Clone, clap::Args)]
@@ -31,7 +44,7 @@ pub struct NodeArgs {
     /// Genesis for a first start; later it must be the same
     #[arg(long, env = "SESSIONVM_GENESIS", value_name = "FILE")]
     pub genesis: Option<PathBuf>,
-    /// Configuration in JSON: rpc, token, hosts, corsOrigins, connectionsMax
+    /// Configuration in JSON: rpc, token, hosts, corsOrigins, connectionsMax, ratePerAddress, ratePerIdentity
     #[arg(long, env = "SESSIONVM_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Who may write, for the genesis of a first start: open on a local chain, else signed
@@ -69,6 +82,8 @@ struct ConfigFile {
     hosts: Vec<String>,
     cors_origins: Vec<String>,
     connections_max: Option<usize>,
+    rate_per_address: Option<RateJson>,
+    rate_per_identity: Option<RateJson>,
     #[serde(flatten)]
     others: std::collections::BTreeMap<String, Value>,
 }
@@ -203,6 +218,13 @@ async fn serve(args: NodeArgs) -> Result<(), AppError> {
     options.address = args.rpc.or(config.rpc).unwrap_or(options.address);
     options.connections_max = config.connections_max.unwrap_or(options.connections_max);
     let local = options.address.ip().is_loopback();
+    // Programs of one's own machine are not slowed down unless somebody asks for it.
+    let (by_address, by_identity) = (config.rate_per_address, config.rate_per_identity);
+    let rate = |given: Option<RateJson>, remote| {
+        given.map_or(if local { Rate::UNLIMITED } else { remote }, Into::into)
+    };
+    options.address_rate = rate(by_address, REMOTE_ADDRESS_RATE);
+    let identity_rate = rate(by_identity, REMOTE_IDENTITY_RATE);
     let genesis = match args.genesis {
         Some(path) => match std::fs::read(&path) {
             Ok(bytes) => Some(bytes),
@@ -229,6 +251,7 @@ async fn serve(args: NodeArgs) -> Result<(), AppError> {
         genesis,
         admission,
         accept_time: args.accept_time,
+        identity_rate,
         prepare_keys: !args.no_prepared_keys,
         ..NodeOptions::default()
     };

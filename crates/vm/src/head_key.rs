@@ -8,6 +8,7 @@
 //! head.key = "LUXHEAD1" | secret key 4032 | u64 height | block id 32 | certificate 3309 | SHA-256
 //! ```
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -23,6 +24,10 @@ use session_crypto::{
 
 const MAGIC: &[u8; 8] = b"LUXHEAD1";
 const SECRET_LEN: usize = session_crypto::SIGNING_SECRET_KEY_BYTES;
+
+/// Signed heights that a running node remembers, so that a call that began before the newest
+/// block can still be answered.
+const SIGNED_KEPT: usize = 256;
 
 /// Why head keys cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -101,9 +106,56 @@ pub fn key_digest(key: &SigningPublicKey) -> Digest {
 }
 
 struct State {
-    height: u64,
-    block: BlockId,
+    /// Watermark: the highest signed height, as the file has it; none before the first.
+    highest: Option<u64>,
+    /// At and below it, only what stands in `signed` may be signed (again).
+    floor: Option<u64>,
+    /// What was signed at recent heights.
+    signed: BTreeMap<u64, BlockId>,
     latest: Option<SignedHead>,
+}
+
+/// What a signature needs before it may leave.
+enum Permit {
+    /// Nothing: the watermark covers it.
+    Covered,
+    /// The watermark rises first.
+    Raise,
+}
+
+impl State {
+    fn new(signed: Option<(u64, BlockId)>) -> Self {
+        Self {
+            highest: signed.map(|(height, _)| height),
+            floor: signed.map(|(height, _)| height),
+            signed: signed.into_iter().collect(),
+            latest: None,
+        }
+    }
+
+    fn permit(&self, height: u64, id: &BlockId) -> Result<Permit, HeadKeyError> {
+        let refused = Err(HeadKeyError::BelowWatermark {
+            height,
+            signed: self.highest.unwrap_or_default(),
+        });
+        match self.signed.get(&height) {
+            Some(known) if known == id => Ok(Permit::Covered),
+            Some(_) => refused,
+            None if self.floor.is_some_and(|floor| height <= floor) => refused,
+            None if self.highest.is_some_and(|highest| height < highest) => Ok(Permit::Covered),
+            None => Ok(Permit::Raise),
+        }
+    }
+
+    fn remember(&mut self, height: u64, id: BlockId) {
+        self.highest = self.highest.max(Some(height));
+        self.signed.insert(height, id);
+        if self.signed.len() > SIGNED_KEPT
+            && let Some((oldest, _)) = self.signed.pop_first()
+        {
+            self.floor = self.floor.max(Some(oldest));
+        }
+    }
 }
 
 /// Signs heads.
@@ -176,18 +228,13 @@ impl HeadKey {
     /// # Errors
     /// [`HeadKeyError::Crypto`].
     pub fn ephemeral(chain: ChainId) -> Result<Self, HeadKeyError> {
-        let state = State {
-            height: 0,
-            block: BlockId::from_bytes([0; 32]),
-            latest: None,
-        };
         let key = SigningKey::generate()?;
         Ok(Self {
             path: None,
             chain,
             key,
             certificate: None,
-            state: Mutex::new(state),
+            state: Mutex::new(State::new(None)),
         })
     }
 
@@ -244,11 +291,9 @@ impl HeadKey {
             head_key,
             signature,
         });
-        let state = Mutex::new(State {
-            height,
-            block,
-            latest: None,
-        });
+        // A key that signed nothing yet has a block id of zeros.
+        let signed = (block.as_bytes() != &[0; 32]).then_some((height, block));
+        let state = Mutex::new(State::new(signed));
         Ok(Self {
             path: Some(path),
             chain,
@@ -283,17 +328,12 @@ impl HeadKey {
                 })
             }
         };
-        let state = State {
-            height: 0,
-            block: BlockId::from_bytes([0; 32]),
-            latest: None,
-        };
         let this = Self {
             path: Some(path),
             chain,
             key,
             certificate,
-            state: Mutex::new(state),
+            state: Mutex::new(State::new(None)),
         };
         this.write(0, &BlockId::from_bytes([0; 32]))?;
         Ok(this)
@@ -328,6 +368,9 @@ impl HeadKey {
 
     /// Signs an accepted block. A signature of the same block is renewed at most once a second.
     ///
+    /// A call that began before the newest block may ask for an earlier one: that is signed too,
+    /// as long as this process knows what it signed there.
+    ///
     /// # Errors
     /// [`HeadKeyError::BelowWatermark`], and those of writing the watermark.
     pub fn sign(
@@ -344,18 +387,12 @@ impl HeadKey {
         {
             return Ok(latest.clone());
         }
-        let again = header.height == state.height && *id == state.block;
-        if !again && header.height <= state.height && state.block.as_bytes() != &[0; 32] {
-            return Err(HeadKeyError::BelowWatermark {
-                height: header.height,
-                signed: state.height,
-            });
-        }
-        if !again {
+        match state.permit(header.height, id)? {
+            Permit::Covered => {}
             // The watermark is on disk before the signature leaves.
-            self.write(header.height, id)?;
-            (state.height, state.block) = (header.height, *id);
+            Permit::Raise => self.write(header.height, id)?,
         }
+        state.remember(header.height, *id);
         let payload = SignedHead::payload(&self.chain, header.height, id, now);
         let signature = self.key.sign(&payload)?;
         let head = SignedHead {
@@ -366,7 +403,10 @@ impl HeadKey {
             key: key_digest(self.key.public_key()),
             signature: Box::new(*signature.as_bytes()),
         };
-        state.latest = Some(head.clone());
+        // An older head does not push out the one that everybody else asks for.
+        if state.highest == Some(head.height) {
+            state.latest = Some(head.clone());
+        }
         Ok(head)
     }
 }
@@ -409,6 +449,29 @@ mod tests {
         assert!(key.sign(&header(6, 1), &header(6, 1).id(), now).is_err());
         assert!(key.sign(&a, &a.id(), now).is_ok());
         assert!(key.sign(&header(8, 1), &header(8, 1).id(), now).is_ok());
+    }
+
+    #[test]
+    fn an_earlier_head_is_signed_while_the_process_knows_what_it_signed_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let chain = ChainId::from_bytes([1; 32]);
+        let now = Time::from_ms(5_000);
+        let sign = |key: &HeadKey, h: &Header| key.sign(h, &h.id(), now).map(|_| ());
+        let key = HeadKey::open(directory.path(), chain, None).unwrap();
+        sign(&key, &header(9, 1)).unwrap();
+        // Two calls overtook each other; the other block of that height stays refused.
+        sign(&key, &header(8, 1)).unwrap();
+        assert!(sign(&key, &header(8, 2)).is_err());
+        for height in 10..10 + SIGNED_KEPT as u64 {
+            sign(&key, &header(height, 1)).unwrap();
+        }
+        // What was forgotten is not signed again, not even the same block.
+        assert!(sign(&key, &header(7, 1)).is_err());
+        assert!(sign(&key, &header(8, 1)).is_err());
+        drop(key);
+        let key = HeadKey::open(directory.path(), chain, None).unwrap();
+        assert!(sign(&key, &header(200, 1)).is_err());
+        sign(&key, &header(9 + SIGNED_KEPT as u64, 1)).unwrap();
     }
 
     #[test]

@@ -16,9 +16,10 @@ pub mod head_key;
 pub mod metrics;
 pub mod node;
 pub mod producer;
+pub mod rates;
 pub mod rpc;
 mod store;
 mod verifier;
 
-pub use store::StoreView;
+pub use store::{StoreView, block_batch};
 pub use verifier::Verifier;

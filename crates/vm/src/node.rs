@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -20,7 +20,7 @@ use session_core::hash::Tag;
 use session_core::header::{Header, SignedHead};
 use session_core::ids::{AccountId, BlockId, ChainId};
 use session_core::limits::BLOCK_AHEAD_MAX_MS;
-use session_core::parameters::Parameters;
+use session_core::parameters::{Parameters, Rate};
 use session_core::record::{RecordKey, value_hash};
 use session_core::time::Time;
 use session_storage::{
@@ -34,11 +34,15 @@ use crate::head::Head;
 use crate::head_key::{HeadKey, HeadKeyError, key_digest, root_identity};
 use crate::metrics::Metrics;
 use crate::producer::{Accepted, Answer, Producer, Submission, SubmitError};
+use crate::rates::Rates;
 use crate::store::{self, Hot, StoreView};
 use crate::verifier::Verifier;
 
 /// Submissions that wait for the producing thread: more than one block, less than a second.
 const QUEUE: usize = 16_384;
+
+/// Bytes of those submissions: as many as the pool takes.
+const QUEUE_BYTES: usize = 64 << 20;
 
 /// Records read at once when the state tree is rebuilt.
 const REBUILD_PAGE: usize = 16_384;
@@ -53,6 +57,8 @@ pub struct NodeOptions {
     pub admission: Option<String>,
     /// Starts although the clock is far from the last block.
     pub accept_time: bool,
+    /// Transactions of one signer, a second and at once.
+    pub identity_rate: Rate,
     /// Prepares verifying keys; off, every signature is checked by the library.
     pub prepare_keys: bool,
     /// The clocks.
@@ -66,6 +72,7 @@ impl Default for NodeOptions {
             genesis: None,
             admission: None,
             accept_time: false,
+            identity_rate: Rate::UNLIMITED,
             prepare_keys: true,
             clock: Arc::new(SystemClock::default()),
         }
@@ -134,6 +141,8 @@ pub struct Node {
     store: Arc<dyn Store>,
     heads: watch::Receiver<Arc<Head>>,
     queue: SyncSender<Submission>,
+    rates: Rates<AccountId>,
+    queued_bytes: Arc<AtomicUsize>,
     verifier: Arc<Verifier>,
     head_key: HeadKey,
     metrics: Arc<Metrics>,
@@ -190,6 +199,7 @@ impl Node {
         let metrics = Arc::new(Metrics::default());
         metrics.height.store(header.height, Ordering::Relaxed);
         let stop = Arc::new(AtomicBool::new(false));
+        let queued_bytes = Arc::new(AtomicUsize::new(0));
         let producer = Producer {
             store: store.clone(),
             hot: Hot::default(),
@@ -202,6 +212,7 @@ impl Node {
             waiting: HashMap::new(),
             metrics: metrics.clone(),
             stop: stop.clone(),
+            queued_bytes: queued_bytes.clone(),
         };
         let thread = std::thread::Builder::new()
             .name("producer".to_owned())
@@ -212,6 +223,8 @@ impl Node {
             store,
             heads: receiver,
             queue,
+            rates: Rates::new(options.identity_rate),
+            queued_bytes,
             verifier,
             head_key,
             metrics,
@@ -303,7 +316,7 @@ impl Node {
     /// so that the block finds it verified.
     ///
     /// # Errors
-    /// [`TxError::InvalidSignature`]. What else is wrong with it the block will say.
+    /// [`TxError::InvalidSignature`], [`TxError::RateLimited`]. What else is wrong with it the block will say.
     pub fn admit(&self, head: &Head, tx: &Tx, ids: &TxIds) -> Result<(), TxError> {
         if !tx.is_signed() {
             return Ok(());
@@ -326,14 +339,16 @@ impl Node {
         };
         let Some(key) = ready else { return Ok(()) };
         let digest = ids.action.to_bytes();
-        if self
+        if !self
             .verifier
             .admit(&keys.signing, &key, &digest, &tx.signature, &ids.signature)
         {
-            Ok(())
-        } else {
-            Err(TxError::InvalidSignature)
+            return Err(TxError::InvalidSignature);
         }
+        // Only what the signer has really signed counts against it.
+        let what = "transactions of one signer";
+        let taken = self.rates.take(tx.signer, self.clock.wall());
+        taken.map_err(|retry_ms| TxError::RateLimited { what, retry_ms })
     }
 
     /// Hands a transaction to the producer; the answer comes when its block is durable.
@@ -346,13 +361,23 @@ impl Node {
         ids: TxIds,
         bytes: usize,
     ) -> Result<oneshot::Receiver<Answer>, SubmitError> {
+        // A slow disk must not let full-sized transactions pile up in memory.
+        let before = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if before.saturating_add(bytes) > QUEUE_BYTES {
+            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(SubmitError::Busy { retry_ms: 100 });
+        }
         let (reply, answer) = oneshot::channel();
-        match self.queue.try_send(Submission {
+        let sent = self.queue.try_send(Submission {
             tx,
             ids,
             bytes,
             reply,
-        }) {
+        });
+        if sent.is_err() {
+            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        match sent {
             Ok(()) => Ok(answer),
             Err(TrySendError::Full(_)) => Err(SubmitError::Busy { retry_ms: 100 }),
             Err(TrySendError::Disconnected(_)) => Err(SubmitError::Stopping),

@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
@@ -117,6 +117,8 @@ pub(crate) struct Producer {
     pub(crate) waiting: HashMap<ActionId, Vec<oneshot::Sender<Answer>>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) stop: Arc<AtomicBool>,
+    /// Bytes of submissions in the queue.
+    pub(crate) queued_bytes: Arc<AtomicUsize>,
 }
 
 impl Producer {
@@ -163,6 +165,7 @@ impl Producer {
             bytes,
             reply,
         } = submission;
+        self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
         let action = ids.action;
         match self.pool.insert(tx, ids, bytes, self.clock.wall()) {
             Ok(()) | Err(PoolError::AlreadyPending) => {
@@ -240,10 +243,8 @@ impl Producer {
         } = built;
         // Nobody else holds the changes of a block that was built here.
         let changes = Arc::try_unwrap(changes).unwrap_or_else(|shared| (*shared).clone());
-        let mut batch = Batch::new();
         self.hot.update(&changes);
-        store::put_changes(&mut batch, changes);
-        store::put_block(&mut batch, &block.header, &id, Some(&stored));
+        let batch = store::batch_of(&block.header, &id, &stored, changes);
         if let Err(error) = self.store.commit(batch, Durability::Synced) {
             tracing::error!(%error, "committing a block failed");
             self.hot.clear();

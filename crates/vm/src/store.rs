@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
+use session_chain::block::{Built, StoredBlock};
 use session_chain::view::{Cell, Cells, Changes, Table, View, ViewError};
 use session_core::codec::{Decode, Encode, Reader, Writer};
 use session_core::header::Header;
@@ -55,6 +56,25 @@ impl View for StoreView<'_> {
             .range(keyspace(table), &range, limit, Direction::Ascending)
             .map_err(failed)
     }
+}
+
+/// The one batch that makes a block durable: changed cells, stored block and the new head.
+pub fn block_batch(built: &Built) -> Batch {
+    let stored = StoredBlock::of(built).to_bytes();
+    batch_of(
+        &built.block.header,
+        &built.id,
+        &stored,
+        (*built.changes).clone(),
+    )
+}
+
+/// The same from its parts: changes are moved, since bodies are most of a block.
+pub(crate) fn batch_of(header: &Header, id: &BlockId, stored: &[u8], changes: Changes) -> Batch {
+    let mut batch = Batch::new();
+    put_changes(&mut batch, changes);
+    put_block(&mut batch, header, id, Some(stored));
+    batch
 }
 
 /// Adds changed cells to a batch.

@@ -10,9 +10,10 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Deserializer, Value, json};
+use session_core::limits::JSON_DEPTH_MAX;
 
 use super::error::{self, RpcError};
-use super::method::{Context, Params, call};
+use super::method::{Context, Params, WAIT_MAX, call};
 
 /// Requests in one JSON-RPC 2.0 batch.
 const BATCH_MAX: usize = 100;
@@ -198,10 +199,19 @@ async fn batch(context: &Context, raw: &RawValue) -> Response {
             None,
         ));
     }
+    // Calls of a batch share one wait: a hundred long polls must not add up.
+    let deadline = tokio::time::Instant::now() + WAIT_MAX;
     let mut replies = Vec::new();
     for raw in requests {
         let reply = match serde_json::from_str::<Request<'_>>(raw.get()) {
-            Ok(request) if is_version_2(&request) => call_2(context, &request).await,
+            Ok(request) if is_version_2(&request) => {
+                let reply = tokio::time::timeout_at(deadline, call_2(context, &request)).await;
+                reply.unwrap_or_else(|_| {
+                    let message = "pending: the batch has waited as long as one call may";
+                    let problem = RpcError::new(error::PENDING, message);
+                    request.id.map(|id| error_2(&problem, Some(id)))
+                })
+            }
             _ => {
                 let message = "not a JSON-RPC 2.0 request";
                 Some(error_2(
@@ -228,6 +238,9 @@ fn gorilla_error(message: &str, id: Option<&RawValue>) -> Response {
 
 async fn call_1(context: &Context, request: &Request<'_>) -> Response {
     let id = request.id.filter(|id| id.get() != "null");
+    if id.is_some_and(|id| nests_too_deep(id.get())) {
+        return gorilla_error("json: id exceeds the depth that is echoed", None);
+    }
     let method = method_name(request).unwrap_or_default();
     if let Some(problem) = find_service(&method) {
         return gorilla_error(&problem, id);
@@ -250,6 +263,19 @@ async fn call_1(context: &Context, request: &Request<'_>) -> Response {
         },
         Err(problem) => gorilla_error(&problem.message, id),
     }
+}
+
+/// Any JSON is an id in this dialect; what is echoed must not overflow whoever reads it.
+fn nests_too_deep(id: &str) -> bool {
+    let mut depth = 0usize;
+    id.bytes().any(|byte| {
+        match byte {
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth > JSON_DEPTH_MAX
+    })
 }
 
 /// The published node's answer when it has no such method, in its words.

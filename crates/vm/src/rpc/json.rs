@@ -5,32 +5,8 @@ use serde::{Deserialize, Serialize};
 use session_chain::tx::message::{Auth, BatchAuth, Body};
 use session_core::ids::{AccountId, MessageId};
 use session_core::log::{Conversation, Entry, MembershipEntry, MembershipEvent, MessageEntry};
-use session_core::time::Time;
 
 use super::error::RpcError;
-
-/// RFC 3339 in UTC with milliseconds.
-pub(super) fn rfc3339(time: Time) -> String {
-    let (days, ms) = (time.ms() / 86_400_000, time.ms() % 86_400_000);
-    // Civil date of a day number, after Howard Hinnant's algorithm for years from 0000-03-01.
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let day_of_era = shifted % 146_097;
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute) = (ms / 3_600_000, ms / 60_000 % 60);
-    let (second, milli) = (ms / 1_000 % 60, ms % 1_000);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
-}
 
 /// Bytes from hex, with the errors of Go's `encoding/hex`.
 pub(super) fn unhex(name: &'static str, text: &str) -> Result<Vec<u8>, RpcError> {
@@ -112,7 +88,7 @@ impl MessageJson {
             sender: entry.sender,
             ciphertext,
             signature,
-            timestamp: rfc3339(entry.time),
+            timestamp: entry.time.to_string(),
             height: entry.height,
             verified: entry.verified,
             pruned,
@@ -157,7 +133,7 @@ impl MembershipJson {
             MembershipEvent::Accepted => "accepted",
             MembershipEvent::Requested => "requested",
         };
-        let (sequence, by, timestamp) = (entry.sequence, entry.by, rfc3339(entry.time));
+        let (sequence, by, timestamp) = (entry.sequence, entry.by, entry.time.to_string());
         Self {
             sequence,
             event,
@@ -179,23 +155,6 @@ impl MembershipJson {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_print_as_rfc_3339() {
-        assert_eq!(rfc3339(Time::from_ms(0)), "1970-01-01T00:00:00.000Z");
-        assert_eq!(
-            rfc3339(Time::from_ms(951_782_400_000)),
-            "2000-02-29T00:00:00.000Z"
-        );
-        assert_eq!(
-            rfc3339(Time::from_ms(1_795_312_363_609)),
-            "2026-11-22T01:52:43.609Z"
-        );
-        assert_eq!(
-            rfc3339(Time::from_ms(4_107_542_400_000)),
-            "2100-03-01T00:00:00.000Z"
-        );
-    }
 
     #[test]
     fn hex_errors_are_those_of_go() {

@@ -1,5 +1,6 @@
 //! The methods: dispatch, and everything that reads.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Value, json};
 use session_chain::block::StoredBlock;
 use session_chain::sweep::{acknowledgements_prefix, members_prefix};
@@ -28,7 +29,7 @@ use session_core::record::{Acknowledgement, Action, Chunk, Outcome, RecordKey};
 use session_core::session::{Roster, Session};
 
 use super::error::{INTERNAL, METHOD_NOT_FOUND, NOT_FOUND, PRUNED, RpcError, UNKNOWN_SESSION};
-use super::json::{BatchJson, MembershipJson, MessageJson, rfc3339};
+use super::json::{BatchJson, MembershipJson, MessageJson};
 use super::write;
 use crate::head::Head;
 use crate::node::Node;
@@ -75,27 +76,38 @@ impl<'a> Params<'a> {
     }
 
     pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, RpcError> {
-        let problem = match serde_json::from_str(self.raw) {
-            Ok(params) => return Ok(params),
-            Err(problem) => problem,
+        let parsed = match self.renamed() {
+            Some(renamed) => serde_json::from_value(renamed),
+            None => serde_json::from_str(self.raw),
         };
-        if self.lenient
-            && let Ok(Value::Object(map)) = serde_json::from_str(self.raw)
-        {
-            // Names are camelCase with at most one hump each, so lower case tells them apart.
-            let known = super::openrpc::param_names();
-            let renamed = map.into_iter().map(|(name, value)| {
-                let same = known.iter().find(|known| known.eq_ignore_ascii_case(&name));
-                (same.map_or(name.clone(), |same| (*same).to_owned()), value)
-            });
-            if let Ok(params) = serde_json::from_value(Value::Object(renamed.collect())) {
-                return Ok(params);
-            }
+        let problem = |problem: serde_json::Error| {
+            RpcError::new(super::error::INVALID_PARAMS, problem.to_string())
+        };
+        parsed.map_err(problem)
+    }
+
+    /// The parameters under their own names, where a lenient caller wrote one in another case.
+    fn renamed(&self) -> Option<Value> {
+        if !self.lenient {
+            return None;
         }
-        Err(RpcError::new(
-            super::error::INVALID_PARAMS,
-            problem.to_string(),
-        ))
+        // Most calls need no renaming, and values are not read to find that out.
+        let names: BTreeMap<String, IgnoredAny> = serde_json::from_str(self.raw).ok()?;
+        // Names are camelCase with at most one hump each, so lower case tells them apart.
+        let known = super::openrpc::param_names();
+        let same = |name: &str| known.iter().find(|known| known.eq_ignore_ascii_case(name));
+        if !names
+            .keys()
+            .any(|name| same(name).is_some_and(|same| same != name))
+        {
+            return None;
+        }
+        let map: serde_json::Map<String, Value> = serde_json::from_str(self.raw).ok()?;
+        let renamed = map.into_iter().map(|(name, value)| match same(&name) {
+            Some(same) => ((*same).to_owned(), value),
+            None => (name, value),
+        });
+        Some(Value::Object(renamed.collect()))
     }
 }
 
@@ -337,13 +349,14 @@ fn get_session(context: &Context, head: &Head, params: Params<'_>) -> Reply {
         "publicKeys": keys,
         "signingKeys": signing_keys,
         "channelId": ChannelId::from_bytes([0; 32]),
-        "created": rfc3339(session.created),
-        "expires": rfc3339(session.expires),
+        "created": session.created.to_string(),
+        "expires": session.expires.to_string(),
         "status": session.status(head.header.time.max(now)).as_str(),
         "metadata": {},
         "messages": session.log.count(),
         "unsignedMessages": session.unsigned,
         "creator": session.creator,
+        "roster": const_hex::encode(roster.to_bytes()),
     }}))
 }
 
@@ -393,15 +406,15 @@ fn get_channel(head: &Head, params: Params<'_>) -> Reply {
                 "account": account,
                 "role": member.role.as_str(),
                 "accepted": member.accepted,
-                "since": rfc3339(member.since),
+                "since": member.since.to_string(),
             }));
         }
     }
     reply(&json!({ "channel": {
         "id": id,
         "creator": channel.creator,
-        "created": rfc3339(channel.created),
-        "closed": channel.closed.map(rfc3339),
+        "created": channel.created.to_string(),
+        "closed": channel.closed.map(|time| time.to_string()),
         "messages": channel.log.count(),
         "memberCount": channel.members,
         "members": members,
@@ -558,7 +571,7 @@ fn get_receipts(context: &Context, head: &Head, params: Params<'_>) -> Reply {
             receipts.push(json!({
                 "account": by,
                 "upTo": acknowledged.up_to,
-                "timestamp": rfc3339(acknowledged.time),
+                "timestamp": acknowledged.time.to_string(),
             }));
         }
     }
@@ -671,7 +684,7 @@ fn get_block(context: &Context, head: &Head, params: Params<'_>) -> Reply {
         "id": id,
         "parent": header.parent,
         "height": header.height,
-        "timestamp": rfc3339(header.time),
+        "timestamp": header.time.to_string(),
         "count": header.count,
         "txRoot": const_hex::encode(header.tx_root),
         "stateRoot": const_hex::encode(header.state_root),
@@ -702,7 +715,7 @@ fn get_head(context: &Context, head: &Head) -> Reply {
         "id": head.id,
         "header": const_hex::encode(head.header.to_bytes()),
         "signedHead": BASE64.encode(signed.to_bytes()),
-        "signedAt": rfc3339(signed.signed_at),
+        "signedAt": signed.signed_at.to_string(),
         "headKey": const_hex::encode(key.public_key().as_ref()),
         "certificate": key.certificate().map(|c| const_hex::encode(c.signature.as_bytes())),
     }))
@@ -764,7 +777,7 @@ fn get_chunk(head: &Head, params: Params<'_>) -> Reply {
         "chunkId": id,
         "bytes": BASE64.encode(bytes),
         "owner": chunk.owner,
-        "expires": rfc3339(chunk.expires),
+        "expires": chunk.expires.to_string(),
     }))
 }
 

@@ -6,6 +6,7 @@ mod json;
 mod method;
 pub mod openrpc;
 mod server;
+mod stream;
 mod subscribe;
 mod write;
 

@@ -1,30 +1,33 @@
 //! The HTTP server: limits on connections, bodies and time, Host check, token.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, FromRequest, Request, State, WebSocketUpgrade};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde_json::json;
 use session_core::hash::sha256;
 use session_core::limits::RPC_BODY_MAX;
+use session_core::parameters::Rate;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::dialect::{answer, text};
 use super::method::{Context, health_json};
 use super::openrpc::document;
+use super::stream::TakenStream;
 use super::subscribe;
+use crate::rates::Rates;
 
 /// A head of a request must arrive within this time, and so must each next one on a connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,7 +43,7 @@ const DRAIN: Duration = Duration::from_secs(2);
 pub struct ServerOptions {
     /// Where to listen.
     pub address: SocketAddr,
-    /// Connections at once; more are refused with 503.
+    /// Connections at once; more are closed unanswered.
     pub connections_max: usize,
     /// Bearer token that every call must carry.
     pub token: Option<String>,
@@ -48,6 +51,8 @@ pub struct ServerOptions {
     pub cors_origins: Vec<String>,
     /// Names beside the address itself that a `Host` header may have.
     pub hosts: Vec<String>,
+    /// Requests of one address, a second and at once; a batch is one request.
+    pub address_rate: Rate,
     /// Token of the operator's own calls; none switches them off.
     pub admin_token: Option<String>,
 }
@@ -60,6 +65,7 @@ impl Default for ServerOptions {
             token: None,
             cors_origins: Vec::new(),
             hosts: Vec::new(),
+            address_rate: Rate::UNLIMITED,
             admin_token: None,
         }
     }
@@ -82,7 +88,12 @@ pub enum ServerError {
 struct Shared {
     context: Context,
     options: Arc<ServerOptions>,
+    rates: Arc<Rates<IpAddr>>,
 }
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy)]
+struct Peer(IpAddr);
 
 /// A listening server.
 pub struct Server {
@@ -122,9 +133,11 @@ impl Server {
     pub async fn run(self, mut stop: watch::Receiver<bool>) {
         let metrics = self.context.node.metrics().clone();
         let free = Arc::new(Semaphore::new(self.options.connections_max));
+        let rates = Arc::new(Rates::new(self.options.address_rate));
         let shared = Shared {
             context: self.context,
             options: self.options,
+            rates,
         };
         let app = router(shared);
         let mut open = tokio::task::JoinSet::new();
@@ -134,7 +147,7 @@ impl Server {
                 _ = stop.changed() => break,
             };
             while open.try_join_next().is_some() {}
-            let (stream, _) = match accepted {
+            let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of file descriptors: wait for some to come back.
@@ -150,7 +163,8 @@ impl Server {
             // Small replies leave at once.
             let _best_effort = stream.set_nodelay(true);
             metrics.connections.fetch_add(1, Ordering::Relaxed);
-            let (app, stop, metrics) = (app.clone(), stop.clone(), metrics.clone());
+            let app = app.clone().layer(Extension(Peer(peer.ip())));
+            let (stop, metrics) = (stop.clone(), metrics.clone());
             open.spawn(async move {
                 serve_connection(stream, app, stop, permit).await;
                 metrics.connections.fetch_sub(1, Ordering::Relaxed);
@@ -175,7 +189,7 @@ async fn serve_connection(
         .max_buf_size(64 * 1024)
         .keep_alive(true);
     let connection = builder
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(TakenStream::new(stream)), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
@@ -212,6 +226,15 @@ async fn guard(State(shared): State<Shared>, request: Request, next: Next) -> Re
     if !host_allowed(&shared.options, headers) {
         let message = "the Host header names another server: refused (DNS rebinding)\n";
         return text(StatusCode::FORBIDDEN, message);
+    }
+    if let Some(Peer(address)) = request.extensions().get::<Peer>()
+        && let Err(retry_ms) = shared.rates.take(*address, shared.context.node.now())
+    {
+        let message = format!("too many requests: try again in {retry_ms} ms\n");
+        let mut response = text(StatusCode::TOO_MANY_REQUESTS, message);
+        let seconds = HeaderValue::from(retry_ms.div_ceil(1_000));
+        response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        return response;
     }
     // The operator's own calls have a token of their own.
     let admin = request.uri().path().starts_with("/admin/");
@@ -321,7 +344,14 @@ async fn health(State(shared): State<Shared>) -> Response {
                 StatusCode::SERVICE_UNAVAILABLE
             };
             let word = if healthy { "ok" } else { "failing" };
-            (status, Json(json!({ "status": word, "data": data }))).into_response()
+            let counted = |name| data.get(name).cloned().unwrap_or_default();
+            // The published order and keys, though as JSON, which the published node misses.
+            let body = format!(
+                r#"{{"status":"{word}","data":{{"channels":{},"healthy":{healthy},"sessions":{}}}}}"#,
+                counted("channels"),
+                counted("sessions"),
+            );
+            (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
         }
         Err(error) => {
             tracing::error!(%error, "health");
