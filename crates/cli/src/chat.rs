@@ -280,12 +280,15 @@ pub(crate) fn history(verb: &HistoryVerb, home: &Home, out: &Out) -> Result<(), 
     lines.sort_by_key(|line| (line.time.parse::<u64>().unwrap_or_default(), line.sequence));
     // A crash between history and cursor shows a message twice in the file, not here.
     lines.dedup_by_key(|line| (line.session, line.sequence));
+    let when = |line: &session_client::HistoryLine| {
+        session_core::time::Time::from_ms(line.time.parse().unwrap_or_default()).to_string()
+    };
     let text: Vec<String> = lines
         .iter()
         .map(|line| {
             format!(
                 "{} {} {}",
-                line.time,
+                when(line),
                 short(&line.sender.to_string()),
                 line.text
             )

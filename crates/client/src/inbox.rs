@@ -10,7 +10,7 @@ use session_core::hash::sha256;
 use session_core::ids::{AccountId, Digest, MessageId, SessionId};
 use session_core::log::{Conversation, Entry, LogId, MessageEntry, message_id};
 use session_core::proof::ProvedEntries;
-use session_core::time::Time;
+use session_core::time::{DAY_MS, Time};
 use session_crypto::Signature;
 use session_crypto::envelope::Format;
 
@@ -241,6 +241,12 @@ impl Account {
             bound: false,
             item: Item::Pruned,
         };
+        // No chain keeps bodies for less than a day, so a younger one is withheld.
+        if message.pruned && now().since(entry.time) < DAY_MS {
+            return Err(ClientError::Reply(
+                "a message younger than a day is said to be pruned",
+            ));
+        }
         if message.pruned {
             return Ok(received);
         }

@@ -98,7 +98,7 @@ pub struct HistoryLine {
     pub sequence: Option<u64>,
     /// Sender.
     pub sender: AccountId,
-    /// RFC 3339 time.
+    /// Block time, or when it was sent; milliseconds since the Unix epoch.
     pub time: String,
     /// `text` or `file`.
     pub kind: String,

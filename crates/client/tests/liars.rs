@@ -258,6 +258,16 @@ async fn every_lie_about_messages_is_refused_and_the_truth_still_arrives() {
         .await;
     says(&error, "a body is not the one the log commits to");
 
+    let error = world
+        .refused(|method, result| {
+            in_messages(method, || {
+                result["messages"][2]["pruned"] = json!(true);
+                result["messages"][2]["ciphertext"] = json!("");
+            })
+        })
+        .await;
+    says(&error, "younger than a day");
+
     // The proof itself: another session's, another key's, nobody's, bent.
     let other = world.alice.create_session(world.bob.id()).await.unwrap();
     world
