@@ -1,5 +1,6 @@
 //! `session`: what a person types.
 
+mod channel;
 mod chat;
 mod contact;
 mod demo;
@@ -81,6 +82,9 @@ enum Verb {
     History(chat::HistoryVerb),
     /// Sends again what is not known to be accepted
     Outbox,
+    /// Rosters with roles
+    #[command(subcommand)]
+    Channel(channel::ChannelVerb),
     /// Closes a session
     Close(chat::SessionArgs),
     /// Writes a proof to a file
@@ -158,6 +162,7 @@ async fn dispatch(global: Global, verb: Verb, out: &Out) -> Result<(), CliError>
         Verb::Receipts(args) => chat::receipts(&args, &home, out).await,
         Verb::History(verb) => chat::history(&verb, &home, out),
         Verb::Outbox => chat::outbox(&home, out).await,
+        Verb::Channel(verb) => channel::run(verb, &home, out).await,
         Verb::Close(args) => chat::close(&args, &home, out).await,
         Verb::Prove(args) => proof::prove(&args, &home, out).await,
         Verb::Verify(args) => proof::verify(&args, out),

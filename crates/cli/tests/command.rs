@@ -174,3 +174,69 @@ fn published_vectors_agree_and_one_wrong_digit_is_named() {
             .contains("ids[0].hash_data")
     );
 }
+
+#[test]
+fn a_channel_has_its_roster_proved_member_by_member() {
+    let home = tempfile::tempdir().unwrap();
+    let (alice, bob) = (home.path().join("alice"), home.path().join("bob"));
+    let mut node = Command::new(env!("CARGO_BIN_EXE_session"))
+        .args([
+            "node",
+            "run",
+            "--rpc",
+            "127.0.0.1:0",
+            "--log",
+            "error",
+            "--data-dir",
+        ])
+        .arg(home.path().join("node"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut stdout = std::io::BufReader::new(node.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
+    let rpc = serde_json::from_str::<Value>(&line).unwrap()["rpc"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let run = |home: &Path, args: &[&str]| {
+        let all: Vec<&str> = ["--json", "--node", &rpc]
+            .iter()
+            .chain(args)
+            .copied()
+            .collect();
+        let output = session(home, &all);
+        (output.status.code(), json(&output))
+    };
+    for person in [&alice, &bob] {
+        assert_eq!(run(person, &["identity", "new"]).0, Some(0));
+        assert_eq!(run(person, &["sessions"]).0, Some(0));
+    }
+    let id = run(&bob, &["identity", "show"]).1["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(run(&alice, &["contact", "add", "bob", &id]).0, Some(0));
+    let made = run(&alice, &["channel", "create", "bob"]).1;
+    let channel = made["channelId"].as_str().unwrap();
+    assert_eq!(run(&bob, &["channel", "accept", channel]).0, Some(0));
+    assert_eq!(
+        run(&alice, &["channel", "role", channel, "bob", "admin"]).0,
+        Some(0)
+    );
+    let (code, shown) = run(&bob, &["channel", "show", channel]);
+    assert_eq!((code, shown["memberCount"].as_u64()), (Some(0), Some(2)));
+    let of_bob = |shown: &Value| {
+        let members = shown["members"].as_array().unwrap();
+        members.iter().find(|m| m["id"] == id.as_str()).cloned()
+    };
+    assert_eq!(of_bob(&shown).unwrap()["role"], "admin");
+    // The last owner cannot leave, and a member who left is gone.
+    assert_eq!(run(&alice, &["channel", "leave", channel]).0, Some(1));
+    assert_eq!(run(&bob, &["channel", "leave", channel]).0, Some(0));
+    assert!(of_bob(&run(&alice, &["channel", "show", channel]).1).is_none());
+    assert_eq!(run(&alice, &["channel", "close", channel]).0, Some(0));
+    node.kill().unwrap();
+    node.wait().unwrap();
+}

@@ -38,6 +38,7 @@
 //! ```
 
 mod account;
+mod channel;
 pub mod content;
 mod conversation;
 mod inbox;
@@ -47,6 +48,7 @@ mod state;
 mod trust;
 
 pub use account::{Account, ClientError, Lookup, Receipt, Sent, SessionEntry};
+pub use channel::{ChannelView, ListedMember};
 pub use inbox::{Inbox, Item, Received};
 pub use outbox::Flushed;
 pub use rpc::{RpcClient, RpcError};

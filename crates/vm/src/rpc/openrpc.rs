@@ -176,7 +176,11 @@ pub const METHODS: &[Method] = &[
         params: &[
             SESSION_OR,
             CHANNEL_OR,
-            may("account", "cb58", "Account record, or its log."),
+            may(
+                "account",
+                "cb58",
+                "Account record, or its log; with channelId, its membership.",
+            ),
             may(
                 "action",
                 "cb58",

@@ -452,6 +452,12 @@ struct ProofParams {
 
 pub(super) fn get_proof(context: &Context, head: &Head, params: Params<'_>) -> Reply {
     let params: ProofParams = params.parse()?;
+    if let (Some(channel), Some(account)) = (&params.channel_id, &params.account) {
+        let channel: ChannelId = parse_id("channelId", channel)?;
+        let key = RecordKey::Member(channel, parse_account("account", account)?);
+        let proof = signed_proof(context, head, |state| state.prove_record(key))?;
+        return reply(&json!({ "proof": proof, "height": head.header.height }));
+    }
     let (key, log) = match &params {
         ProofParams {
             session_id: Some(id),
