@@ -126,8 +126,10 @@ fn run(args: Args, out: &Out) -> Result<(), CliError> {
         return Ok(session_vm::app::run(*run)?);
     }
     if let Verb::Completions { shell } = args.verb {
-        let mut command = Args::command();
-        clap_complete::generate(shell, &mut command, "session", &mut std::io::stdout());
+        // Into memory first: the generator panics where a reader closes the pipe early.
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Args::command(), "session", &mut script);
+        out.line(String::from_utf8_lossy(&script).trim_end());
         return Ok(());
     }
     if let Verb::Man { dir } = &args.verb {

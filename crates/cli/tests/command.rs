@@ -115,6 +115,33 @@ fn errors_name_the_cause_and_the_way_out_and_end_with_their_code() {
 }
 
 #[test]
+fn completions_for_every_shell_may_be_cut_short() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_session"))
+            .args(["completions", shell])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert!(
+            output.status.success(),
+            "{shell}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    let home = tempfile::tempdir().unwrap();
+    let pages = home.path().join("man");
+    assert!(
+        session(home.path(), &["man", pages.to_str().unwrap()])
+            .status
+            .success()
+    );
+    assert!(std::fs::read_dir(pages).unwrap().count() > 20);
+}
+
+#[test]
 fn an_identity_comes_back_from_its_phrase_and_from_its_json() {
     let (a, b, c) = (
         tempfile::tempdir().unwrap(),
