@@ -41,6 +41,9 @@ pub(crate) struct InboxArgs {
     /// Goes on until Ctrl-C
     #[arg(long)]
     follow: bool,
+    /// Also tells what was proved of each session: how far it is complete, and as of which block
+    #[arg(long)]
+    prove: bool,
     /// Does not confirm delivery to the sender
     #[arg(long)]
     silent: bool,
@@ -165,6 +168,27 @@ pub(crate) async fn inbox(args: &InboxArgs, home: &Home, out: &Out) -> Result<()
                     show(&account, message, out);
                 }
                 all.push(value);
+            }
+            // Nothing is shown that was not proved; this only says so.
+            if args.prove && (!args.follow || !got.messages.is_empty()) {
+                let read = got.messages.len() as u64;
+                let from = got.count.saturating_sub(read);
+                if out.is_json() {
+                    all.push(json!({
+                        "kind": "proved", "sessionId": session, "from": from, "count": got.count,
+                        "height": got.height, "headAgeMs": got.head_age_ms,
+                        "proofBytes": got.proof_bytes,
+                    }));
+                } else {
+                    out.line(&format!(
+                        "proved: {} entries {from}..{} of {} in block {}, head signed {} ms ago",
+                        short(&session.to_string()),
+                        got.count,
+                        got.count,
+                        got.height,
+                        got.head_age_ms,
+                    ));
+                }
             }
             let others = got.messages.iter().any(|message| message.item != Item::Own);
             if others && !args.silent {

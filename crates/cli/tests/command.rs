@@ -259,6 +259,21 @@ fn a_channel_has_its_roster_proved_member_by_member() {
         members.iter().find(|m| m["id"] == id.as_str()).cloned()
     };
     assert_eq!(of_bob(&shown).unwrap()["role"], "admin");
+    // What an inbox shows is proved, and says so when asked.
+    let opened = run(&alice, &["open", "bob"]).1;
+    assert_eq!(run(&alice, &["send", "bob", "hello"]).0, Some(0));
+    let inbox = run(&bob, &["inbox", "--prove"]).1;
+    let proved = inbox
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|line| line["kind"] == "proved")
+        .unwrap();
+    assert_eq!(
+        (&proved["sessionId"], &proved["count"]),
+        (&opened["sessionId"], &Value::from(1))
+    );
+
     // The last owner cannot leave, and a member who left is gone.
     assert_eq!(run(&alice, &["channel", "leave", channel]).0, Some(1));
     assert_eq!(run(&bob, &["channel", "leave", channel]).0, Some(0));
