@@ -416,15 +416,8 @@ impl<'a> Scope<'a, '_> {
         by: Option<AccountId>,
     ) -> Result<(), TxError> {
         let mut account = self.account_or_new(id)?;
-        let (sequence, time) = (account.memberships.count(), self.context.time);
-        let entry = Entry::Membership(MembershipEntry {
-            sequence,
-            time,
-            event,
-            conversation,
-            by,
-        });
-        self.append_entry(&LogId::Memberships(*id), &mut account.memberships, &entry)?;
+        let log = LogId::Memberships(*id);
+        self.append_membership(&log, &mut account.memberships, event, conversation, by)?;
         self.put_account(id, &account)
     }
 
@@ -458,17 +451,28 @@ impl<'a> Scope<'a, '_> {
                 "requests to one account",
             )?;
         }
-        let (sequence, time) = (account.requests.count(), self.context.time);
-        let event = MembershipEvent::Requested;
+        let (log, event) = (LogId::Requests(*target), MembershipEvent::Requested);
+        self.append_membership(&log, &mut account.requests, event, conversation, by)?;
+        self.put_account(target, &account)
+    }
+
+    /// Appends to one of an account's two logs.
+    fn append_membership(
+        &mut self,
+        log: &LogId,
+        frontier: &mut Frontier,
+        event: MembershipEvent,
+        conversation: Conversation,
+        by: Option<AccountId>,
+    ) -> Result<(), TxError> {
         let entry = Entry::Membership(MembershipEntry {
-            sequence,
-            time,
+            sequence: frontier.count(),
+            time: self.context.time,
             event,
             conversation,
             by,
         });
-        self.append_entry(&LogId::Requests(*target), &mut account.requests, &entry)?;
-        self.put_account(target, &account)
+        self.append_entry(log, frontier, &entry)
     }
 
     /// Ends one open request.
@@ -617,10 +621,5 @@ impl<'a> Scope<'a, '_> {
         let damaged = ViewError::Damaged;
         input.option::<KemKey>("KEM key").map_err(damaged)?;
         Ok(input.option("signing key").map_err(damaged)?)
-    }
-
-    /// The parent state, for reads that must not see this block.
-    pub const fn context(&self) -> &'a Context<'_> {
-        self.context
     }
 }

@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 use session_core::codec::{Decode, DecodeError, Encode};
 use session_core::header::{Header, SignedHead};
 use session_core::ids::ChainId;
-use session_core::log::LogId;
 use session_core::merkle::Frontier;
 use session_core::proof::{Proof, ProofError, Proved};
 use session_core::time::{MINUTE_MS, Time};
@@ -221,15 +220,6 @@ impl Trust {
             .iter()
             .map(|head| now.since(head.signed_at))
             .min()
-    }
-
-    /// Entries of a log that are known to be final for us.
-    pub fn seen(&self, log: &LogId) -> u64 {
-        let text = self.logs.get(&const_hex::encode(log.to_bytes()));
-        let bytes = text
-            .and_then(|text| const_hex::decode(text).ok())
-            .unwrap_or_default();
-        Frontier::from_bytes(&bytes).map_or(0, |frontier| frontier.count())
     }
 }
 

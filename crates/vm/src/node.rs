@@ -35,7 +35,7 @@ use crate::head_key::{HeadKey, HeadKeyError, key_digest, root_identity};
 use crate::metrics::Metrics;
 use crate::producer::{Accepted, Answer, Producer, Submission, SubmitError};
 use crate::rates::Rates;
-use crate::store::{self, Hot, StoreView};
+use crate::store::{self, Hot};
 use crate::verifier::Verifier;
 
 /// Submissions that wait for the producing thread: more than one block, less than a second.
@@ -574,9 +574,4 @@ fn rebuild(store: &dyn Store) -> Result<Tree, OpenError> {
         );
     }
     Ok(Tree::new().update(leaves))
-}
-
-/// The store as the chain reads it, for tools that open a data directory themselves.
-pub fn store_view(store: &dyn session_storage::View) -> StoreView<'_> {
-    StoreView(store)
 }
