@@ -277,11 +277,9 @@ impl<'a> Builder<'a> {
 
 /// The state-tree side of changed cells.
 pub fn tree_changes(changes: &Changes) -> Vec<Change> {
-    let records = changes
-        .iter()
-        .take_while(|((table, _), _)| *table == Table::Record);
+    let records = changes.table(Table::Record).iter();
     records
-        .map(|((_, key), value)| {
+        .map(|(key, value)| {
             (
                 Tag::Key.hash(&[key]),
                 value.as_ref().map(|record| value_hash(record)),

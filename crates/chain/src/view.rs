@@ -40,6 +40,20 @@ pub enum Table {
     Deadline,
 }
 
+impl Table {
+    /// Every table, in the order of their numbers.
+    pub const ALL: [Self; 8] = [
+        Self::Record,
+        Self::Entry,
+        Self::Tile,
+        Self::Body,
+        Self::Roster,
+        Self::Keys,
+        Self::Message,
+        Self::Deadline,
+    ];
+}
+
 /// Keys and values of cells, ascending.
 pub type Cells = Vec<(Vec<u8>, Vec<u8>)>;
 
@@ -92,8 +106,87 @@ impl<V: View + ?Sized> View for &V {
     }
 }
 
-/// Changed cells: `None` deletes.
-pub type Changes = BTreeMap<Cell, Option<Vec<u8>>>;
+/// Changed cells of one table by key, ascending: `None` deletes.
+pub type TableChanges = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// Changed cells, by table and key. A table has a map of its own, so that looking a key up needs
+/// no copy of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    tables: [TableChanges; Table::ALL.len()],
+}
+
+impl Changes {
+    /// No changes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What a cell is changed to: `Some(None)` deletes it, `None` leaves it as it is.
+    pub fn get(&self, table: Table, key: &[u8]) -> Option<Option<&[u8]>> {
+        self.table(table).get(key).map(Option::as_deref)
+    }
+
+    /// Changes a cell.
+    pub fn insert(&mut self, (table, key): Cell, value: Option<Vec<u8>>) {
+        if let Some(cells) = self.tables.get_mut(table as usize) {
+            cells.insert(key, value);
+        }
+    }
+
+    /// Changes of one table.
+    pub fn table(&self, table: Table) -> &TableChanges {
+        let [record, entry, tile, body, roster, keys, message, deadline] = &self.tables;
+        match table {
+            Table::Record => record,
+            Table::Entry => entry,
+            Table::Tile => tile,
+            Table::Body => body,
+            Table::Roster => roster,
+            Table::Keys => keys,
+            Table::Message => message,
+            Table::Deadline => deadline,
+        }
+    }
+
+    /// Whether nothing changes.
+    pub fn is_empty(&self) -> bool {
+        self.tables.iter().all(BTreeMap::is_empty)
+    }
+
+    /// Changes that come later and count where both change a cell.
+    fn merge(&mut self, later: Self) {
+        for (cells, later) in self.tables.iter_mut().zip(later.tables) {
+            // Few cells above many: inserting beats merging the two trees.
+            for (key, value) in later {
+                cells.insert(key, value);
+            }
+        }
+    }
+}
+
+impl IntoIterator for Changes {
+    type Item = (Cell, Option<Vec<u8>>);
+    type IntoIter = Box<dyn Iterator<Item = Self::Item>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        let tables = Table::ALL.into_iter().zip(self.tables);
+        Box::new(tables.flat_map(|(table, cells)| {
+            let cell = move |(key, value)| ((table, key), value);
+            cells.into_iter().map(cell)
+        }))
+    }
+}
+
+impl FromIterator<(Cell, Option<Vec<u8>>)> for Changes {
+    fn from_iter<I: IntoIterator<Item = (Cell, Option<Vec<u8>>)>>(cells: I) -> Self {
+        let mut changes = Self::new();
+        for (cell, value) in cells {
+            changes.insert(cell, value);
+        }
+        changes
+    }
+}
 
 /// Changes over a view.
 pub struct Overlay<'a> {
@@ -127,10 +220,7 @@ impl<'a> Overlay<'a> {
 
     /// Takes over the changes of an overlay above this one.
     pub fn merge(&mut self, above: Changes) {
-        // Few cells above many: inserting beats merging the two trees.
-        for (cell, value) in above {
-            self.changes.insert(cell, value);
-        }
+        self.changes.merge(above);
     }
 
     /// Writes a cell.
@@ -146,8 +236,8 @@ impl<'a> Overlay<'a> {
 
 impl View for Overlay<'_> {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, ViewError> {
-        match self.changes.get(&(table, key.to_vec())) {
-            Some(value) => Ok(value.clone()),
+        match self.changes.get(table, key) {
+            Some(value) => Ok(value.map(<[u8]>::to_vec)),
             None => self.base.get(table, key),
         }
     }
@@ -173,14 +263,9 @@ pub struct Layers<'a> {
 
 impl View for Layers<'_> {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, ViewError> {
-        let cell = (table, key.to_vec());
-        match self
-            .layers
-            .iter()
-            .rev()
-            .find_map(|changes| changes.get(&cell))
-        {
-            Some(value) => Ok(value.clone()),
+        let mut layers = self.layers.iter().rev();
+        match layers.find_map(|changes| changes.get(table, key)) {
+            Some(value) => Ok(value.map(<[u8]>::to_vec)),
             None => self.base.get(table, key),
         }
     }
@@ -216,11 +301,8 @@ fn range_over(
     if from >= to {
         return Ok(Vec::new());
     }
-    let bounds = (
-        Bound::Included((table, from.to_vec())),
-        Bound::Excluded((table, to.to_vec())),
-    );
-    let here: Vec<_> = changes.range(bounds).collect();
+    let bounds = (Bound::Included(from), Bound::Excluded(to));
+    let here: Vec<_> = changes.table(table).range::<[u8], _>(bounds).collect();
     let hidden = here.iter().filter(|(_, value)| value.is_none()).count();
     // Deleted cells may hide as many of the base's, so ask for that many more.
     let below = base.range(table, from, to, limit.saturating_add(hidden))?;
@@ -228,7 +310,7 @@ fn range_over(
     let full = below.len() >= limit.saturating_add(hidden);
     let last = below.last().map(|(key, _)| key.clone()).filter(|_| full);
     let mut merged: BTreeMap<Vec<u8>, Vec<u8>> = below.into_iter().collect();
-    for ((_, key), value) in here {
+    for (key, value) in here {
         if last.as_ref().is_some_and(|last| key > last) {
             break;
         }
@@ -415,7 +497,7 @@ mod tests {
             let mut base = MemoryView::default();
             base.apply(below.iter().map(|(k, v)| (cell(*k), Some(vec![*v]))).collect());
             // Neighbours of the table must never show.
-            base.apply([((Table::Record, vec![9]), Some(vec![])), ((Table::Tile, vec![9]), Some(vec![]))].into());
+            base.apply(Changes::from_iter([((Table::Record, vec![9]), Some(vec![])), ((Table::Tile, vec![9]), Some(vec![]))]));
             let layers: Vec<Arc<Changes>> = above
                 .iter()
                 .map(|layer| Arc::new(layer.iter().map(|(k, v)| (cell(*k), v.map(|v| vec![v]))).collect()))

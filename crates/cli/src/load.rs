@@ -4,18 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::Args;
 use serde_json::{Value, json};
 use session_chain::tx::identity::RegisterIdentity;
 use session_chain::tx::message::SendMessage;
 use session_chain::tx::session::{CreateSession, NewParticipant};
 use session_chain::tx::{KemKey, Kind, SigningKey, Tx};
-use session_client::RpcClient;
+use session_client::{RpcClient, RpcError};
 use session_core::codec::Encode;
 use session_core::ids::{ChainId, SessionId};
 use session_core::log::Conversation;
+use session_core::submission::Submitted;
 use session_core::time::Time;
 use session_crypto::Identity;
 
@@ -45,10 +44,40 @@ pub(crate) struct LoadArgs {
 }
 
 /// One call, ready to send.
-struct Call {
-    method: &'static str,
-    params: Value,
-    messages: usize,
+enum Call {
+    /// A message as `sessionvm.SendMessage` has it.
+    Single(Value),
+    /// Encoded transactions.
+    Batch(Vec<Vec<u8>>),
+}
+
+impl Call {
+    const fn messages(&self) -> usize {
+        match self {
+            Self::Single(_) => 1,
+            Self::Batch(txs) => txs.len(),
+        }
+    }
+
+    /// How many of its messages were accepted, and why another was not.
+    async fn send(&self, rpc: &RpcClient) -> Result<(usize, Option<String>), RpcError> {
+        let txs = match self {
+            Self::Single(params) => {
+                let _reply: Value = rpc.call("sessionvm.SendMessage", params.clone()).await?;
+                return Ok((1, None));
+            }
+            Self::Batch(txs) => txs,
+        };
+        let (mut good, mut error) = (0, None);
+        for answer in rpc.submit(txs).await? {
+            match answer {
+                Submitted::Accepted { .. } => good += 1,
+                Submitted::Pending { .. } => error = Some("pending".to_owned()),
+                Submitted::Refused { reason, .. } => error = Some(reason),
+            }
+        }
+        Ok((good, error))
+    }
 }
 
 pub(crate) async fn run(args: &LoadArgs, home: &Home, out: &Out) -> Result<(), CliError> {
@@ -125,23 +154,14 @@ async fn work(
             tokio::time::sleep(due.saturating_sub(began.elapsed())).await;
         }
         let sent = Instant::now();
-        match rpc.call::<Value>(call.method, call.params.clone()).await {
-            Ok(reply) => {
-                let results = reply.get("results").and_then(Value::as_array);
-                let good = results.map_or(1, |list| {
-                    list.iter()
-                        .filter(|r| r.get("status") == Some(&json!("accepted")))
-                        .count()
-                });
-                if good < call.messages && error.is_none() {
-                    let bad = results.into_iter().flatten().find_map(|r| r.get("error"));
-                    error = bad.map(ToString::to_string);
-                }
+        match call.send(rpc).await {
+            Ok((good, problem)) => {
                 accepted += good;
-                refused += call.messages.saturating_sub(good);
+                refused += call.messages().saturating_sub(good);
+                error = error.or(problem);
             }
             Err(problem) => {
-                refused += call.messages;
+                refused += call.messages();
                 error.get_or_insert_with(|| problem.to_string());
             }
         }
@@ -264,17 +284,10 @@ async fn prepare(
 
 async fn submit_all(rpc: &RpcClient, txs: &[Tx]) -> Result<(), CliError> {
     for page in txs.chunks(150) {
-        let page: Vec<String> = page.iter().map(|tx| BASE64.encode(tx.to_bytes())).collect();
-        let reply: Value = rpc.call("sessionvm.Submit", json!({ "txs": page })).await?;
-        let results = reply
-            .get("results")
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default();
-        for result in results {
-            if result.get("status") != Some(&json!("accepted")) {
-                let problem = format!("preparing failed: {result}");
-                return Err(CliError::Usage(problem));
+        let page: Vec<Vec<u8>> = page.iter().map(Encode::to_bytes).collect();
+        for answer in rpc.submit(&page).await? {
+            if !matches!(answer, Submitted::Accepted { .. }) {
+                return Err(CliError::Usage(format!("preparing failed: {answer:?}")));
             }
         }
     }
@@ -311,34 +324,21 @@ fn sign(
         txs.push((*session, tx));
     }
     if args.batch > 0 {
-        let calls = txs.chunks(args.batch).map(|page| {
-            let list: Vec<String> = page
-                .iter()
-                .map(|(_, tx)| BASE64.encode(tx.to_bytes()))
-                .collect();
-            Call {
-                method: "sessionvm.Submit",
-                params: json!({ "txs": list }),
-                messages: page.len(),
-            }
-        });
-        return Ok(calls.collect());
+        let calls = txs.chunks(args.batch);
+        let encoded = |page: &[(SessionId, Tx)]| page.iter().map(|(_, tx)| tx.to_bytes()).collect();
+        return Ok(calls.map(|page| Call::Batch(encoded(page))).collect());
     }
     let mut calls = Vec::with_capacity(txs.len());
     for (session, tx) in txs {
         let Kind::SendMessage(message) = tx.kind else {
             continue;
         };
-        calls.push(Call {
-            method: "sessionvm.SendMessage",
-            params: json!({
-                "sessionId": session,
-                "sender": tx.signer,
-                "ciphertext": const_hex::encode(message.ciphertext),
-                "signature": const_hex::encode(tx.signature),
-            }),
-            messages: 1,
-        });
+        calls.push(Call::Single(json!({
+            "sessionId": session,
+            "sender": tx.signer,
+            "ciphertext": const_hex::encode(message.ciphertext),
+            "signature": const_hex::encode(tx.signature),
+        })));
     }
     Ok(calls)
 }

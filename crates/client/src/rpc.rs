@@ -10,12 +10,17 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use session_core::submission::{Submitted, decode_reply, encode_request};
 
 /// A reply larger than this is refused before it fills memory.
 const REPLY_MAX: usize = 32 << 20;
 
 /// Longest call: long polls end at 25 s.
 const CALL_TIMEOUT: Duration = Duration::from_secs(40);
+
+const JSON: &str = "application/json";
+
+const OCTETS: &str = "application/octet-stream";
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -118,7 +123,7 @@ impl RpcClient {
     ) -> Result<T, RpcError> {
         let body =
             json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
-        let reply = tokio::time::timeout(CALL_TIMEOUT, self.post("/rpc", body)).await;
+        let reply = tokio::time::timeout(CALL_TIMEOUT, self.post("/rpc", JSON, body)).await;
         let bytes = reply.map_err(|_| self.unreachable("no answer in 40 s"))??;
         let problem = |problem: serde_json::Error| RpcError::Reply {
             method: method.to_owned(),
@@ -156,21 +161,47 @@ impl RpcClient {
     /// # Errors
     /// [`RpcError`].
     pub async fn post_json(&self, path: &str, body: &Value) -> Result<Value, RpcError> {
-        let reply = self.post(path, body.to_string()).await?;
+        let reply = self.post(path, JSON, body.to_string()).await?;
         serde_json::from_slice(&reply).map_err(|problem| RpcError::Reply {
             method: path.to_owned(),
             problem: problem.to_string(),
         })
     }
 
-    async fn post(&self, path: &str, body: String) -> Result<Bytes, RpcError> {
-        let mut request = Request::post(format!("{}{path}", self.address))
-            .header(header::CONTENT_TYPE, "application/json");
+    /// Submits encoded transactions as bytes; the answers are in their order.
+    ///
+    /// # Errors
+    /// [`RpcError`].
+    pub async fn submit<T: AsRef<[u8]>>(&self, txs: &[T]) -> Result<Vec<Submitted>, RpcError> {
+        let body = encode_request(txs);
+        let reply = tokio::time::timeout(CALL_TIMEOUT, self.post("/submit", OCTETS, body)).await;
+        let bytes = reply.map_err(|_| self.unreachable("no answer in 40 s"))??;
+        let answers = decode_reply(&bytes).map_err(|problem| problem.to_string());
+        let answers = answers.and_then(|answers| {
+            let (got, sent) = (answers.len(), txs.len());
+            let all = got == sent;
+            all.then_some(answers)
+                .ok_or_else(|| format!("{got} answers to {sent} transactions"))
+        });
+        answers.map_err(|problem| RpcError::Reply {
+            method: "submit".to_owned(),
+            problem,
+        })
+    }
+
+    async fn post(
+        &self,
+        path: &str,
+        kind: &'static str,
+        body: impl Into<Bytes>,
+    ) -> Result<Bytes, RpcError> {
+        let mut request =
+            Request::post(format!("{}{path}", self.address)).header(header::CONTENT_TYPE, kind);
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
         let request = request
-            .body(Full::new(Bytes::from(body)))
+            .body(Full::new(body.into()))
             .map_err(|_| RpcError::Address(self.address.clone()))?;
         let response = self
             .http
