@@ -328,7 +328,7 @@ pub fn verify(
     }
     let mut builder = Builder::new(parent, tree, view, parameters, crypto, header.time)?;
     for (index, tx) in block.txs.into_iter().enumerate() {
-        let (ids, bytes) = (tx.ids(&header.chain), tx.to_bytes().len());
+        let (ids, bytes) = (tx.ids(&header.chain), tx.encoded_len());
         match builder.push(tx, &ids, bytes) {
             Ok(_) => {}
             Err(TxError::View(error)) => return Err(BlockError::View(error)),

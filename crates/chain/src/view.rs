@@ -341,6 +341,11 @@ pub fn entry_key(log: &LogId, sequence: u64) -> Vec<u8> {
     out.into_bytes()
 }
 
+/// Whether a key of [`Table::Body`] is that of a message, not of a chunk.
+pub const fn is_message_body(key: &[u8]) -> bool {
+    key.len() == LogId::LEN + 8
+}
+
 /// Cell key of the signature that covers a batch beginning at `first`.
 pub fn batch_key(log: &LogId, first: u64) -> Vec<u8> {
     let mut key = entry_key(log, first);

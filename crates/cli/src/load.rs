@@ -13,6 +13,7 @@ use session_chain::tx::{KemKey, Kind, SigningKey, Tx};
 use session_client::{RpcClient, RpcError};
 use session_core::codec::Encode;
 use session_core::ids::{ChainId, SessionId};
+use session_core::limits::VALID_AHEAD_MAX_MS;
 use session_core::log::Conversation;
 use session_core::submission::Submitted;
 use session_core::time::Time;
@@ -26,9 +27,12 @@ pub(crate) struct LoadArgs {
     /// Messages to send
     #[arg(long, default_value_t = 10_000)]
     messages: usize,
-    /// Senders, each with a session of its own
+    /// Senders
     #[arg(long, default_value_t = 100)]
     senders: usize,
+    /// Sessions, up to 200 of each sender [default: one of each]
+    #[arg(long)]
+    sessions: Option<usize>,
     /// Connections at once
     #[arg(long, default_value_t = 16)]
     connections: usize,
@@ -42,6 +46,15 @@ pub(crate) struct LoadArgs {
     #[arg(long)]
     rate: Option<u64>,
 }
+
+/// Requests to one account in a day are limited, and each sender is another one's peer.
+const SESSIONS_OF_A_SENDER: usize = 200;
+
+/// Transactions in one call while preparing.
+const PAGE: usize = 150;
+
+/// A prime, so that every session has its turn.
+const STRIDE: usize = 1_000_003;
 
 /// One call, ready to send.
 enum Call {
@@ -100,8 +113,8 @@ pub(crate) async fn run(args: &LoadArgs, home: &Home, out: &Out) -> Result<(), C
             args.messages, args.senders
         ));
     }
-    let senders = prepare(args, &rpc, chain).await?;
-    let calls = Arc::new(sign(args, chain, &senders)?);
+    let prepared = prepare(args, &rpc, chain, out).await?;
+    let calls = Arc::new(sign(args, chain, &prepared)?);
     if !out.is_json() {
         out.line("sending …");
     }
@@ -209,98 +222,123 @@ fn tell(
     )
 }
 
-/// Registers the senders and opens a session for each with the first one's successor.
+/// Who sends, and where to: each session with the place of its sender.
+struct Prepared {
+    senders: Vec<Identity>,
+    sessions: Vec<(usize, SessionId)>,
+}
+
+/// Registers the senders and opens their sessions: the first with the next sender, the second
+/// with the one after it, and so on.
 async fn prepare(
     args: &LoadArgs,
     rpc: &RpcClient,
     chain: ChainId,
-) -> Result<Vec<(Identity, SessionId)>, CliError> {
-    let mut identities = Vec::with_capacity(args.senders + 1);
-    for _ in 0..=args.senders {
-        identities.push(Identity::generate_without_phrase()?);
+    out: &Out,
+) -> Result<Prepared, CliError> {
+    let wanted = args.sessions.unwrap_or(args.senders);
+    let each = wanted.div_ceil(args.senders);
+    if each > SESSIONS_OF_A_SENDER.min(args.senders) {
+        return Err(CliError::Usage(format!(
+            "{wanted} sessions of {} senders: at most {SESSIONS_OF_A_SENDER} of each, with \
+             different others",
+            args.senders
+        )));
     }
-    let valid_until = Time::from_ms(
-        u64::try_from(
-            std::time::SystemTime::now()
-                .duration_since(std::time::UNIX_EPOCH)
-                .unwrap_or_default()
-                .as_millis(),
-        )
-        .unwrap_or(u64::MAX),
-    )
-    .after_ms(session_core::limits::VALID_AHEAD_MAX_MS / 2);
-    let signed = |identity: &Identity, kind: Kind| -> Result<Tx, CliError> {
-        let signer = identity.account_id();
-        let mut tx = Tx {
-            signer,
-            valid_until,
-            salt: 1,
-            kind,
-            signature: Vec::new(),
-        };
-        tx.signature = identity
-            .sign(&tx.signed_digest(&chain))?
-            .as_bytes()
-            .to_vec();
-        Ok(tx)
-    };
-    let mut registrations = Vec::new();
-    for identity in &identities {
-        let public = identity.public();
-        registrations.push(signed(
-            identity,
-            Kind::RegisterIdentity(RegisterIdentity {
+    let mut senders = Vec::with_capacity(args.senders + 1);
+    for _ in 0..=args.senders {
+        senders.push(Identity::generate_without_phrase()?);
+    }
+    for page in senders.chunks(PAGE) {
+        let register = |identity: &Identity| {
+            let public = identity.public();
+            let kind = Kind::RegisterIdentity(RegisterIdentity {
                 kem: KemKey(Box::new(*public.kem().as_bytes())),
                 signing: SigningKey(Box::new(*public.signing().as_bytes())),
                 recovery: None,
-            }),
-        )?);
+            });
+            signed(chain, identity, kind)
+        };
+        let page: Result<Vec<Tx>, CliError> = page.iter().map(register).collect();
+        submit_all(rpc, &page?).await?;
     }
-    submit_all(rpc, &registrations).await?;
-    let mut creates = Vec::new();
-    let pairs = identities.iter().zip(identities.iter().cycle().skip(1));
-    for (identity, peer) in pairs.take(args.senders) {
-        let mut accounts = [identity.account_id(), peer.account_id()];
-        accounts.sort_unstable();
-        let participants = accounts
-            .into_iter()
-            .map(|account| NewParticipant {
-                account,
-                kem: None,
-                signing: None,
-            })
-            .collect();
-        creates.push(signed(
-            identity,
-            Kind::CreateSession(CreateSession { participants }),
-        )?);
+    let mut sessions = Vec::with_capacity(wanted);
+    let progress = out.progress(wanted as u64, "opening sessions");
+    while sessions.len() < wanted {
+        let mut creates = Vec::with_capacity(PAGE);
+        for at in (sessions.len()..wanted).take(PAGE) {
+            let (sender, round) = (at % args.senders, at / args.senders);
+            let pair = [sender, (sender + 1 + round) % senders.len()];
+            let [Some(identity), Some(peer)] = pair.map(|place| senders.get(place)) else {
+                continue;
+            };
+            let tx = signed(chain, identity, create_session(identity, peer))?;
+            let session = CreateSession::session_id(&tx.ids(&chain).action);
+            sessions.push((sender, session));
+            creates.push(tx);
+        }
+        submit_all(rpc, &creates).await?;
+        progress.set_position(sessions.len() as u64);
     }
-    submit_all(rpc, &creates).await?;
-    let sessions = creates
-        .iter()
-        .map(|tx| CreateSession::session_id(&tx.ids(&chain).action));
-    Ok(identities.into_iter().zip(sessions).collect())
+    progress.finish_and_clear();
+    Ok(Prepared { senders, sessions })
+}
+
+fn create_session(identity: &Identity, peer: &Identity) -> Kind {
+    let mut accounts = [identity.account_id(), peer.account_id()];
+    accounts.sort_unstable();
+    let participants = accounts.map(|account| NewParticipant {
+        account,
+        kem: None,
+        signing: None,
+    });
+    Kind::CreateSession(CreateSession {
+        participants: participants.into(),
+    })
+}
+
+/// Valid for half an hour from now.
+fn signed(chain: ChainId, identity: &Identity, kind: Kind) -> Result<Tx, CliError> {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_millis();
+    let now = Time::from_ms(u64::try_from(now).unwrap_or(u64::MAX));
+    let mut tx = Tx {
+        signer: identity.account_id(),
+        valid_until: now.after_ms(VALID_AHEAD_MAX_MS / 2),
+        salt: 1,
+        kind,
+        signature: Vec::new(),
+    };
+    tx.signature = identity
+        .sign(&tx.signed_digest(&chain))?
+        .as_bytes()
+        .to_vec();
+    Ok(tx)
 }
 
 async fn submit_all(rpc: &RpcClient, txs: &[Tx]) -> Result<(), CliError> {
-    for page in txs.chunks(150) {
-        let page: Vec<Vec<u8>> = page.iter().map(Encode::to_bytes).collect();
-        for answer in rpc.submit(&page).await? {
-            if !matches!(answer, Submitted::Accepted { .. }) {
-                return Err(CliError::Usage(format!("preparing failed: {answer:?}")));
-            }
+    let txs: Vec<Vec<u8>> = txs.iter().map(Encode::to_bytes).collect();
+    for answer in rpc.submit(&txs).await? {
+        if !matches!(answer, Submitted::Accepted { .. }) {
+            return Err(CliError::Usage(format!("preparing failed: {answer:?}")));
         }
     }
     Ok(())
 }
 
-fn sign(
-    args: &LoadArgs,
-    chain: ChainId,
-    senders: &[(Identity, SessionId)],
-) -> Result<Vec<Call>, CliError> {
+fn sign(args: &LoadArgs, chain: ChainId, prepared: &Prepared) -> Result<Vec<Call>, CliError> {
     let mut txs = Vec::with_capacity(args.messages);
-    for (identity, session) in senders.iter().cycle().take(args.messages) {
+    for at in 0..args.messages {
+        // All over the state, as the messages of many people come.
+        let place = at.wrapping_mul(STRIDE) % prepared.sessions.len().max(1);
+        let Some((sender, session)) = prepared.sessions.get(place) else {
+            continue;
+        };
+        let Some(identity) = prepared.senders.get(*sender) else {
+            continue;
+        };
         let mut ciphertext = vec![0; args.size];
         getrandom::fill(&mut ciphertext)
             .map_err(|_| CliError::Io(std::io::ErrorKind::Other.into()))?;

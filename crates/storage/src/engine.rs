@@ -241,7 +241,7 @@ impl Engine {
         let bodies = |op: &&Op| op.keyspace == Keyspace::Bodies;
         let mut dropped = Vec::new();
         if !self.segments.is_empty() {
-            for op in ops.iter().filter(bodies) {
+            for op in ops.iter().filter(bodies).filter(|op| !op.new) {
                 dropped.extend(self.pointer(&op.key)?);
             }
         }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use session_chain::block::{Built, StoredBlock};
-use session_chain::view::{Cells, Changes, Table, View, ViewError};
+use session_chain::view::{Cells, Changes, Table, View, ViewError, is_message_body};
 use session_core::codec::{Decode, Encode, Reader, Writer};
 use session_core::header::Header;
 use session_core::ids::BlockId;
@@ -81,6 +81,10 @@ pub(crate) fn batch_of(header: &Header, id: &BlockId, stored: &[u8], changes: Ch
 pub(crate) fn put_changes(batch: &mut Batch, changes: Changes) {
     for ((table, key), value) in changes {
         match value {
+            // The numbers of a log are given once.
+            Some(value) if table == Table::Body && is_message_body(&key) => {
+                batch.put_new(Keyspace::Bodies, key, value)
+            }
             Some(value) => batch.put(keyspace(table), key, value),
             None => batch.delete(keyspace(table), key),
         };

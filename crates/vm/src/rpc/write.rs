@@ -19,7 +19,6 @@ use session_core::ids::{ActionId, SessionId, TxId};
 use session_core::limits::{
     BLOCK_TXS_MAX, CIPHERTEXT_MAX, PARTICIPANTS_MAX, PARTICIPANTS_MIN, VALID_AHEAD_MAX_MS,
 };
-use session_core::log::message_id;
 use session_core::record::{Outcome, RecordKey};
 use session_core::session::Session;
 use session_core::submission::{Submitted, decode_request, encode_reply};
@@ -34,13 +33,13 @@ use crate::producer::{Accepted, SubmitError};
 type Reply = Result<String, RpcError>;
 
 /// Submits, waits, and tells a wait that was cut.
-async fn submit_and_wait(context: &Context, tx: Tx) -> Result<Accepted, RpcError> {
-    let ids = tx.ids(&context.node.chain());
-    match tokio::time::timeout(WAIT_MAX, context.node.submit(tx)).await {
+async fn submit_and_wait(context: &Context, tx: Tx, ids: TxIds) -> Result<Accepted, RpcError> {
+    let (id, action) = (ids.tx, ids.action);
+    match tokio::time::timeout(WAIT_MAX, context.node.submit_as(tx, ids)).await {
         Ok(answer) => Ok(answer?),
         Err(_) => {
             let mut problem = RpcError::new(PENDING, "pending: not accepted yet");
-            problem.data = Some(json!({ "txId": ids.tx, "action": ids.action }));
+            problem.data = Some(json!({ "txId": id, "action": action }));
             Err(problem)
         }
     }
@@ -130,7 +129,8 @@ pub(super) async fn create_session(context: &Context, params: Params<'_>) -> Rep
         ));
     }
     let tx = unsigned(context, Kind::CreateSession(CreateSession { participants }))?;
-    let accepted = submit_and_wait(context, tx).await?;
+    let ids = tx.ids(&context.node.chain());
+    let accepted = submit_and_wait(context, tx, ids).await?;
     let Outcome::Session(id) = accepted.outcome else {
         return Err(RpcError::new(
             super::error::INTERNAL,
@@ -183,8 +183,6 @@ pub(super) async fn send_message(context: &Context, params: Params<'_>) -> Reply
         }
         signature.clear();
     }
-    let body = session_core::ids::Digest::from_bytes(session_core::hash::sha256(&ciphertext));
-    let id = message_id(&context.node.chain(), &conversation, &sender, &body);
     let kind = Kind::SendMessage(SendMessage {
         conversation,
         ciphertext,
@@ -196,7 +194,9 @@ pub(super) async fn send_message(context: &Context, params: Params<'_>) -> Reply
         kind,
         signature,
     };
-    let accepted = submit_and_wait(context, tx).await?;
+    let ids = tx.ids(&context.node.chain());
+    let id = ids.messages.first().map(|(id, _)| *id);
+    let accepted = submit_and_wait(context, tx, ids).await?;
     let Outcome::Sequence(sequence) = accepted.outcome else {
         return Err(RpcError::new(
             super::error::INTERNAL,
