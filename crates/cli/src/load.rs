@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use session_chain::tx::identity::RegisterIdentity;
 use session_chain::tx::message::SendMessage;
@@ -45,6 +46,9 @@ pub(crate) struct LoadArgs {
     /// Messages a second in all; as fast as possible without it
     #[arg(long)]
     rate: Option<u64>,
+    /// Says "prepared" on standard error and waits for a line on standard input before it sends
+    #[arg(long)]
+    hold: bool,
 }
 
 /// Requests to one account in a day are limited, and each sender is another one's peer.
@@ -114,18 +118,24 @@ pub(crate) async fn run(args: &LoadArgs, home: &Home, out: &Out) -> Result<(), C
         ));
     }
     let prepared = prepare(args, &rpc, chain, out).await?;
-    let calls = Arc::new(sign(args, chain, &prepared)?);
+    let calls = Arc::new(sign(args, chain, &prepared, out)?);
     if !out.is_json() {
         out.line("sending …");
     }
+    if args.hold {
+        eprintln!("prepared");
+        let _line = std::io::stdin().lines().next();
+    }
+    let progress = out.counter(args.messages, "sending");
     let began = Instant::now();
     let next = Arc::new(AtomicUsize::new(0));
     let mut tasks = Vec::new();
     for _ in 0..args.connections {
         let (rpc, calls, next) = (home.rpc()?, calls.clone(), next.clone());
+        let progress = progress.clone();
         let (rate, batch) = (args.rate, args.batch.max(1));
         tasks.push(tokio::spawn(async move {
-            work(&rpc, &calls, &next, rate, batch, began).await
+            work(&rpc, &calls, &next, rate, batch, began, &progress).await
         }));
     }
     let (mut latencies, mut accepted, mut refused) = (Vec::new(), 0, 0);
@@ -138,14 +148,9 @@ pub(crate) async fn run(args: &LoadArgs, home: &Home, out: &Out) -> Result<(), C
             first_error = first_error.or(error);
         }
     }
-    tell(
-        out,
-        began.elapsed(),
-        latencies,
-        accepted,
-        refused,
-        first_error,
-    )
+    let took = began.elapsed();
+    progress.finish_and_clear();
+    tell(out, took, latencies, accepted, refused, first_error)
 }
 
 /// Sends calls until none is left. Answers latencies, accepted, refused and the first error.
@@ -156,6 +161,7 @@ async fn work(
     rate: Option<u64>,
     batch: usize,
     began: Instant,
+    progress: &ProgressBar,
 ) -> (Vec<Duration>, usize, usize, Option<String>) {
     let (mut latencies, mut accepted, mut refused, mut error) = (Vec::new(), 0, 0, None);
     loop {
@@ -178,6 +184,7 @@ async fn work(
                 error.get_or_insert_with(|| problem.to_string());
             }
         }
+        progress.inc(call.messages() as u64);
         latencies.push(sent.elapsed());
     }
     (latencies, accepted, refused, error)
@@ -263,7 +270,7 @@ async fn prepare(
         submit_all(rpc, &page?).await?;
     }
     let mut sessions = Vec::with_capacity(wanted);
-    let progress = out.progress(wanted as u64, "opening sessions");
+    let progress = out.counter(wanted, "opening sessions");
     while sessions.len() < wanted {
         let mut creates = Vec::with_capacity(PAGE);
         for at in (sessions.len()..wanted).take(PAGE) {
@@ -278,7 +285,7 @@ async fn prepare(
             creates.push(tx);
         }
         submit_all(rpc, &creates).await?;
-        progress.set_position(sessions.len() as u64);
+        progress.inc(creates.len() as u64);
     }
     progress.finish_and_clear();
     Ok(Prepared { senders, sessions })
@@ -328,7 +335,13 @@ async fn submit_all(rpc: &RpcClient, txs: &[Tx]) -> Result<(), CliError> {
     Ok(())
 }
 
-fn sign(args: &LoadArgs, chain: ChainId, prepared: &Prepared) -> Result<Vec<Call>, CliError> {
+fn sign(
+    args: &LoadArgs,
+    chain: ChainId,
+    prepared: &Prepared,
+    out: &Out,
+) -> Result<Vec<Call>, CliError> {
+    let progress = out.counter(args.messages, "signing");
     let mut txs = Vec::with_capacity(args.messages);
     for at in 0..args.messages {
         // All over the state, as the messages of many people come.
@@ -360,7 +373,9 @@ fn sign(args: &LoadArgs, chain: ChainId, prepared: &Prepared) -> Result<Vec<Call
             .as_bytes()
             .to_vec();
         txs.push((*session, tx));
+        progress.inc(1);
     }
+    progress.finish_and_clear();
     if args.batch > 0 {
         let calls = txs.chunks(args.batch);
         let encoded = |page: &[(SessionId, Tx)]| page.iter().map(|(_, tx)| tx.to_bytes()).collect();
