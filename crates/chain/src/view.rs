@@ -32,7 +32,7 @@ pub enum Table {
     Body,
     /// Session → roster.
     Roster,
-    /// Account, or session ‖ participant → public keys.
+    /// Account, or session ‖ participant → public keys; account ‖ rotation → how it came.
     Keys,
     /// Message id → log and sequence.
     Message,
@@ -278,6 +278,15 @@ pub fn tile_key(log: &LogId, level: u32, index: u64) -> Vec<u8> {
 pub fn account_keys_key(account: &AccountId) -> Vec<u8> {
     let mut key = vec![1];
     key.extend_from_slice(account.as_bytes());
+    key
+}
+
+/// Cell key of one rotation of an account's keys: height and transaction. At index 0 lie the keys
+/// before the first.
+pub fn rotation_key(account: &AccountId, index: u32) -> Vec<u8> {
+    let mut key = vec![3];
+    key.extend_from_slice(account.as_bytes());
+    key.extend_from_slice(&index.to_be_bytes());
     key
 }
 

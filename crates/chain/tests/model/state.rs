@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use session_chain::tx::message::{Auth, BatchAuth, Body};
-use session_chain::tx::{KemKey, SigningKey};
+use session_chain::tx::{KemKey, SigningKey, Tx};
 use session_chain::view::{
-    Cell, Table, account_keys_key, batch_key, deadline_key, entry_key, session_keys_key, tile_key,
+    Cell, Table, account_keys_key, batch_key, deadline_key, entry_key, rotation_key,
+    session_keys_key, tile_key,
 };
 use session_core::account::{Account, AccountKeys};
 use session_core::channel::{Channel, Member, Role};
@@ -29,6 +30,9 @@ pub(crate) struct Leak {
 pub(crate) struct MAccount {
     /// KEM key, signing key, index, height.
     pub(crate) keys: Option<(KemKey, SigningKey, u32, u64)>,
+    /// The keys before the first rotation, and each rotation with its height.
+    pub(crate) first: Option<(KemKey, SigningKey)>,
+    pub(crate) rotations: Vec<(u64, Tx)>,
     pub(crate) recovery: Option<Digest>,
     pub(crate) registered: u64,
     pub(crate) revoked: bool,
@@ -249,6 +253,14 @@ impl Model {
         if let Some((kem, signing, ..)) = &account.keys {
             let bytes = [&kem.0[..], &signing.0[..]].concat();
             out.put(Table::Keys, account_keys_key(id), bytes);
+        }
+        if let Some((kem, signing)) = &account.first {
+            let bytes = [&kem.0[..], &signing.0[..]].concat();
+            out.put(Table::Keys, rotation_key(id, 0), bytes);
+        }
+        for (index, (height, tx)) in (1..).zip(&account.rotations) {
+            let bytes = [&height.to_be_bytes()[..], &tx.to_bytes()].concat();
+            out.put(Table::Keys, rotation_key(id, index), bytes);
         }
         let keys = account
             .keys

@@ -271,12 +271,14 @@ impl From<TxError> for RpcError {
             | TxError::Duplicate { .. }
             | TxError::Tree(_) => REFUSED,
         };
-        let this = Self::new(code, error.to_string());
+        let mut this = Self::new(code, error.to_string());
         if let TxError::RateLimited { retry_ms, .. } = error {
-            this.retry(retry_ms)
-        } else {
-            this
+            return this.retry(retry_ms);
         }
+        if let TxError::MessageKnown { sequence } = error {
+            this.data = Some(json!({ "sequence": sequence }));
+        }
+        this
     }
 }
 
