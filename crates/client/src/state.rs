@@ -9,8 +9,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use session_core::ids::{AccountId, SessionId};
-use session_crypto::PublicIdentity;
+use session_core::ids::{AccountId, Digest, SessionId};
+use session_crypto::{KemPublicKey, PublicIdentity, SigningPublicKey};
 
 use crate::trust::Trust;
 
@@ -47,9 +47,44 @@ pub struct Contact {
     pub signing_key: String,
     /// Rotations that were accepted since.
     pub key_index: u32,
+    /// ML-DSA-65 keys that the name was bound to before, hex, newest first: what they signed can
+    /// still be checked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<String>,
 }
 
+/// Earlier keys of a contact that are kept: each takes 4 kB.
+const EARLIER_MAX: usize = 8;
+
 impl Contact {
+    /// An account with the keys that were shown for it.
+    pub fn new(account: AccountId, keys: &PublicIdentity, key_index: u32) -> Self {
+        Self {
+            account,
+            kem_key: const_hex::encode(keys.kem().as_bytes()),
+            signing_key: const_hex::encode(keys.signing().as_bytes()),
+            key_index,
+            earlier: Vec::new(),
+        }
+    }
+
+    /// Remembers the keys that the name was bound to before.
+    pub fn follow(&mut self, before: Self) {
+        self.earlier = before.earlier;
+        if before.signing_key != self.signing_key {
+            self.earlier.insert(0, before.signing_key);
+            self.earlier.truncate(EARLIER_MAX);
+        }
+    }
+
+    /// The keys, if the file is whole.
+    pub fn keys(&self) -> Option<PublicIdentity> {
+        let bytes = |text: &str| const_hex::decode(text).unwrap_or_default();
+        let kem = KemPublicKey::try_from(bytes(&self.kem_key).as_slice()).ok()?;
+        let signing = SigningPublicKey::try_from(bytes(&self.signing_key).as_slice()).ok()?;
+        Some(PublicIdentity::new(kem, signing))
+    }
+
     /// Whether these are the keys that the name is bound to. Both count: a node that exchanged
     /// the first alone would read what is sealed to it.
     pub fn has_keys(&self, keys: &PublicIdentity) -> bool {
@@ -68,8 +103,16 @@ pub struct Progress {
     pub counter: u64,
     /// Highest counter seen of each sender, plus one.
     pub seen: BTreeMap<AccountId, u64>,
-    /// The other participant.
-    pub peer: Option<AccountId>,
+    /// Participants, this account among them, ascending; proved. Empty until they were asked for.
+    pub participants: Vec<AccountId>,
+    /// A name of one's own for the session.
+    pub name: Option<String>,
+    /// When it was opened, by block time in milliseconds; 0 until asked for.
+    pub created: u64,
+    /// When it expired as of the last look; it may have been renewed since.
+    pub expires: u64,
+    /// Whether this account closed it, perhaps only in its outbox so far.
+    pub closed: bool,
 }
 
 /// Everything but history and outbox.
@@ -86,6 +129,12 @@ pub struct State {
     pub logs: [u64; 2],
     /// Next number of an outbox file.
     pub outbox_next: u64,
+    /// Since when each transaction of the outbox waits, in milliseconds since the Unix epoch.
+    pub outbox_since: BTreeMap<u64, u64>,
+    /// Whether the account was registered on the chain when it was last looked at.
+    pub registered: bool,
+    /// Hash of the recovery key to register with, where the identity file holds no seed.
+    pub recovery: Option<Digest>,
 }
 
 /// One line of the history.
@@ -233,6 +282,72 @@ impl StateDir {
         self.path.join("outbox").join(format!("{number:012}.tx"))
     }
 
+    fn unknown_file(&self, number: u64) -> PathBuf {
+        self.path
+            .join("outbox")
+            .join(format!("{number:012}.unknown"))
+    }
+
+    /// Sets a transaction aside whose fate nobody can tell: it is not sent again by itself.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn set_aside(&self, number: u64) -> Result<(), StateError> {
+        let path = self.outbox_file(number);
+        std::fs::rename(&path, self.unknown_file(number)).map_err(io(&path))
+    }
+
+    /// Puts one back among those that are sent. Answers whether there was one.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn put_back(&self, number: u64) -> Result<bool, StateError> {
+        let path = self.unknown_file(number);
+        match std::fs::rename(&path, self.outbox_file(number)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(io(&path)(error)),
+        }
+    }
+
+    /// Keys of an account as they were last shown and verified.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn kept_keys(&self, account: &AccountId) -> Result<Option<Contact>, StateError> {
+        let path = self.keys_file(account);
+        match std::fs::read(&path) {
+            // A damaged copy of public keys is no loss: they are asked for again.
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(io(&path)(error)),
+        }
+    }
+
+    /// Keeps an account's verified keys, for the time when the node does not answer.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn keep_keys(&self, keys: &Contact) -> Result<(), StateError> {
+        if self.kept_keys(&keys.account)?.as_ref() == Some(keys) {
+            return Ok(());
+        }
+        let path = self.keys_file(&keys.account);
+        if let Some(directory) = path.parent() {
+            std::fs::create_dir_all(directory).map_err(io(directory))?;
+        }
+        let bytes = serde_json::to_vec(keys).map_err(|error| StateError::Damaged {
+            path: path.clone(),
+            error,
+        })?;
+        write_whole(&path, &bytes).map_err(io(&path))
+    }
+
+    fn keys_file(&self, account: &AccountId) -> PathBuf {
+        let name = format!("{}.json", const_hex::encode(account));
+        self.path.join("keys").join(name)
+    }
+
     /// Keeps a transaction until it is known to be accepted.
     ///
     /// # Errors
@@ -242,16 +357,20 @@ impl StateDir {
         write_whole(&path, tx).map_err(io(&path))
     }
 
-    /// Forgets a transaction.
+    /// Forgets a transaction, also one that was set aside.
     ///
     /// # Errors
     /// [`StateError`].
     pub fn forget(&self, number: u64) -> Result<(), StateError> {
-        let path = self.outbox_file(number);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io(&path)(error)),
-            Ok(()) | Err(_) => Ok(()),
+        for path in [self.outbox_file(number), self.unknown_file(number)] {
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(io(&path)(error));
+                }
+                Ok(()) | Err(_) => {}
+            }
         }
+        Ok(())
     }
 
     /// Transactions that are not known to be accepted, oldest first.
@@ -259,22 +378,33 @@ impl StateDir {
     /// # Errors
     /// [`StateError`].
     pub fn waiting(&self) -> Result<Vec<(u64, Vec<u8>)>, StateError> {
+        self.outbox(".tx")
+    }
+
+    /// Transactions whose fate nobody can tell, oldest first.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn unknown(&self) -> Result<Vec<(u64, Vec<u8>)>, StateError> {
+        self.outbox(".unknown")
+    }
+
+    fn outbox(&self, suffix: &str) -> Result<Vec<(u64, Vec<u8>)>, StateError> {
         let directory = self.path.join("outbox");
-        let mut numbers = Vec::new();
+        let mut files = Vec::new();
         for entry in std::fs::read_dir(&directory).map_err(io(&directory))? {
             let name = entry.map_err(io(&directory))?.file_name();
             let number = name
                 .to_str()
-                .and_then(|n| n.strip_suffix(".tx"))
+                .and_then(|n| n.strip_suffix(suffix))
                 .map(str::parse);
             if let Some(Ok(number)) = number {
-                numbers.push(number);
+                files.push((number, directory.join(name)));
             }
         }
-        numbers.sort_unstable();
-        let mut out = Vec::with_capacity(numbers.len());
-        for number in numbers {
-            let path = self.outbox_file(number);
+        files.sort_unstable();
+        let mut out = Vec::with_capacity(files.len());
+        for (number, path) in files {
             out.push((number, std::fs::read(&path).map_err(io(&path))?));
         }
         Ok(out)
