@@ -381,7 +381,7 @@ pub(crate) async fn receipts(args: &SessionArgs, home: &Home, out: &Out) -> Resu
 
 pub(crate) fn history(verb: &HistoryVerb, home: &Home, out: &Out) -> Result<(), CliError> {
     let HistoryVerb::Export = verb;
-    let mut lines = session_client::StateDir::open(&home.dir)?.history()?;
+    let mut lines = home.history()?.lines()?;
     lines.sort_by_key(|line| (line.time.parse::<u64>().unwrap_or_default(), line.sequence));
     // A crash between history and cursor shows a message twice in the file, not here.
     lines.dedup_by(|a, b| {

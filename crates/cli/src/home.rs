@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use session_client::{Account, IdentityFile, Lock, RpcClient};
+use session_client::{Account, History, IdentityFile, Lock, RpcClient, StateDir};
 use session_core::ids::{AccountId, SessionId};
 use session_crypto::{Identity, IdentityId, KdfCost};
 use zeroize::Zeroizing;
@@ -58,6 +58,15 @@ impl Home {
 
     pub(crate) fn identity(&self) -> Result<Identity, CliError> {
         Ok(self.identity_file()?.load()?)
+    }
+
+    /// What was said so far; sealed as the identity is.
+    pub(crate) fn history(&self) -> Result<History, CliError> {
+        let dir = StateDir::open(&self.dir)?;
+        match IdentityFile::is_sealed(&self.dir) {
+            Some(true) => Ok(History::sealed(dir, &self.identity()?)?),
+            Some(false) | None => Ok(History::plain(dir)),
+        }
     }
 
     /// The account, for what needs the node.

@@ -456,6 +456,20 @@ fn what_is_sent_while_the_node_is_down_waits_and_is_listed() {
     assert_eq!(run(&rpc, "alice", &["inbox"]).0, Some(1));
 
     let node = RunningNode::start(home.path());
+    // Neither what was said nor to whom lies open beside a sealed identity.
+    for file in std::fs::read_dir(path("alice")).unwrap() {
+        let path = file.unwrap().path();
+        if path.is_file() {
+            let bytes = std::fs::read(&path).unwrap();
+            assert!(!bytes.windows(5).any(|w| w == b"later"), "{path:?}");
+            assert!(!bytes.windows(5).any(|w| w == b"\"bob\""), "{path:?}");
+        }
+    }
+    let (code, history) = run(&rpc, "alice", &["history", "export"]);
+    assert_eq!(
+        (code, &history[0]["text"]),
+        (Some(0), &Value::from("later"))
+    );
     let (code, flushed) = run(&node.rpc, "alice", &["outbox"]);
     assert_eq!(
         (code, &flushed["sent"], &flushed["waiting"]),

@@ -17,6 +17,7 @@ use session_core::time::Time;
 use session_crypto::{Identity, PublicIdentity};
 
 use crate::error::ClientError;
+use crate::history::History;
 use crate::identity_file::IdentityFile;
 use crate::outbox::Flushed;
 use crate::people::{Lookup, Reading, key_digest};
@@ -36,6 +37,17 @@ struct HeadReply {
     root_key: Option<String>,
 }
 
+impl HeadReply {
+    fn shown(&self) -> ShownHead<'_> {
+        ShownHead {
+            chain: self.chain,
+            head_key: &self.head_key,
+            root_key: self.root_key.as_deref(),
+            certificate: self.certificate.as_deref(),
+        }
+    }
+}
+
 #[derive(Deserialize)]
 struct ParametersReply {
     proof: Option<String>,
@@ -50,6 +62,7 @@ pub struct Account {
     /// Keys of a rotation that the chain has not accepted yet.
     pub(crate) next: Option<Identity>,
     pub(crate) dir: StateDir,
+    pub(crate) history: History,
     pub(crate) state: State,
     pub(crate) chain: ChainId,
     pub(crate) known: HashMap<AccountId, Lookup>,
@@ -127,7 +140,7 @@ impl Account {
                 let mut this = Self::open_offline(rpc, again, dir)?;
                 this.gone(error.to_string());
                 this.next = file.load_next()?;
-                this.file = Some(file);
+                this.keep_in(file)?;
                 Ok(this)
             }
             result => result,
@@ -162,11 +175,26 @@ impl Account {
         dir: &Path,
     ) -> Result<Self, ClientError> {
         let mut this = Self::connect(rpc, identity, dir).await?;
-        (this.file, this.next) = (Some(file), next);
+        this.keep_in(file)?;
+        this.next = next;
         this.resume_rotation().await?;
         this.settle_own_keys().await?;
         this.flushed = this.flush_outbox().await?;
         Ok(this)
+    }
+
+    /// The identity is kept in this file, and the history as well as it.
+    fn keep_in(&mut self, file: IdentityFile) -> Result<(), ClientError> {
+        if file.has_passphrase() {
+            self.history = History::sealed(self.dir.clone(), &self.identity)?;
+            if let Some(key) = self.history.key() {
+                self.dir.seal_with(key);
+                self.dir.open_contacts(&mut self.state)?;
+                self.dir.save(&self.state)?;
+            }
+        }
+        self.file = Some(file);
+        Ok(())
     }
 
     fn assemble(
@@ -181,6 +209,7 @@ impl Account {
             identity,
             file: None,
             next: None,
+            history: History::plain(dir.clone()),
             dir,
             state,
             chain,
@@ -202,12 +231,7 @@ impl Account {
         let dir = StateDir::open(dir)?;
         let mut state = dir.load()?;
         let head: HeadReply = rpc.call("sessionvm.GetHead", json!({})).await?;
-        let met = state.trust.meet(&ShownHead {
-            chain: head.chain,
-            head_key: &head.head_key,
-            root_key: head.root_key.as_deref(),
-            certificate: head.certificate.as_deref(),
-        })?;
+        let met = state.trust.meet(&head.shown())?;
         dir.save(&state)?;
         let header = const_hex::decode(&head.header).unwrap_or_default();
         let header = Header::from_bytes(&header).map_err(|_| ClientError::Reply("header"))?;
@@ -218,6 +242,15 @@ impl Account {
             this.pin_root_key().await?;
         }
         Ok(this)
+    }
+
+    /// Meets a node that no longer signs with the pinned key. Answers whether it has another one
+    /// that is certified.
+    pub(crate) async fn meet_again(&mut self) -> Result<bool, ClientError> {
+        let head: HeadReply = self.rpc.call("sessionvm.GetHead", json!({})).await?;
+        let followed = self.state.trust.meet(&head.shown())? == Met::Followed;
+        self.followed_head_key |= followed;
+        Ok(followed)
     }
 
     /// The root key that the genesis names, proved under the pinned head key: from now on it is
@@ -272,6 +305,11 @@ impl Account {
     /// The directory of this account.
     pub const fn dir(&self) -> &StateDir {
         &self.dir
+    }
+
+    /// What was said so far.
+    pub const fn history(&self) -> &History {
+        &self.history
     }
 
     /// Why the node is not asked, where it did not answer.

@@ -14,8 +14,8 @@ use session_crypto::envelope::{Parties, many};
 use crate::account::{Account, now};
 use crate::content::{Bound, Content, FILE_CHUNKS_MAX, TEXT_MAX, chunk_bytes, is_file_name};
 use crate::error::ClientError;
+use crate::history::HistoryLine;
 use crate::people::Lookup;
-use crate::state::HistoryLine;
 
 /// What was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +79,7 @@ impl Account {
         for (more, text) in (0..).zip(texts) {
             lines.push(self.own_line(session, at.map(|at| at + more), "text", text));
         }
-        self.dir.remember(&lines)?;
+        self.history.remember(&lines)?;
         Ok(Sent {
             sequence: sent?,
             messages: texts.len() as u64,
@@ -140,7 +140,7 @@ impl Account {
             progress(sent, total);
         }
         let line = self.own_line(session, sequence, "file", name);
-        self.dir.remember(&[line])?;
+        self.history.remember(&[line])?;
         let messages = 1 + bytes.len().div_ceil(chunk_bytes) as u64;
         match (waiting, sequence) {
             (None, Some(sequence)) => Ok(Sent { sequence, messages }),

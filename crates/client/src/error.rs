@@ -65,6 +65,9 @@ pub enum ClientError {
     /// There is no identity file.
     #[error("there is no identity in {0}")]
     NoIdentity(std::path::PathBuf),
+    /// The key of the history is sealed to another identity.
+    #[error("{0} does not belong to this identity: move it and history.sealed away")]
+    HistoryKey(std::path::PathBuf),
     /// Keys can only rotate where they are kept.
     #[error("this account was not opened from an identity file: new keys would be lost")]
     NotFromFile,

@@ -66,6 +66,11 @@ impl IdentityFile {
         exposed.then_some(false)
     }
 
+    /// Whether a passphrase is needed to read it.
+    pub const fn has_passphrase(&self) -> bool {
+        matches!(self.lock, Lock::Passphrase(..))
+    }
+
     fn path(&self) -> PathBuf {
         match self.lock {
             Lock::Passphrase(..) => self.dir.path().join(SEALED),

@@ -17,9 +17,10 @@ use session_crypto::{Signature, SigningPublicKey};
 use crate::account::{Account, now};
 use crate::content::{Bound, Content, chunk_bytes};
 use crate::error::{ClientError, KeyChange};
+use crate::history::HistoryLine;
 use crate::people::Reading;
-use crate::state::{HistoryLine, StateError};
-use crate::trust::{STALE_MS, Trust, decode_proof};
+use crate::state::StateError;
+use crate::trust::{STALE_MS, Trust, TrustError, decode_proof};
 
 /// Messages asked for at once.
 const PAGE: u64 = 100;
@@ -202,7 +203,11 @@ impl Account {
             }
             let proof = decode_proof(&reply.proof)?;
             inbox.proof_bytes += reply.proof.len() / 4 * 3;
-            let proved = self.state.trust.check(&proof)?;
+            let proved = match self.state.trust.check(&proof) {
+                // Restored while we looked on: read again under its new key.
+                Err(TrustError::NotSigned { .. }) if self.meet_again().await? => continue,
+                proved => proved?,
+            };
             inbox.height = proved.header.height;
             inbox.head_age_ms = Trust::age_ms(&proof, now()).unwrap_or(u64::MAX);
             let entries = proved
@@ -588,6 +593,6 @@ impl Account {
                 text,
             });
         }
-        Ok(self.dir.remember(&lines)?)
+        self.history.remember(&lines)
     }
 }

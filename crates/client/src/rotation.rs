@@ -245,12 +245,17 @@ impl Account {
         if self.next.as_ref().is_some_and(ours)
             && let Some(next) = self.next.take()
         {
-            if let Some(file) = &self.file {
-                file.promote_next()?;
-            }
-            self.identity = next;
+            self.promote(next)?;
         }
         Ok(())
+    }
+
+    fn promote(&mut self, next: Identity) -> Result<(), ClientError> {
+        if let Some(file) = &self.file {
+            file.promote_next()?;
+        }
+        self.identity = next;
+        self.history.follow_keys(&self.identity)
     }
 
     /// Finishes or undoes a rotation that was interrupted.
@@ -275,10 +280,7 @@ impl Account {
             _ => false,
         };
         if accepted && let Some(next) = self.next.take() {
-            if let Some(file) = &self.file {
-                file.promote_next()?;
-            }
-            self.identity = next;
+            self.promote(next)?;
         } else if self.next.is_some() && !waits {
             // It was never sent, or it was refused: the keys that count are still the old ones.
             self.abandon_rotation()?;

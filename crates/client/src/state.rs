@@ -1,16 +1,19 @@
-//! What a client keeps between runs: contacts, cursors, trust, history, and the outbox.
+//! What a client keeps between runs: contacts, cursors, trust, and the outbox.
 //!
-//! One directory, readable by its owner only: `state.json` is replaced whole, `history.jsonl`
-//! only grows, `outbox/` holds one file for each transaction that is not known to be accepted.
-//! Message texts in the history are not encrypted on disk.
+//! One directory, readable by its owner only: `state.json` is replaced whole, `outbox/` holds one
+//! file for each transaction that is not known to be accepted, `keys/` the verified public keys
+//! of others for the time when the node does not answer. Contacts are sealed where the identity
+//! is; the texts of messages are in the [history](crate::History).
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use session_core::ids::{AccountId, Digest, SessionId};
-use session_crypto::{KemPublicKey, PublicIdentity, SigningPublicKey};
+use session_crypto::{KemPublicKey, PublicIdentity, Secret, SigningPublicKey, aead};
 
 use crate::trust::Trust;
 
@@ -24,6 +27,12 @@ pub enum StateError {
         path: PathBuf,
         /// Why.
         error: std::io::Error,
+    },
+    /// Sealed contacts cannot be read or written.
+    #[error("{path}: its contacts are sealed to another identity, or damaged")]
+    Contacts {
+        /// File.
+        path: PathBuf,
     },
     /// A file is damaged.
     #[error("{path} is damaged: {error}")]
@@ -119,8 +128,11 @@ pub struct Progress {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct State {
-    /// Contacts by name.
+    /// Contacts by name. Empty on disk where the identity is sealed.
     pub contacts: BTreeMap<String, Contact>,
+    /// Contacts as they lie on disk then: base64 of XChaCha20-Poly1305 over their JSON, under the
+    /// key of the history.
+    pub sealed_contacts: Option<String>,
     /// Sessions.
     pub sessions: BTreeMap<SessionId, Progress>,
     /// What is believed of the chain.
@@ -137,29 +149,16 @@ pub struct State {
     pub recovery: Option<Digest>,
 }
 
-/// One line of the history.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct HistoryLine {
-    /// Session.
-    pub session: SessionId,
-    /// Sequence number; unknown for what is still in the outbox.
-    pub sequence: Option<u64>,
-    /// Sender.
-    pub sender: AccountId,
-    /// Block time, or when it was sent; milliseconds since the Unix epoch.
-    pub time: String,
-    /// `text` or `file`.
-    pub kind: String,
-    /// The text, or the file's name.
-    pub text: String,
-}
-
 /// A directory with a client's state.
 #[derive(Debug, Clone)]
 pub struct StateDir {
     path: PathBuf,
+    /// Seals contacts.
+    key: Option<Secret<32>>,
 }
+
+/// What sealed contacts are bound to: that they are some.
+const CONTACTS_AAD: &[u8] = b"contacts";
 
 fn io(path: &Path) -> impl FnOnce(std::io::Error) -> StateError + '_ {
     move |error| StateError::Io {
@@ -194,7 +193,32 @@ impl StateDir {
         std::fs::create_dir_all(&outbox).map_err(io(&outbox))?;
         Ok(Self {
             path: path.to_owned(),
+            key: None,
         })
+    }
+
+    /// From now on contacts are sealed with this key when the state is saved.
+    pub(crate) fn seal_with(&mut self, key: &Secret<32>) {
+        self.key = Some(key.clone());
+    }
+
+    /// Opens the contacts of a state that was loaded, and keeps those that lay there plain.
+    ///
+    /// # Errors
+    /// [`StateError::Contacts`] where they are sealed to another identity, or changed.
+    pub(crate) fn open_contacts(&self, state: &mut State) -> Result<(), StateError> {
+        let (Some(key), Some(sealed)) = (&self.key, &state.sealed_contacts) else {
+            return Ok(());
+        };
+        let sealed = BASE64.decode(sealed).unwrap_or_default();
+        let opened = aead::open(key, CONTACTS_AAD, &sealed).ok();
+        let contacts: Option<BTreeMap<String, Contact>> =
+            opened.and_then(|json| serde_json::from_slice(&json).ok());
+        let path = || self.path.join("state.json");
+        for (name, contact) in contacts.ok_or_else(|| StateError::Contacts { path: path() })? {
+            state.contacts.entry(name).or_insert(contact);
+        }
+        Ok(())
     }
 
     /// Where it is.
@@ -223,10 +247,22 @@ impl StateDir {
     /// [`StateError`].
     pub fn save(&self, state: &State) -> Result<(), StateError> {
         let path = self.path.join("state.json");
-        let bytes = serde_json::to_vec_pretty(state).map_err(|error| StateError::Damaged {
+        let damaged = |error| StateError::Damaged {
             path: path.clone(),
             error,
-        })?;
+        };
+        let bytes = match &self.key {
+            Some(key) => {
+                let contacts = serde_json::to_vec(&state.contacts).map_err(damaged)?;
+                let sealed = aead::seal(key, CONTACTS_AAD, &contacts);
+                let sealed = sealed.map_err(|_| StateError::Contacts { path: path.clone() })?;
+                let mut state = state.clone();
+                state.contacts.clear();
+                state.sealed_contacts = Some(BASE64.encode(sealed));
+                serde_json::to_vec_pretty(&state).map_err(damaged)?
+            }
+            None => serde_json::to_vec_pretty(state).map_err(damaged)?,
+        };
         write_whole(&path, &bytes).map_err(io(&path))
     }
 
@@ -238,44 +274,6 @@ impl StateDir {
         let path = self.path.join(name);
         write_whole(&path, bytes).map_err(io(&path))?;
         Ok(path)
-    }
-
-    /// Appends to the history.
-    ///
-    /// # Errors
-    /// [`StateError`].
-    pub fn remember(&self, lines: &[HistoryLine]) -> Result<(), StateError> {
-        let path = self.path.join("history.jsonl");
-        let mut text = Vec::new();
-        for line in lines {
-            serde_json::to_writer(&mut text, line).map_err(|error| StateError::Damaged {
-                path: path.clone(),
-                error,
-            })?;
-            text.push(b'\n');
-        }
-        let mut options = std::fs::OpenOptions::new();
-        options.append(true).create(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let write = |mut file: std::fs::File| file.write_all(&text).and_then(|()| file.sync_all());
-        options.open(&path).and_then(write).map_err(io(&path))
-    }
-
-    /// The whole history; a torn last line is left out.
-    ///
-    /// # Errors
-    /// [`StateError`].
-    pub fn history(&self) -> Result<Vec<HistoryLine>, StateError> {
-        let path = self.path.join("history.jsonl");
-        match std::fs::read_to_string(&path) {
-            Ok(text) => Ok(text
-                .lines()
-                .filter_map(|l| serde_json::from_str(l).ok())
-                .collect()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => Err(io(&path)(error)),
-        }
     }
 
     fn outbox_file(&self, number: u64) -> PathBuf {

@@ -137,7 +137,7 @@ async fn an_account_that_was_opened_once_goes_on_without_the_node() {
     let inbox = bob.receive(&session).await.unwrap();
     assert_eq!(inbox.texts(), ["from the train"]);
     assert_eq!(bob.receipt(&session).await.unwrap().unwrap().up_to, read);
-    let history = alice.dir().history().unwrap();
+    let history = alice.history().lines().unwrap();
     assert!(history.iter().any(|line| line.text == "from the train"));
 }
 

@@ -59,8 +59,6 @@ pub enum Tag {
     EnvelopeManyKey,
     /// Envelope v3: commitment to the content key (keyed BLAKE2b).
     EnvelopeManyCommitment,
-    /// Identity secret to the key of the history at rest (keyed BLAKE2b).
-    HistoryKey,
     /// Sealed identity file: additional authenticated data.
     IdentityFile,
     /// Published session id of the execution layer.
@@ -110,7 +108,6 @@ impl Tag {
             Self::EnvelopeKey => "LUX:SessionVM:envelope-key:v2",
             Self::EnvelopeManyKey => "LUX:SessionVM:envelope-key:v3",
             Self::EnvelopeManyCommitment => "LUX:SessionVM:envelope-commitment:v3",
-            Self::HistoryKey => "LUX:SessionVM:history-key:v1",
             Self::IdentityFile => "LUX:SessionVM:identity-file:v1",
             Self::PublishedSession => "LUX:Session:v1",
             Self::PublishedOracleRequest => "LUX:OracleRequest:v1",
