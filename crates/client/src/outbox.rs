@@ -31,6 +31,9 @@ const SUBMIT_BYTES: usize = 1_300_000;
 /// Code of the node's `expired` error.
 const EXPIRED: i64 = -32_009;
 
+/// Codes of the node's errors about signatures and keys.
+const KEYS_REFUSED: [i64; 2] = [-32_006, -32_007];
+
 /// Code of the node's `message known` error.
 const MESSAGE_KNOWN: i64 = -32_016;
 
@@ -378,6 +381,15 @@ impl Account {
         }
         if is_waiting(&result) {
             return Err(self.waiting()?);
+        }
+        if KEYS_REFUSED.contains(&code_of(&result))
+            && let Some(told) = self.own_keys_problem().await?
+        {
+            // With the keys that count it can still be sent; a rotation by these cannot.
+            if matches!(told, ClientError::Revoked) || matches!(tx.kind, Kind::RotateKeys(_)) {
+                self.forget_kept(number)?;
+            }
+            return Err(told);
         }
         self.give_up(number, &result)
     }

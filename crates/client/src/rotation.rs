@@ -66,6 +66,17 @@ impl Account {
         Ok(self.dir.save(&self.state)?)
     }
 
+    /// What is wrong with this identity's keys, where the chain no longer takes them.
+    pub(crate) async fn own_keys_problem(&mut self) -> Result<Option<ClientError>, ClientError> {
+        let record = self.own_record().await?;
+        if record.as_ref().is_some_and(|record| record.revoked) {
+            return Ok(Some(ClientError::Revoked));
+        }
+        let keys = record.and_then(|record| record.keys);
+        let other = keys.filter(|keys| !has_digests(self.identity.public(), keys));
+        Ok(other.map(|keys| ClientError::RotatedElsewhere { index: keys.index }))
+    }
+
     /// Replaces both keys by new ones; the account id stays. Answers the new rotation index.
     ///
     /// The new keys are on disk before the transaction leaves, and the old ones until it is
@@ -223,7 +234,11 @@ impl Account {
 
     async fn submit_rotation(&mut self, tx: Tx) -> Result<(), ClientError> {
         match self.submit(vec![tx]).await {
-            Err(error @ ClientError::Refused(_)) => {
+            Err(
+                error @ (ClientError::Refused(_)
+                | ClientError::RotatedElsewhere { .. }
+                | ClientError::Revoked),
+            ) => {
                 self.abandon_rotation()?;
                 Err(error)
             }

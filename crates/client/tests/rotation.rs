@@ -233,8 +233,13 @@ async fn a_thief_who_rotates_first_does_not_win() {
     mine.send_text(&session, "it is me again").await.unwrap();
     let locked_out = theirs.send_text(&session, "no, me").await.unwrap_err();
     assert!(
-        matches!(locked_out, ClientError::Refused(_)),
+        matches!(locked_out, ClientError::RotatedElsewhere { index: 2 }),
         "{locked_out}"
+    );
+    let rotated = theirs.rotate().await.unwrap_err();
+    assert!(
+        matches!(rotated, ClientError::RotatedElsewhere { .. }),
+        "{rotated}"
     );
     drop(theirs);
     let told = thief.open(&rpc).await.err().unwrap();
