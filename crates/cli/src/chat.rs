@@ -28,6 +28,14 @@ pub(crate) struct SessionArgs {
 }
 
 #[derive(Args)]
+pub(crate) struct NameArgs {
+    /// Session id, its name so far, or a contact
+    session: String,
+    /// The name; without it the session has none any more
+    name: Option<String>,
+}
+
+#[derive(Args)]
 pub(crate) struct SendArgs {
     /// Session id, the name of a session, or a contact
     session: String,
@@ -79,6 +87,20 @@ pub(crate) async fn open(args: &OpenArgs, home: &Home, out: &Out) -> Result<(), 
         &format!("session {session}\n{until}"),
         &json!({ "sessionId": session, "name": args.name }),
     )
+}
+
+pub(crate) async fn name(args: &NameArgs, home: &Home, out: &Out) -> Result<(), CliError> {
+    let mut account = home.account_or_offline().await?;
+    let session = resolve_session(&mut account, &args.session).await?;
+    if let Some(name) = &args.name {
+        check_name(&account, name)?;
+    }
+    account.name_session(&session, args.name.clone())?;
+    let told = match &args.name {
+        Some(name) => format!("session {session} is {name}"),
+        None => format!("session {session} has no name"),
+    };
+    out.done(&told)
 }
 
 /// A session's name must not be mistaken for anything else that names one.

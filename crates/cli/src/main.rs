@@ -73,6 +73,8 @@ enum Verb {
     Open(chat::OpenArgs),
     /// Accepts a session that somebody opened with you
     Accept(chat::SessionArgs),
+    /// Gives a session a name, for you alone
+    Name(chat::NameArgs),
     /// Lists your sessions and the requests of others, proved complete
     Sessions,
     /// Sends a text, standard input, or a file
@@ -162,6 +164,7 @@ async fn dispatch(global: Global, verb: Verb, out: &Out) -> Result<(), CliError>
         Verb::Contact(verb) => contact::run(verb, &home, out).await,
         Verb::Open(args) => chat::open(&args, &home, out).await,
         Verb::Accept(args) => chat::accept(&args, &home, out).await,
+        Verb::Name(args) => chat::name(&args, &home, out).await,
         Verb::Sessions => chat::sessions(&home, out).await,
         Verb::Send(args) => chat::send(&args, &home, out).await,
         Verb::Inbox(args) => chat::inbox(&args, &home, out).await,

@@ -507,6 +507,8 @@ fn several_people_talk_in_a_session_with_a_name() {
     }
     assert_eq!(run("bob", &["send", session, "at nine"]).0, Some(0));
     assert_eq!(run("alice", &["inbox", "trip"]).1[1]["content"], "at nine");
+    assert_eq!(run("carol", &["name", session, "holiday"]).0, Some(0));
+    assert_eq!(run("carol", &["send", "holiday", "fine"]).0, Some(0));
     let receipts = run("alice", &["receipts", "trip"]).1;
     assert_eq!(receipts.as_array().unwrap().len(), 2);
     assert!(

@@ -101,7 +101,9 @@ pub enum ClientError {
     #[error("the node showed keys that do not belong to account {0}")]
     OtherKeys(AccountId),
     /// The account ended.
-    #[error("account {0} was revoked by its owner: nothing is sealed to it any more")]
+    #[error(
+        "account {0} was revoked by its owner: nothing is sealed to it any more, write without it"
+    )]
     PeerRevoked(AccountId),
     /// Rotated keys of an account that no name is bound to, and nothing links them to its id.
     #[error(
