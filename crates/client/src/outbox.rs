@@ -11,11 +11,14 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use session_chain::tx::identity::{RevokeIdentity, RotateKeys};
+use session_chain::tx::session::CreateSession;
 use session_chain::tx::transfer::Transfer;
 use session_chain::tx::{Kind, Tx};
 use session_core::codec::{Decode, Encode};
+use session_core::ids::ActionId;
 use session_core::limits::{ACTION_KEPT_MS, VALID_AHEAD_MAX_MS};
 use session_core::log::Conversation;
+use session_core::proof::Proved;
 use session_core::record::{Action, Outcome, RecordKey};
 use session_core::time::Time;
 use session_crypto::{CryptoError, Signature, SigningKey};
@@ -450,17 +453,8 @@ impl Account {
     async fn fate_of(&mut self, tx: &Tx) -> Result<Fate, ClientError> {
         let action = tx.ids(&self.chain).action;
         let params = json!({ "action": action, "proof": true });
-        let reply: ProofReply = match self.rpc.call("sessionvm.GetAction", params).await {
-            Err(error @ RpcError::Unreachable { .. }) => {
-                self.gone(error.to_string());
-                return Err(self.waiting()?);
-            }
-            reply => reply?,
-        };
-        let proved = self.state.trust.check(&decode_proof(&reply.proof)?)?;
-        if proved.key != RecordKey::Action(action) {
-            return Err(ClientError::Reply("the proof is about another action"));
-        }
+        let key = RecordKey::Action(action);
+        let proved = self.prove("sessionvm.GetAction", params, key).await?;
         if let Some(record) = proved.record {
             let record = Action::from_bytes(&record).map_err(TrustError::from)?;
             return Ok(Fate::Accepted(outcome_json(&record.outcome)));
@@ -470,9 +464,44 @@ impl Account {
             Fate::Open
         } else if time < tx.valid_until.after_ms(ACTION_KEPT_MS) {
             Fate::Never
+        } else if matches!(tx.kind, Kind::CreateSession(_)) {
+            self.fate_of_session(action).await?
         } else {
             Fate::Unknown
         })
+    }
+
+    /// A session outlives its action: while its record is there, it was accepted.
+    async fn fate_of_session(&mut self, action: ActionId) -> Result<Fate, ClientError> {
+        let session = CreateSession::session_id(&action);
+        let key = RecordKey::Session(session);
+        let params = json!({ "sessionId": session });
+        let proved = self.prove("sessionvm.GetProof", params, key).await?;
+        Ok(match proved.record {
+            Some(_) => Fate::Accepted(outcome_json(&Outcome::Session(session))),
+            None => Fate::Unknown,
+        })
+    }
+
+    /// A proof of one record, or that there is none.
+    async fn prove(
+        &mut self,
+        method: &str,
+        params: Value,
+        key: RecordKey,
+    ) -> Result<Proved, ClientError> {
+        let reply: ProofReply = match self.rpc.call(method, params).await {
+            Err(error @ RpcError::Unreachable { .. }) => {
+                self.gone(error.to_string());
+                return Err(self.waiting()?);
+            }
+            reply => reply?,
+        };
+        let proved = self.state.trust.check(&decode_proof(&reply.proof)?)?;
+        if proved.key != key {
+            return Err(ClientError::Reply("the proof is about another record"));
+        }
+        Ok(proved)
     }
 
     /// A transfer of nothing to oneself: it changes nothing and makes a block.

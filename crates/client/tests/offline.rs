@@ -311,3 +311,81 @@ async fn an_expired_message_is_sent_again_and_read_once() {
         ["first", "once"]
     );
 }
+
+/// The operating system's clocks, some time later.
+struct Later {
+    ms: std::sync::atomic::AtomicU64,
+    started: std::time::Instant,
+}
+
+impl Later {
+    fn ms(&self) -> u64 {
+        self.ms.load(std::sync::atomic::Ordering::SeqCst)
+    }
+}
+
+impl session_vm::clock::Clock for Later {
+    fn wall(&self) -> Time {
+        Time::from_ms(now() + self.ms())
+    }
+
+    fn monotonic_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap() + self.ms()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hours_later_only_what_the_state_still_shows_is_known() {
+    let clock = std::sync::Arc::new(Later {
+        ms: 0.into(),
+        started: std::time::Instant::now(),
+    });
+    let node = ThrowawayNode::start_with(session_fixture::NodeOptions {
+        clock: clock.clone(),
+        ..session_fixture::NodeOptions::default()
+    });
+    let node = node.await.unwrap();
+    let rpc = RpcClient::new(&node.url(), None).unwrap();
+    let proxy = Proxy::before(rpc.clone()).await;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("alice");
+    let mut alice = account(proxy.client(), &path).await;
+    let mut bob = account(rpc.clone(), &directory.path().join("bob")).await;
+    let identity = same(alice.identity());
+
+    // A session and a transfer that were accepted, and nobody heard of it; one that never was.
+    proxy.cut(Some(("sessionvm.Submit", true)));
+    assert!(alice.create_session(bob.id()).await.is_err());
+    let (to, amount) = (bob.id(), 0);
+    let until = now() + 1_800_000;
+    let transfer = |salt| signed(&alice, Kind::Transfer(Transfer { to, amount }), until, salt);
+    let (done, never) = (transfer(1), transfer(2));
+    assert_eq!(submit(&rpc, &done).await["status"], "accepted");
+    alice.dir().keep(801, &done.to_bytes()).unwrap();
+    alice.dir().keep(802, &never.to_bytes()).unwrap();
+    assert_eq!(alice.dir().waiting().unwrap().len(), 3);
+    drop(alice);
+    proxy.cut(None);
+    clock
+        .ms
+        .store(3 * 3_600_000, std::sync::atomic::Ordering::SeqCst);
+
+    let alice = Account::open(proxy.client(), identity, &path)
+        .await
+        .unwrap();
+    let flushed = alice.flushed();
+    // The session is there, so it was accepted; of the transfers nothing is left to see.
+    assert_eq!(
+        (flushed.accepted, flushed.unknown.len()),
+        (1, 2),
+        "{flushed:?}"
+    );
+    assert_eq!(bob.sessions(true).await.unwrap().len(), 1);
+    let kinds: Vec<_> = alice
+        .outbox()
+        .unwrap()
+        .into_iter()
+        .map(|k| (k.kind, k.unknown))
+        .collect();
+    assert_eq!(kinds, [("Transfer", true), ("Transfer", true)]);
+}
