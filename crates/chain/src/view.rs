@@ -281,21 +281,21 @@ pub fn account_keys_key(account: &AccountId) -> Vec<u8> {
     key
 }
 
-/// Cell key of one rotation of an account's keys: height and transaction. At index 0 lie the keys
-/// before the first.
-pub fn rotation_key(account: &AccountId, index: u32) -> Vec<u8> {
-    let mut key = vec![3];
-    key.extend_from_slice(account.as_bytes());
-    key.extend_from_slice(&index.to_be_bytes());
-    key
-}
-
 /// Cell key of the public keys of a session's participants; the place follows where one is
 /// asked for.
 pub fn session_keys_key(session: &SessionId, position: Option<u8>) -> Vec<u8> {
     let mut key = vec![2];
     key.extend_from_slice(session.as_bytes());
     key.extend(position);
+    key
+}
+
+/// Cell key of one rotation of an account's keys: height and transaction. At index 0 lie the keys
+/// before the first.
+pub fn rotation_key(account: &AccountId, index: u32) -> Vec<u8> {
+    let mut key = vec![4];
+    key.extend_from_slice(account.as_bytes());
+    key.extend_from_slice(&index.to_be_bytes());
     key
 }
 

@@ -89,16 +89,6 @@ impl RotateKeys {
     }
 }
 
-impl RevokeIdentity {
-    pub(crate) fn apply(&self, scope: &mut Scope<'_, '_>, tx: &Tx) -> Result<Outcome, TxError> {
-        scope.require_owner(tx, self.recovery.as_ref())?;
-        let mut account = scope.account(&tx.signer)?.ok_or(TxError::UnknownAccount)?;
-        account.revoked = true;
-        scope.put_account(&tx.signer, &account)?;
-        Ok(Outcome::Done)
-    }
-}
-
 impl Scope<'_, '_> {
     /// Keeps the signed rotation, and before the first one the keys that the account id is the
     /// hash of: so the current keys can be followed from the id. `apply` reads neither.
@@ -115,7 +105,19 @@ impl Scope<'_, '_> {
         self.over.put(Table::Keys, key, rotation.into_bytes());
         Ok(())
     }
+}
 
+impl RevokeIdentity {
+    pub(crate) fn apply(&self, scope: &mut Scope<'_, '_>, tx: &Tx) -> Result<Outcome, TxError> {
+        scope.require_owner(tx, self.recovery.as_ref())?;
+        let mut account = scope.account(&tx.signer)?.ok_or(TxError::UnknownAccount)?;
+        account.revoked = true;
+        scope.put_account(&tx.signer, &account)?;
+        Ok(Outcome::Done)
+    }
+}
+
+impl Scope<'_, '_> {
     fn put_keys(
         &mut self,
         account: &session_core::ids::AccountId,

@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use session_chain::tx::message::{Auth, BatchAuth, Body};
-use session_chain::tx::{KemKey, SigningKey, Tx};
+use session_chain::tx::{KemKey, SigningKey};
 use session_chain::view::{
-    Cell, Table, account_keys_key, batch_key, deadline_key, entry_key, rotation_key,
-    session_keys_key, tile_key,
+    Cell, Table, account_keys_key, batch_key, deadline_key, entry_key, session_keys_key, tile_key,
 };
 use session_core::account::{Account, AccountKeys};
 use session_core::channel::{Channel, Member, Role};
@@ -30,9 +29,6 @@ pub(crate) struct Leak {
 pub(crate) struct MAccount {
     /// KEM key, signing key, index, height.
     pub(crate) keys: Option<(KemKey, SigningKey, u32, u64)>,
-    /// The keys before the first rotation, and each rotation with its height.
-    pub(crate) first: Option<(KemKey, SigningKey)>,
-    pub(crate) rotations: Vec<(u64, Tx)>,
     pub(crate) recovery: Option<Digest>,
     pub(crate) registered: u64,
     pub(crate) revoked: bool,
@@ -41,6 +37,9 @@ pub(crate) struct MAccount {
     pub(crate) request_quota: Leak,
     pub(crate) memberships: Vec<MembershipEntry>,
     pub(crate) requests: Vec<MembershipEntry>,
+    /// The keys before the first rotation, and each rotation with its height.
+    pub(crate) first: Option<(KemKey, SigningKey)>,
+    pub(crate) rotations: Vec<(u64, session_chain::tx::Tx)>,
 }
 
 #[derive(Clone)]
@@ -254,14 +253,6 @@ impl Model {
             let bytes = [&kem.0[..], &signing.0[..]].concat();
             out.put(Table::Keys, account_keys_key(id), bytes);
         }
-        if let Some((kem, signing)) = &account.first {
-            let bytes = [&kem.0[..], &signing.0[..]].concat();
-            out.put(Table::Keys, rotation_key(id, 0), bytes);
-        }
-        for (index, (height, tx)) in (1..).zip(&account.rotations) {
-            let bytes = [&height.to_be_bytes()[..], &tx.to_bytes()].concat();
-            out.put(Table::Keys, rotation_key(id, index), bytes);
-        }
         let keys = account
             .keys
             .as_ref()
@@ -271,6 +262,18 @@ impl Model {
                 index: *index,
                 since_height: *since_height,
             });
+        if let Some((kem, signing)) = &account.first {
+            let bytes = [&kem.0[..], &signing.0[..]].concat();
+            out.put(Table::Keys, session_chain::view::rotation_key(id, 0), bytes);
+        }
+        for (index, (height, tx)) in (1..).zip(&account.rotations) {
+            let bytes = [&height.to_be_bytes()[..], &tx.to_bytes()].concat();
+            out.put(
+                Table::Keys,
+                session_chain::view::rotation_key(id, index),
+                bytes,
+            );
+        }
         let record = Account {
             keys,
             recovery: account.recovery,

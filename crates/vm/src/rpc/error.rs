@@ -271,14 +271,15 @@ impl From<TxError> for RpcError {
             | TxError::Duplicate { .. }
             | TxError::Tree(_) => REFUSED,
         };
-        let mut this = Self::new(code, error.to_string());
+        let this = Self::new(code, error.to_string());
         if let TxError::RateLimited { retry_ms, .. } = error {
-            return this.retry(retry_ms);
+            this.retry(retry_ms)
+        } else if let TxError::MessageKnown { sequence } = error {
+            let data = Some(json!({ "sequence": sequence }));
+            Self { data, ..this }
+        } else {
+            this
         }
-        if let TxError::MessageKnown { sequence } = error {
-            this.data = Some(json!({ "sequence": sequence }));
-        }
-        this
     }
 }
 

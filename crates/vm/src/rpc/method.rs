@@ -12,7 +12,7 @@ use session_core::log::Conversation;
 use session_core::record::Outcome;
 
 use super::error::{METHOD_NOT_FOUND, RpcError};
-use super::{read, rotation, write};
+use super::{read, write};
 use crate::node::Node;
 
 /// A wait is cut here: hosts cut HTTP at 30 s.
@@ -122,7 +122,6 @@ async fn dispatch(context: &Context, method: &str, params: Params<'_>) -> Reply 
         "sessionvm.GetChannel" => read::get_channel(&head, params),
         "sessionvm.GetMessage" => read::get_message(&head, params),
         "sessionvm.GetIdentity" => read::get_identity(context, &head, params),
-        "sessionvm.GetRotations" => rotation::get_rotations(&head, params),
         "sessionvm.ListSessions" => read::list_sessions(context, &head, params),
         "sessionvm.GetReceipts" => read::get_receipts(context, &head, params),
         "sessionvm.GetProof" => read::get_proof(context, &head, params),
@@ -130,6 +129,7 @@ async fn dispatch(context: &Context, method: &str, params: Params<'_>) -> Reply 
         "sessionvm.GetHead" => read::get_head(context, &head),
         "sessionvm.GetAction" => read::get_action(context, &head, params),
         "sessionvm.GetChunk" => read::get_chunk(&head, params),
+        "sessionvm.GetRotations" => super::rotation::get_rotations(&head, params),
         "sessionvm.GetParameters" => read::get_parameters(context, &head, params),
         "sessionvm.Health" => read::health(context, &head),
         _ => Err(RpcError::new(

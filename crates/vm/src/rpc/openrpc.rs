@@ -148,19 +148,6 @@ pub const METHODS: &[Method] = &[
         result: "account, registered, kemPublicKey, signingPublicKey, keyIndex, revoked, …",
     },
     Method {
-        name: "sessionvm.GetRotations",
-        about: "The first keys of an account and its rotations, each signed by the keys before.",
-        params: &[
-            need("account", "cb58", "Account, CB58 or 07… id."),
-            may(
-                "from",
-                "integer",
-                "First rotation, default 1; up to 100 a reply.",
-            ),
-        ],
-        result: "account, keyIndex, first: kemPublicKey, signingPublicKey; rotations: index, height, tx",
-    },
-    Method {
         name: "sessionvm.ListSessions",
         about: "Conversations that an account created or accepted, or was asked to join.",
         params: &[
@@ -242,6 +229,19 @@ pub const METHODS: &[Method] = &[
         about: "A channel and its first thousand members.",
         params: &[need("channelId", "cb58", "Channel.")],
         result: "channel",
+    },
+    Method {
+        name: "sessionvm.GetRotations",
+        about: "The first keys of an account and its rotations, each signed by the keys before.",
+        params: &[
+            need("account", "cb58", "Account, CB58 or 07… id."),
+            may(
+                "from",
+                "integer",
+                "First rotation, default 1; up to 100 a reply.",
+            ),
+        ],
+        result: "account, keyIndex, first: kemPublicKey, signingPublicKey; rotations: index, height, tx",
     },
     Method {
         name: "sessionvm.GetParameters",
