@@ -476,9 +476,17 @@ fn what_is_sent_while_the_node_is_down_waits_and_is_listed() {
         (Some(0), &1.into(), &0.into())
     );
     assert_eq!(run(&node.rpc, "bob", &["inbox"]).1[0]["content"], "later");
-    // Forgetting the node's key lets another one in; the chain is met as if for the first time.
-    assert_eq!(run(&node.rpc, "bob", &["node", "forget"]).0, Some(0));
-    assert_eq!(run(&node.rpc, "bob", &["sessions"]).0, Some(0));
+    // Forgetting the node's key lets another one in: the chain is met as if for the first time,
+    // and nothing else is forgotten.
+    assert_eq!(run(&node.rpc, "alice", &["node", "forget"]).0, Some(0));
+    assert_eq!(
+        run(&node.rpc, "alice", &["send", "bob", "still here"]).0,
+        Some(0)
+    );
+    assert_eq!(
+        run(&node.rpc, "bob", &["inbox"]).1[0]["content"],
+        "still here"
+    );
 }
 
 #[test]
