@@ -32,7 +32,7 @@ pub enum Table {
     Body,
     /// Session → roster.
     Roster,
-    /// Account, or session ‖ participant → public keys.
+    /// Account, or session ‖ participant → public keys; account ‖ rotation → how it came.
     Keys,
     /// Message id → log and sequence.
     Message,
@@ -374,6 +374,15 @@ pub fn session_keys_key(session: &SessionId, position: Option<u8>) -> Vec<u8> {
     let mut key = vec![2];
     key.extend_from_slice(session.as_bytes());
     key.extend(position);
+    key
+}
+
+/// Cell key of one rotation of an account's keys: height and transaction. At index 0 lie the keys
+/// before the first.
+pub fn rotation_key(account: &AccountId, index: u32) -> Vec<u8> {
+    let mut key = vec![4];
+    key.extend_from_slice(account.as_bytes());
+    key.extend_from_slice(&index.to_be_bytes());
     key
 }
 

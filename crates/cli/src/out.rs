@@ -93,7 +93,9 @@ impl CliError {
 
     /// What to do about it, where that is not in the message.
     const fn way_out(&self) -> Option<&'static str> {
-        if matches!(
+        if matches!(self, Self::Client(ClientError::NoIdentity(_))) {
+            Some("make one with `session identity new`")
+        } else if matches!(
             self,
             Self::Client(ClientError::Rpc(RpcError::Unreachable { .. }))
         ) {
@@ -102,6 +104,11 @@ impl CliError {
             None
         }
     }
+}
+
+/// Something that a person should know, and no result.
+pub(crate) fn note(text: &str) {
+    let _closed = writeln!(std::io::stderr(), "note: {text}");
 }
 
 /// Where output goes.

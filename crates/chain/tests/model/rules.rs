@@ -122,7 +122,10 @@ impl Model {
                     .accounts
                     .get_mut(&tx.signer)
                     .ok_or(TxError::UnknownAccount)?;
-                let (_, _, index, _) = account.keys.as_ref().ok_or(TxError::UnknownAccount)?;
+                let keys = account.keys.clone().ok_or(TxError::UnknownAccount)?;
+                let (kem, signing, index, _) = keys;
+                account.first.get_or_insert((kem, signing));
+                account.rotations.push((height, tx.clone()));
                 account.keys = Some((k.kem.clone(), k.signing.clone(), index + 1, height));
                 self.touch(RecordKey::Account(tx.signer));
                 Ok(Outcome::Done)

@@ -6,6 +6,7 @@ mod json;
 mod method;
 pub mod openrpc;
 mod read;
+mod rotation;
 mod server;
 mod stream;
 mod subscribe;

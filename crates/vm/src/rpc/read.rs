@@ -578,6 +578,7 @@ pub(super) fn get_head(context: &Context, head: &Head) -> Reply {
         "signedAt": signed.signed_at.to_string(),
         "headKey": const_hex::encode(key.public_key().as_ref()),
         "certificate": key.certificate().map(|c| const_hex::encode(c.signature.as_bytes())),
+        "rootKey": key.root_key().map(|key| const_hex::encode(key.as_ref())),
     }))
 }
 
@@ -630,9 +631,16 @@ pub(super) fn get_chunk(head: &Head, params: Params<'_>) -> Reply {
     }))
 }
 
-pub(super) fn get_parameters(context: &Context) -> Reply {
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct ParametersParams {
+    proof: bool,
+}
+
+pub(super) fn get_parameters(context: &Context, head: &Head, params: Params<'_>) -> Reply {
+    let params: ParametersParams = params.parse()?;
     let parameters = context.node.parameters();
-    reply(&json!({
+    let mut result = json!({
         "chain": context.node.chain(),
         "sessionTTL": parameters.session_ttl_ms / 1_000,
         "maxMessages": parameters.max_messages,
@@ -645,7 +653,13 @@ pub(super) fn get_parameters(context: &Context) -> Reply {
         },
         "price": parameters.price,
         "rootKey": parameters.root_key,
-    }))
+    });
+    if params.proof {
+        let key = RecordKey::Parameters;
+        let proof = signed_proof(context, head, |state| state.prove_record(key))?;
+        put(&mut result, "proof", json!(proof));
+    }
+    reply(&result)
 }
 
 /// Records of a kind, up to a bound: health must not read a million records.
