@@ -9,6 +9,7 @@ mod read;
 mod server;
 mod stream;
 mod subscribe;
+pub mod tls;
 mod write;
 
 pub use method::Context;

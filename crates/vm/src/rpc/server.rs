@@ -1,4 +1,4 @@
-//! The HTTP server: limits on connections, bodies and time, Host check, token.
+//! The HTTP server: limits on connections, bodies and time, TLS, Host check, token.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -19,8 +19,9 @@ use serde_json::json;
 use session_core::hash::sha256;
 use session_core::limits::RPC_BODY_MAX;
 use session_core::parameters::Rate;
-use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
 
 use super::dialect::{answer, text};
 use super::method::Context;
@@ -28,7 +29,19 @@ use super::openrpc::document;
 use super::read::health_json;
 use super::stream::TakenStream;
 use super::subscribe;
+use super::tls::Tls;
 use crate::rates::Rates;
+
+/// A TLS handshake must be over within this time.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// First byte of a TLS handshake record (RFC 8446 §5.1).
+const TLS_HANDSHAKE: u8 = 22;
+
+/// What somebody gets who speaks plain HTTP to a port of TLS.
+const SPEAK_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\
+Content-Type: text/plain; charset=utf-8\r\nContent-Length: 31\r\n\r\n\
+this port speaks https:// only\n";
 
 /// A head of a request must arrive within this time, and so must each next one on a connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -56,6 +69,8 @@ pub struct ServerOptions {
     pub address_rate: Rate,
     /// Token of the operator's own calls; none switches them off.
     pub admin_token: Option<String>,
+    /// Certificate and key; none serves plain HTTP.
+    pub tls: Option<Arc<Tls>>,
 }
 
 impl Default for ServerOptions {
@@ -68,6 +83,7 @@ impl Default for ServerOptions {
             hosts: Vec::new(),
             address_rate: Rate::UNLIMITED,
             admin_token: None,
+            tls: None,
         }
     }
 }
@@ -133,6 +149,7 @@ impl Server {
     /// Serves until `stop` says so.
     pub async fn run(self, mut stop: watch::Receiver<bool>) {
         let metrics = self.context.node.metrics().clone();
+        let tls = self.options.tls.clone();
         let free = Arc::new(Semaphore::new(self.options.connections_max));
         let rates = Arc::new(Rates::new(self.options.address_rate));
         let shared = Shared {
@@ -165,9 +182,13 @@ impl Server {
             let _best_effort = stream.set_nodelay(true);
             metrics.connections.fetch_add(1, Ordering::Relaxed);
             let app = app.clone().layer(Extension(Peer(peer.ip())));
-            let (stop, metrics) = (stop.clone(), metrics.clone());
+            let (stop, metrics, tls) = (stop.clone(), metrics.clone(), tls.clone());
             open.spawn(async move {
-                serve_connection(stream, app, stop, permit).await;
+                match tls {
+                    Some(tls) => serve_tls(stream, &tls, app, stop).await,
+                    None => serve_connection(TakenStream::new(stream), app, stop).await,
+                }
+                drop(permit);
                 metrics.connections.fetch_sub(1, Ordering::Relaxed);
             });
         }
@@ -176,11 +197,35 @@ impl Server {
     }
 }
 
+/// A handshake, then the connection. Both count as one connection, and a slow handshake ends.
+async fn serve_tls(stream: TcpStream, tls: &Tls, app: Router, mut stop: watch::Receiver<bool>) {
+    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, async {
+        let mut first = [0];
+        if stream.peek(&mut first).await? != 0 && first != [TLS_HANDSHAKE] {
+            let mut stream = stream;
+            stream.write_all(SPEAK_TLS).await?;
+            stream.shutdown().await?;
+            // A close with unread bytes resets the connection, and the answer is lost with it.
+            let _rest = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
+            return Err(std::io::Error::other("plain HTTP on a port of TLS"));
+        }
+        tls.acceptor().accept(TakenStream::new(stream)).await
+    });
+    let accepted = tokio::select! {
+        accepted = handshake => accepted,
+        _ = stop.changed() => return,
+    };
+    match accepted {
+        Ok(Ok(stream)) => serve_connection(stream, app, stop).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+        Err(_) => tracing::debug!("a TLS handshake took too long"),
+    }
+}
+
 async fn serve_connection(
-    stream: tokio::net::TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     app: Router,
     mut stop: watch::Receiver<bool>,
-    permit: OwnedSemaphorePermit,
 ) {
     let service = TowerToHyperService::new(app);
     let mut builder = http1::Builder::new();
@@ -190,7 +235,7 @@ async fn serve_connection(
         .max_buf_size(64 * 1024)
         .keep_alive(true);
     let connection = builder
-        .serve_connection(TokioIo::new(TakenStream::new(stream)), service)
+        .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
@@ -203,7 +248,6 @@ async fn serve_connection(
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended");
     }
-    drop(permit);
 }
 
 fn router(shared: Shared) -> Router {
