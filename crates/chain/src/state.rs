@@ -21,6 +21,7 @@ use session_core::session::{Roster, Session, Status};
 use session_core::time::Time;
 
 use crate::quota::take;
+use crate::sweep::drop_request;
 use crate::tx::{KemKey, Kind, SigningKey, Tx, TxIds};
 use crate::view::{
     Overlay, Table, View, ViewError, account_keys_key, deadline_key, entry_key, message_place,
@@ -61,6 +62,8 @@ pub enum TxError {
     UnknownChannel,
     #[error("channel closed")]
     ChannelClosed,
+    #[error("a channel takes batches only: a single message does not expire")]
+    BatchOnly,
     #[error("unauthorized")]
     Unauthorized,
     #[error("unknown account: register its keys first")]
@@ -481,12 +484,7 @@ impl<'a> Scope<'a, '_> {
         by: &AccountId,
         target: &AccountId,
     ) -> Result<(), TxError> {
-        let key = RecordKey::OpenRequests(*by, *target);
-        match self.record::<[u8; 1]>(&key)? {
-            Some([open]) if open > 1 => self.put_record(&key, &[open - 1]),
-            Some(_) => self.delete_record(&key),
-            None => Ok(()),
-        }
+        Ok(drop_request(&mut self.over, *by, *target)?)
     }
 
     /// Ends the requests of a session that were not accepted.

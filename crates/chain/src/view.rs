@@ -259,6 +259,24 @@ pub fn entry_key(log: &LogId, sequence: u64) -> Vec<u8> {
     out.into_bytes()
 }
 
+/// The first entry of a log that is still stored.
+///
+/// # Errors
+/// [`ViewError`].
+pub fn first_entry(
+    view: &(impl View + ?Sized),
+    log: &LogId,
+) -> Result<Option<(u64, Vec<u8>)>, ViewError> {
+    let (from, to) = (entry_key(log, 0), entry_key(log, u64::MAX));
+    let first = view.range(Table::Entry, &from, &to, 1)?.pop();
+    let Some((cell, entry)) = first else {
+        return Ok(None);
+    };
+    let mut input = session_core::codec::Reader::new(&cell);
+    LogId::decode(&mut input)?;
+    Ok(Some((input.u64("sequence")?, entry)))
+}
+
 /// Cell key of the signature that covers a batch beginning at `first`.
 pub fn batch_key(log: &LogId, first: u64) -> Vec<u8> {
     let mut key = entry_key(log, first);

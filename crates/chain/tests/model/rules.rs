@@ -31,6 +31,10 @@ impl Model {
         self.sessions.retain(|_, s| s.ended() + kept > time);
         self.channels
             .retain(|_, c| c.closed.is_none_or(|closed| closed + kept > time));
+        for channel in self.channels.values_mut() {
+            let old = |at: &u64| at + kept <= time;
+            channel.dropped += 256 * channel.tiles().into_iter().take_while(old).count();
+        }
         self.chunks.retain(|_, (_, _, expires)| *expires > time);
         self.actions.retain(|_, action| action.expires.ms() > time);
         let (sessions, channels) = (&self.sessions, &self.channels);
@@ -160,6 +164,9 @@ impl Model {
             }
             Kind::CloseSession(k) => self.close_session(tx, ids, k),
             Kind::SendMessage(k) => {
+                if matches!(k.conversation, Conversation::Channel(_)) {
+                    return Err(TxError::BatchOnly);
+                }
                 let verified = self.may_send(tx, ids, &k.conversation, 1)?;
                 let body = Body {
                     ciphertext: k.ciphertext.clone(),

@@ -28,6 +28,8 @@ pub(crate) struct Schedule {
     pub(crate) people: Vec<Person>,
     past: Vec<(Tx, SigningKey)>,
     serial: u64,
+    /// Most messages go to channels, a hundred at once: their leaves outlive nothing.
+    pub(crate) busy_channels: bool,
 }
 
 /// Parameters that make every rule bite in a short run.
@@ -74,6 +76,7 @@ impl Schedule {
             people,
             past: Vec::new(),
             serial: 0,
+            busy_channels: seed.is_multiple_of(8),
         }
     }
 
@@ -277,10 +280,14 @@ impl Schedule {
     ) -> Kind {
         // At first people register; then they talk.
         let early = model.height < 6 && self.chance.one_in(3);
-        let roll = if early { 0 } else { self.chance.below(100) };
+        let mut roll = if early { 0 } else { self.chance.below(100) };
         let session = self.session(model);
-        let channel = self.channel(model);
-        let conversation = if self.chance.one_in(3) {
+        let mut channel = self.channel(model);
+        if self.busy_channels && !early && self.chance.one_in(3) {
+            let busiest = model.channels.iter().max_by_key(|(_, c)| c.log.len());
+            (roll, channel) = busiest.map_or((66, channel), |(id, _)| (50, *id));
+        }
+        let conversation = if self.busy_channels || self.chance.one_in(3) {
             Conversation::Channel(channel)
         } else {
             Conversation::Session(session)
@@ -375,9 +382,14 @@ impl Schedule {
     }
 
     fn batch(&mut self, conversation: Conversation) -> Kind {
-        let many = self.chance.one_in(12);
+        let many = self.busy_channels || self.chance.one_in(12);
         let n = if many { 100 } else { self.chance.below(4) + 1 };
-        let ciphertexts = (0..n).map(|_| self.ciphertext(60)).collect();
+        let mut ciphertexts: Vec<_> = (0..n).map(|_| self.ciphertext(60)).collect();
+        if many && !self.chance.one_in(5) {
+            // Of so many short ones two would always be the same.
+            let different = |c: &mut Vec<u8>| c.extend(self.chance.bytes());
+            ciphertexts.iter_mut().for_each(different);
+        }
         Kind::SendBatch(SendBatch {
             conversation,
             ciphertexts,

@@ -199,8 +199,9 @@ impl Model {
     }
 
     pub(crate) fn find_message(&self, ids: &TxIds, i: usize) -> Option<u64> {
-        let logs = self.sessions.values().map(|s| &s.log);
-        let mut all = logs.chain(self.channels.values().map(|c| &c.log)).flatten();
+        let logs = self.sessions.values().map(|s| &s.log[..]);
+        let kept = self.channels.values().map(|c| &c.log[c.dropped..]);
+        let mut all = logs.chain(kept).flatten();
         let found = all.find(|m| m.entry.id == ids.messages[i].0);
         found.map(|m| m.entry.sequence)
     }

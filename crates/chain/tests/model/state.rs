@@ -99,6 +99,16 @@ pub(crate) struct MChannel {
     pub(crate) closed: Option<u64>,
     pub(crate) members: BTreeMap<AccountId, MMember>,
     pub(crate) log: Vec<MMessage>,
+    /// Messages at its beginning whose leaves are gone.
+    pub(crate) dropped: usize,
+}
+
+impl MChannel {
+    /// Block time of the last message of each full tile that is still there.
+    pub(crate) fn tiles(&self) -> Vec<u64> {
+        let kept = self.log.chunks_exact(256).skip(self.dropped / 256);
+        kept.map(|tile| tile[255].entry.time.ms()).collect()
+    }
 }
 
 /// The chain-wide day of weight.
@@ -244,8 +254,8 @@ impl Model {
         let entries = |log: &[MembershipEntry]| -> Vec<Entry> {
             log.iter().map(|e| Entry::Membership(*e)).collect()
         };
-        let memberships = out.log(LogId::Memberships(*id), &entries(&account.memberships));
-        let requests = out.log(LogId::Requests(*id), &entries(&account.requests));
+        let memberships = out.log(LogId::Memberships(*id), &entries(&account.memberships), 0);
+        let requests = out.log(LogId::Requests(*id), &entries(&account.requests), 0);
         if let Some((kem, signing, ..)) = &account.keys {
             let bytes = [&kem.0[..], &signing.0[..]].concat();
             out.put(Table::Keys, account_keys_key(id), bytes);
@@ -275,7 +285,7 @@ impl Model {
     }
 
     fn session_cells(&self, out: &mut Cells, id: &SessionId, session: &MSession) {
-        let log = out.messages(LogId::Session(*id), &session.log);
+        let log = out.messages(LogId::Session(*id), &session.log, 0);
         let participants: Vec<_> = session.participants.iter().map(|p| p.record).collect();
         let roster = Roster::new(participants).unwrap();
         let accepted = session.participants.iter().enumerate();
@@ -313,7 +323,7 @@ impl Model {
     }
 
     fn channel_cells(&self, out: &mut Cells, id: &ChannelId, channel: &MChannel) {
-        let log = out.messages(LogId::Channel(*id), &channel.log);
+        let log = out.messages(LogId::Channel(*id), &channel.log, channel.dropped);
         let owners = channel
             .members
             .values()
@@ -327,8 +337,10 @@ impl Model {
             log,
         };
         out.record(RecordKey::Channel(*id), &record);
-        if let Some(closed) = channel.closed {
-            let dropped = Time::from_ms(closed + self.parameters.retention_ms);
+        // Two of one moment are one cell.
+        let due: BTreeSet<u64> = channel.closed.into_iter().chain(channel.tiles()).collect();
+        for at in due {
+            let dropped = Time::from_ms(at + self.parameters.retention_ms);
             out.deadline(dropped, RecordKey::Channel(*id));
         }
         for (account, m) in &channel.members {
@@ -382,9 +394,10 @@ impl Cells {
         self.put(Table::Deadline, deadline_key(at, &key), Vec::new());
     }
 
-    /// Entries, and the inner nodes from tile roots upwards; answers the frontier.
-    fn log(&mut self, log: LogId, entries: &[Entry]) -> Frontier {
-        for (i, entry) in entries.iter().enumerate() {
+    /// Entries that were not dropped, and all inner nodes from tile roots upwards; answers the
+    /// frontier.
+    fn log(&mut self, log: LogId, entries: &[Entry], dropped: usize) -> Frontier {
+        for (i, entry) in entries.iter().enumerate().skip(dropped) {
             assert_eq!(entry.sequence(), i as u64);
             self.put(Table::Entry, entry_key(&log, i as u64), entry.to_bytes());
         }
@@ -403,8 +416,8 @@ impl Cells {
         Frontier::from_parts(count, peaks.collect()).unwrap()
     }
 
-    fn messages(&mut self, log: LogId, messages: &[MMessage]) -> Frontier {
-        for message in messages {
+    fn messages(&mut self, log: LogId, messages: &[MMessage], dropped: usize) -> Frontier {
+        for message in &messages[dropped..] {
             let (id, at) = (message.entry.id, message.entry.sequence);
             let mut place = Writer::new();
             place.value(&log).u64(at);
@@ -417,7 +430,7 @@ impl Cells {
             assert!(in_batch || matches!(message.body.auth, Auth::Own(_)));
         }
         let entries: Vec<_> = messages.iter().map(|m| Entry::Message(m.entry)).collect();
-        self.log(log, &entries)
+        self.log(log, &entries, dropped)
     }
 }
 

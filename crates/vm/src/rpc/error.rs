@@ -99,7 +99,11 @@ pub const CODES: &[(i32, &str, &str)] = &[
         "unavailable",
         "The node cannot accept anything now.",
     ),
-    (PRUNED, "pruned", "What was asked for is no longer stored."),
+    (
+        PRUNED,
+        "pruned",
+        "What was asked for is no longer stored; of a log, data.first is the first that is.",
+    ),
     (
         MESSAGE_KNOWN,
         "message known",
@@ -186,6 +190,14 @@ impl RpcError {
         }
     }
 
+    /// Entries before `first` are no longer stored.
+    pub fn pruned(first: u64) -> Self {
+        Self {
+            data: Some(json!({ "first": first })),
+            ..Self::new(PRUNED, "pruned")
+        }
+    }
+
     /// The message with the parameter's name before it.
     pub fn full_message(&self) -> String {
         match self.param {
@@ -227,7 +239,7 @@ impl From<MakeError> for RpcError {
             MakeError::Range(_) | MakeError::TooMany(_) => {
                 Self::new(INVALID_PARAMS, error.to_string())
             }
-            MakeError::Pruned => Self::new(PRUNED, "pruned"),
+            MakeError::Pruned { first } => Self::pruned(first),
             MakeError::Absent => Self::new(NOT_FOUND, "not found"),
             MakeError::View(error) => error.into(),
             MakeError::Damaged(_) => {
@@ -261,6 +273,7 @@ impl From<TxError> for RpcError {
             | TxError::Malformed(_) => INVALID_PARAMS,
             TxError::View(_) => INTERNAL,
             TxError::NotActive
+            | TxError::BatchOnly
             | TxError::AlreadyRegistered
             | TxError::OtherKeyRegistered
             | TxError::AlreadyAccepted

@@ -12,7 +12,8 @@ use session_chain::sweep::{acknowledgements_prefix, members_prefix};
 use session_chain::tx::message::{BatchAuth, Body};
 use session_chain::tx::{KemKey, SigningKey};
 use session_chain::view::{
-    Table, View, ViewError, batch_key, entry_key, message_place, prefix_end, session_keys_key,
+    Table, View, ViewError, batch_key, entry_key, first_entry, message_place, prefix_end,
+    session_keys_key,
 };
 use session_core::account::Account;
 use session_core::channel::{Channel, Member};
@@ -106,7 +107,8 @@ pub(super) fn read_messages(
 ) -> Result<(Vec<MessageJson>, Vec<BatchJson>, u64), RpcError> {
     let log = conversation.log();
     let view = head.view();
-    let to = from.saturating_add(limit.min(PAGE_MAX));
+    let end = message_count(head, conversation)?;
+    let to = from.saturating_add(limit.min(PAGE_MAX)).min(end).max(from);
     let limit = usize::try_from(to - from).unwrap_or(usize::MAX);
     let entries = view.range(
         Table::Entry,
@@ -114,6 +116,11 @@ pub(super) fn read_messages(
         &entry_key(&log, to),
         limit,
     )?;
+    // Leaves go from the front, so what is missing is missing there.
+    if entries.len() < limit {
+        let first = first_entry(&view, &log)?.map_or(end, |(first, _)| first);
+        return Err(RpcError::pruned(first));
+    }
     let mut messages = Vec::with_capacity(entries.len());
     let mut batches: Vec<BatchJson> = Vec::new();
     let (mut next, mut bytes) = (from, 0);

@@ -4,7 +4,8 @@
 //! `{"sessionId":…,"from":n}`, `{"channelId":…,"from":n}` or `{"account":…,"from":{…}}`, where
 //! the last follows every conversation of an account. It gets `{"messages":[…],"next":n}` for
 //! what is there and for what comes. Nothing is dropped: a slow reader is simply further behind,
-//! and what has been pruned meanwhile comes marked as such.
+//! and what has been pruned meanwhile comes marked as such. Where even the leaves are gone, as in
+//! an old channel, one frame says so: `{"pruned":true,"from":n,"messages":[],"next":m}`.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -13,12 +14,12 @@ use std::time::Duration;
 use axum::extract::ws::{Message, WebSocket};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use session_chain::view::{Table, View, ViewError, entry_key};
+use session_chain::view::{Table, View, ViewError, entry_key, first_entry};
 use session_core::codec::Decode;
 use session_core::ids::AccountId;
 use session_core::log::{Conversation, Entry, LogId};
 
-use super::error::RpcError;
+use super::error::{PRUNED, RpcError};
 use super::method::{Context, parse_account, parse_conversation};
 use super::read::{message_count, read_messages};
 use crate::head::Head;
@@ -187,15 +188,25 @@ fn page(
     if count <= *from {
         return Ok(None);
     }
-    let (messages, batches, next) = read_messages(head, conversation, *from, PAGE)?;
-    if messages.is_empty() {
-        return Ok(None);
-    }
-    *from = next;
     let (kind, id) = match conversation {
         Conversation::Session(id) => ("sessionId", id.to_string()),
         Conversation::Channel(id) => ("channelId", id.to_string()),
     };
+    let (messages, batches, next) = match read_messages(head, conversation, *from, PAGE) {
+        Err(problem) if problem.code == PRUNED => {
+            let first = first_entry(&head.view(), &conversation.log())?;
+            let next = first.map_or(count, |(first, _)| first);
+            let frame =
+                json!({ kind: id, "pruned": true, "from": from, "messages": [], "next": next });
+            *from = next;
+            return Ok(Some(frame));
+        }
+        read => read?,
+    };
+    if messages.is_empty() {
+        return Ok(None);
+    }
+    *from = next;
     Ok(Some(
         json!({ kind: id, "messages": messages, "batches": batches, "next": next }),
     ))
