@@ -205,7 +205,8 @@ impl View for Layers<'_> {
     }
 }
 
-fn range_over(
+/// A page of `base` with `changes` over it.
+pub(crate) fn range_over(
     changes: &Changes,
     base: &dyn View,
     table: Table,

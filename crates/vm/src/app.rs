@@ -51,7 +51,7 @@ pub struct NodeArgs {
     /// Private key of that certificate in PEM
     #[arg(long, env = "SESSIONVM_TLS_KEY", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
-    /// Configuration in JSON: rpc, token, tlsCert, tlsKey, hosts, corsOrigins, connectionsMax, ratePerAddress, ratePerIdentity
+    /// Configuration in JSON: rpc, token, tlsCert, tlsKey, hosts, corsOrigins, connectionsMax, ratePerAddress, ratePerIdentity, versionsBytes
     #[arg(long, env = "SESSIONVM_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Who may write, for the genesis of a first start: open on a local chain, else signed
@@ -93,6 +93,7 @@ struct ConfigFile {
     connections_max: Option<usize>,
     rate_per_address: Option<RateJson>,
     rate_per_identity: Option<RateJson>,
+    versions_bytes: Option<usize>,
     #[serde(flatten)]
     others: std::collections::BTreeMap<String, Value>,
 }
@@ -271,14 +272,16 @@ async fn serve(args: NodeArgs) -> Result<(), AppError> {
     let admin_token = const_hex::encode(secret);
     options.admin_token = Some(admin_token.clone());
     let admin_file = data_dir.join(ADMIN_FILE);
+    let defaults = NodeOptions::default();
     let node = NodeOptions {
         data_dir: Some(data_dir),
         genesis,
         admission,
         accept_time: args.accept_time,
         identity_rate,
+        versions_bytes: config.versions_bytes.unwrap_or(defaults.versions_bytes),
         prepare_keys: !args.no_prepared_keys,
-        ..NodeOptions::default()
+        ..defaults
     };
     let node = Arc::new(tokio::task::block_in_place(|| Node::start(node))?);
     if !local && !args.allow_open && node.parameters().admission == Admission::Open {

@@ -24,12 +24,16 @@ pub struct Metrics {
     pub connections_refused: AtomicU64,
     /// WebSocket subscriptions open.
     pub subscriptions: AtomicU64,
+    /// Past states that are still provable, the last one among them.
+    pub versions: AtomicU64,
+    /// Bytes that they take.
+    pub versions_bytes: AtomicU64,
 }
 
 impl Metrics {
     /// Prometheus text exposition format 0.0.4.
     pub fn render(&self) -> String {
-        let lines: [(&str, &str, &str, &AtomicU64); 9] = [
+        let lines: [(&str, &str, &str, &AtomicU64); 11] = [
             (
                 "height",
                 "gauge",
@@ -83,6 +87,18 @@ impl Metrics {
                 "gauge",
                 "WebSocket subscriptions open.",
                 &self.subscriptions,
+            ),
+            (
+                "versions",
+                "gauge",
+                "Past states that are still provable.",
+                &self.versions,
+            ),
+            (
+                "versions_bytes",
+                "gauge",
+                "Bytes that past states take, tree nodes estimated.",
+                &self.versions_bytes,
             ),
         ];
         let mut out = String::new();

@@ -13,6 +13,7 @@ use session_chain::processing::Processing;
 use session_chain::state::TxError;
 use session_chain::tree::{Change, Tree};
 use session_chain::tx::{KemKey, SigningKey, Tx, TxIds};
+use session_chain::versions::Versions;
 use session_chain::view::{Table, View, ViewError, account_keys_key};
 use session_core::account::Account;
 use session_core::codec::{Decode, Encode, Reader};
@@ -59,6 +60,8 @@ pub struct NodeOptions {
     pub accept_time: bool,
     /// Transactions of one signer, a second and at once.
     pub identity_rate: Rate,
+    /// Bytes that past states may take so that they stay provable.
+    pub versions_bytes: usize,
     /// Prepares verifying keys; off, every signature is checked by the library.
     pub prepare_keys: bool,
     /// The clocks.
@@ -73,6 +76,7 @@ impl Default for NodeOptions {
             admission: None,
             accept_time: false,
             identity_rate: Rate::UNLIMITED,
+            versions_bytes: session_chain::versions::Limits::default().bytes,
             prepare_keys: true,
             clock: Arc::new(SystemClock::default()),
         }
@@ -140,6 +144,7 @@ pub struct Node {
     parameters: Parameters,
     store: Arc<dyn Store>,
     heads: watch::Receiver<Arc<Head>>,
+    versions: Arc<Mutex<Versions>>,
     queue: SyncSender<Submission>,
     rates: Rates<AccountId>,
     queued_bytes: Arc<AtomicUsize>,
@@ -187,17 +192,19 @@ impl Node {
             None => HeadKey::ephemeral(chain)?,
         };
         let snapshot = store.snapshot()?;
-        let head = Head {
-            header,
-            id: header.id(),
-            tree: tree.clone(),
-            snapshot,
+        let head = Head::new(header, tree.clone(), snapshot);
+        let limits = session_chain::versions::Limits {
+            bytes: options.versions_bytes,
+            ..session_chain::versions::Limits::default()
         };
+        let versions = Versions::new(header, tree.clone(), limits);
+        let versions = Arc::new(Mutex::new(versions));
         let (heads, receiver) = watch::channel(Arc::new(head));
         let (queue, submissions) = sync_channel(QUEUE);
         let verifier = Arc::new(Verifier::new(options.prepare_keys));
         let metrics = Arc::new(Metrics::default());
         metrics.height.store(header.height, Ordering::Relaxed);
+        metrics.versions.store(1, Ordering::Relaxed);
         let stop = Arc::new(AtomicBool::new(false));
         let queued_bytes = Arc::new(AtomicUsize::new(0));
         let producer = Producer {
@@ -209,6 +216,7 @@ impl Node {
             drift: Drift::begin(clock.as_ref()),
             clock: clock.clone(),
             heads,
+            versions: versions.clone(),
             waiting: HashMap::new(),
             metrics: metrics.clone(),
             stop: stop.clone(),
@@ -222,6 +230,7 @@ impl Node {
             parameters,
             store,
             heads: receiver,
+            versions,
             queue,
             rates: Rates::new(options.identity_rate),
             queued_bytes,
@@ -269,18 +278,41 @@ impl Node {
         self.heads.clone()
     }
 
+    /// The state after the block of that height, if it is still kept; `head` itself for its own.
+    pub fn past(&self, head: &Arc<Head>, height: u64) -> Option<Arc<Head>> {
+        match height.cmp(&head.header.height) {
+            std::cmp::Ordering::Equal => return Some(head.clone()),
+            std::cmp::Ordering::Greater => return None,
+            std::cmp::Ordering::Less => {}
+        }
+        let versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        let past = versions.at(height)?;
+        Some(Arc::new(head.back_to(past)))
+    }
+
+    /// Height of the oldest state that is still kept.
+    pub fn oldest_version(&self) -> u64 {
+        let versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        versions.heights().next().unwrap_or_default()
+    }
+
     /// Whether blocks can be made durable.
     pub fn health(&self) -> Health {
         self.store.health()
     }
 
-    /// Signs the given head.
+    /// Signs the given head. A past one is signed as of its own time: a signature of now would
+    /// make an old state look like the latest.
     ///
     /// # Errors
     /// [`HeadKeyError`].
     pub fn sign_head(&self, head: &Head) -> Result<SignedHead, HeadKeyError> {
-        self.head_key
-            .sign(&head.header, &head.id, self.clock.wall())
+        let at = if head.is_last() {
+            self.clock.wall()
+        } else {
+            head.header.time
+        };
+        self.head_key.sign(&head.header, &head.id, at)
     }
 
     /// Id and header of the block at a height.

@@ -109,6 +109,11 @@ pub const CODES: &[(i32, &str, &str)] = &[
         "message known",
         "A message of the batch was accepted before: data.sequence.",
     ),
+    (
+        VERSION_NOT_KEPT,
+        "version not kept",
+        "The state after that block is no longer kept: data.oldest is the first height that is.",
+    ),
 ];
 
 /// Not JSON.
@@ -154,6 +159,9 @@ pub const PRUNED: i32 = -32_015;
 
 /// A message of a batch was accepted before.
 pub const MESSAGE_KNOWN: i32 = -32_016;
+
+/// The state after that block is no longer kept.
+pub const VERSION_NOT_KEPT: i32 = -32_017;
 
 /// An error as a client sees it.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,6 +5,7 @@ pub mod error;
 mod json;
 mod method;
 pub mod openrpc;
+mod proof;
 mod read;
 mod server;
 mod stream;

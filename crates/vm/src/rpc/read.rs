@@ -1,5 +1,6 @@
 //! The methods that read: one snapshot of the last accepted block each, and its proofs.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -22,7 +23,6 @@ use session_core::ids::{AccountId, ActionId, BlockId, ChannelId, ChunkId, Sessio
 use session_core::limits::PROOF_LEAVES_MAX;
 use session_core::log::{Conversation, Entry, LogId};
 use session_core::parameters::Admission;
-use session_core::proof::Proof;
 use session_core::record::{Acknowledgement, Action, Chunk, RecordKey};
 use session_core::session::{Roster, Session};
 
@@ -30,32 +30,18 @@ use super::error::{INTERNAL, NOT_FOUND, PRUNED, RpcError, UNKNOWN_SESSION};
 use super::json::{BatchJson, MembershipJson, MessageJson};
 use crate::head::Head;
 
+use super::proof::{signed_proof, state_at};
+
 use super::method::{
     Context, Params, Reply, WAIT_MAX, outcome_json, parse_account, parse_conversation, parse_id,
     reply,
 };
 
 /// Entries in one reply at most.
-const PAGE_MAX: u64 = PROOF_LEAVES_MAX as u64;
+pub(super) const PAGE_MAX: u64 = PROOF_LEAVES_MAX as u64;
 
 /// Bytes of message bodies in one reply: what lies beyond waits for the next call.
 const REPLY_BODIES_MAX: usize = 4 << 20;
-
-/// A proof in base64, with a fresh head signature where the key can give one.
-fn signed_proof(
-    context: &Context,
-    head: &Head,
-    make: impl FnOnce(
-        &session_chain::proof::State<'_>,
-    ) -> Result<Proof, session_chain::proof::MakeError>,
-) -> Result<String, RpcError> {
-    let heads = context.node.sign_head(head).map_err(|error| {
-        tracing::error!(%error, "signing a head failed");
-        RpcError::new(INTERNAL, error.to_string())
-    })?;
-    let proof = head.with_state(vec![heads], make)?;
-    Ok(BASE64.encode(proof.to_bytes()))
-}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -66,6 +52,7 @@ struct ConversationParams {
     limit: u64,
     wait_ms: u64,
     proof: bool,
+    height: Option<u64>,
 }
 
 impl Default for ConversationParams {
@@ -78,6 +65,7 @@ impl Default for ConversationParams {
             limit: 100,
             wait_ms: 0,
             proof: false,
+            height: None,
         }
     }
 }
@@ -151,21 +139,35 @@ pub(super) fn read_messages(
     Ok((messages, batches, next))
 }
 
-pub(super) async fn get_messages(context: &Context, params: Params<'_>) -> Reply {
-    let params: ConversationParams = params.parse()?;
-    let conversation = parse_conversation(&params.session_id, &params.channel_id)?;
+/// The head that has a message at `from`, or the one there is when the wait is over.
+async fn wait_for_messages(
+    context: &Context,
+    conversation: &Conversation,
+    from: u64,
+    wait_ms: u64,
+) -> Result<Arc<Head>, RpcError> {
     let mut heads = context.node.heads();
-    let wait = Duration::from_millis(params.wait_ms).min(WAIT_MAX);
+    let wait = Duration::from_millis(wait_ms).min(WAIT_MAX);
     let deadline = tokio::time::Instant::now() + wait;
-    let head = loop {
+    loop {
         let head = heads.borrow_and_update().clone();
-        if message_count(&head, &conversation)? > params.from || wait.is_zero() {
-            break head;
+        if message_count(&head, conversation)? > from || wait.is_zero() {
+            return Ok(head);
         }
         match tokio::time::timeout_at(deadline, heads.changed()).await {
             Ok(Ok(())) => {}
-            Ok(Err(_)) | Err(_) => break head,
+            Ok(Err(_)) | Err(_) => return Ok(head),
         }
+    }
+}
+
+pub(super) async fn get_messages(context: &Context, params: Params<'_>) -> Reply {
+    let params: ConversationParams = params.parse()?;
+    let conversation = parse_conversation(&params.session_id, &params.channel_id)?;
+    let head = match params.height {
+        // Nothing comes later in a past state.
+        Some(_) => state_at(context, &context.node.head(), params.height)?,
+        None => wait_for_messages(context, &conversation, params.from, params.wait_ms).await?,
     };
     let (messages, batches, next) = read_messages(&head, &conversation, params.from, params.limit)?;
     let mut result = json!({ "messages": messages, "next": next });
@@ -327,10 +329,12 @@ struct AccountParams {
     from: u64,
     limit: Option<u64>,
     proof: bool,
+    height: Option<u64>,
 }
 
-pub(super) fn get_identity(context: &Context, head: &Head, params: Params<'_>) -> Reply {
+pub(super) fn get_identity(context: &Context, head: &Arc<Head>, params: Params<'_>) -> Reply {
     let params: AccountParams = params.parse()?;
+    let head = &*state_at(context, head, params.height)?;
     let id = parse_account("account", &params.account)?;
     let key = RecordKey::Account(id);
     let account: Option<Account> = head.record(&key)?;
@@ -359,8 +363,9 @@ pub(super) fn get_identity(context: &Context, head: &Head, params: Params<'_>) -
     reply(&result)
 }
 
-pub(super) fn list_sessions(context: &Context, head: &Head, params: Params<'_>) -> Reply {
+pub(super) fn list_sessions(context: &Context, head: &Arc<Head>, params: Params<'_>) -> Reply {
     let params: AccountParams = params.parse()?;
+    let head = &*state_at(context, head, params.height)?;
     let id = parse_account("participant", &params.participant)?;
     let log = if params.requests {
         LogId::Requests(id)
@@ -368,7 +373,15 @@ pub(super) fn list_sessions(context: &Context, head: &Head, params: Params<'_>) 
         LogId::Memberships(id)
     };
     let limit = params.limit.unwrap_or(PAGE_MAX).min(PAGE_MAX);
-    let to = params.from.saturating_add(limit);
+    let exists: Option<Account> = head.record(&RecordKey::Account(id))?;
+    let end = exists.as_ref().map_or(0, |account| {
+        if params.requests {
+            account.requests.count()
+        } else {
+            account.memberships.count()
+        }
+    });
+    let to = params.from.saturating_add(limit).min(end).max(params.from);
     let cells = head.view().range(
         Table::Entry,
         &entry_key(&log, params.from),
@@ -384,7 +397,6 @@ pub(super) fn list_sessions(context: &Context, head: &Head, params: Params<'_>) 
     }
     let mut result = json!({ "entries": entries, "next": next });
     if params.proof {
-        let exists: Option<Account> = head.record(&RecordKey::Account(id))?;
         let proof = signed_proof(context, head, |state| match exists {
             Some(_) => state.prove_log(log, params.from, next),
             None => state.prove_record(RecordKey::Account(id)),
@@ -401,10 +413,12 @@ struct ReceiptParams {
     channel_id: String,
     account: Option<String>,
     proof: bool,
+    height: Option<u64>,
 }
 
-pub(super) fn get_receipts(context: &Context, head: &Head, params: Params<'_>) -> Reply {
+pub(super) fn get_receipts(context: &Context, head: &Arc<Head>, params: Params<'_>) -> Reply {
     let params: ReceiptParams = params.parse()?;
+    let head = &*state_at(context, head, params.height)?;
     let conversation = parse_conversation(&params.session_id, &params.channel_id)?;
     message_count(head, &conversation)?;
     let account = params
@@ -443,78 +457,6 @@ pub(super) fn get_receipts(context: &Context, head: &Head, params: Params<'_>) -
         put(&mut result, "proof", json!(proof));
     }
     reply(&result)
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct ProofParams {
-    session_id: Option<String>,
-    channel_id: Option<String>,
-    account: Option<String>,
-    action: Option<String>,
-    log: String,
-    from: u64,
-    to: Option<u64>,
-}
-
-pub(super) fn get_proof(context: &Context, head: &Head, params: Params<'_>) -> Reply {
-    let params: ProofParams = params.parse()?;
-    if let (Some(channel), Some(account)) = (&params.channel_id, &params.account) {
-        let channel: ChannelId = parse_id("channelId", channel)?;
-        let key = RecordKey::Member(channel, parse_account("account", account)?);
-        let proof = signed_proof(context, head, |state| state.prove_record(key))?;
-        return reply(&json!({ "proof": proof, "height": head.header.height }));
-    }
-    let (key, log) = match &params {
-        ProofParams {
-            session_id: Some(id),
-            ..
-        } => {
-            let id = parse_id("sessionId", id)?;
-            (RecordKey::Session(id), LogId::Session(id))
-        }
-        ProofParams {
-            channel_id: Some(id),
-            ..
-        } => {
-            let id = parse_id("channelId", id)?;
-            (RecordKey::Channel(id), LogId::Channel(id))
-        }
-        ProofParams {
-            account: Some(id), ..
-        } => {
-            let id = parse_account("account", id)?;
-            let log = match params.log.as_str() {
-                "requests" => LogId::Requests(id),
-                _ => LogId::Memberships(id),
-            };
-            (RecordKey::Account(id), log)
-        }
-        ProofParams {
-            action: Some(id), ..
-        } => {
-            let id: ActionId = parse_id("action", id)?;
-            let key = RecordKey::Action(id);
-            let proof = signed_proof(context, head, |state| state.prove_record(key))?;
-            return reply(&json!({ "proof": proof, "height": head.header.height }));
-        }
-        ProofParams { .. } => {
-            let message = "one of sessionId, channelId, account or action is needed";
-            return Err(RpcError::new(super::error::INVALID_PARAMS, message));
-        }
-    };
-    let whole_log = params.to.is_some() || params.from > 0;
-    let to = params
-        .to
-        .unwrap_or_else(|| params.from.saturating_add(PAGE_MAX));
-    let proof = signed_proof(context, head, |state| {
-        if whole_log {
-            state.prove_log(log, params.from, to)
-        } else {
-            state.prove_record(key)
-        }
-    })?;
-    reply(&json!({ "proof": proof, "height": head.header.height }))
 }
 
 #[derive(Deserialize, Default)]
@@ -593,10 +535,12 @@ pub(super) fn get_head(context: &Context, head: &Head) -> Reply {
 struct ActionParams {
     action: String,
     proof: bool,
+    height: Option<u64>,
 }
 
-pub(super) fn get_action(context: &Context, head: &Head, params: Params<'_>) -> Reply {
+pub(super) fn get_action(context: &Context, head: &Arc<Head>, params: Params<'_>) -> Reply {
     let params: ActionParams = params.parse()?;
+    let head = &*state_at(context, head, params.height)?;
     let id: ActionId = parse_id("action", &params.action)?;
     let key = RecordKey::Action(id);
     let action: Option<Action> = head.record(&key)?;
