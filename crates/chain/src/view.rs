@@ -300,6 +300,13 @@ pub fn account_keys_key(account: &AccountId) -> Vec<u8> {
     key
 }
 
+/// Cell key of the Ed25519 key that an `05` account was registered with.
+pub fn legacy_key_key(account: &AccountId) -> Vec<u8> {
+    let mut key = vec![3];
+    key.extend_from_slice(account.as_bytes());
+    key
+}
+
 /// Cell key of the public keys of a session's participants; the place follows where one is
 /// asked for.
 pub fn session_keys_key(session: &SessionId, position: Option<u8>) -> Vec<u8> {

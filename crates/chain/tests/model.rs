@@ -278,7 +278,7 @@ fn from_env(name: &str, default: u64) -> u64 {
 }
 
 /// Answers that every default run must have given.
-const REACHED: [&str; 41] = [
+const REACHED: [&str; 43] = [
     "AcceptSession applied",
     "AcknowledgeMessages applied",
     "ChannelMembers applied",
@@ -288,6 +288,7 @@ const REACHED: [&str; 41] = [
     "CreateSession applied",
     "PutChunk applied",
     "RegisterIdentity applied",
+    "RegisterLegacy applied",
     "RenewSession applied",
     "RevokeIdentity applied",
     "RotateKeys applied",
@@ -307,6 +308,7 @@ const REACHED: [&str; 41] = [
     "KeyMissing",
     "KeysNextBlock",
     "LastOwner",
+    "LegacyRefused",
     "LimitReached",
     "Malformed",
     "MessageKnown",

@@ -12,11 +12,11 @@ use session_chain::mempool::{Limits, Mempool};
 use session_chain::processing::Processing;
 use session_chain::state::TxError;
 use session_chain::tree::{Change, Tree};
-use session_chain::tx::{KemKey, SigningKey, Tx, TxIds};
+use session_chain::tx::{Tx, TxIds};
 use session_chain::versions::Versions;
-use session_chain::view::{Table, View, ViewError, account_keys_key};
+use session_chain::view::ViewError;
 use session_core::account::Account;
-use session_core::codec::{Decode, Encode, Reader};
+use session_core::codec::Encode;
 use session_core::hash::Tag;
 use session_core::header::{Header, SignedHead};
 use session_core::ids::{AccountId, BlockId, ChainId};
@@ -33,6 +33,7 @@ use tokio::sync::{oneshot, watch};
 use crate::clock::{Clock, Drift, SystemClock};
 use crate::head::Head;
 use crate::head_key::{HeadKey, HeadKeyError, key_digest, root_identity};
+use crate::keys::{PublicKeys, account_keys};
 use crate::metrics::Metrics;
 use crate::producer::{Accepted, Answer, Producer, Submission, SubmitError};
 use crate::rates::Rates;
@@ -353,6 +354,9 @@ impl Node {
         if !tx.is_signed() {
             return Ok(());
         }
+        if tx.is_legacy_signed() && !self.parameters.allow_legacy {
+            return Err(TxError::LegacyRefused);
+        }
         // A recovery key may have signed instead: the rules decide.
         if matches!(
             tx.kind,
@@ -364,19 +368,32 @@ impl Node {
         let Some(keys) = account.and_then(|account| account.keys) else {
             return Ok(());
         };
+        let digest = ids.action.to_bytes();
+        let (signature, id) = (&tx.signature, &ids.signature);
         let ready = match self.verifier.key(&keys.signing) {
             Some(key) => Some(key),
-            None => account_keys(head, &tx.signer)?
-                .and_then(|(_, key)| self.verifier.keep_key(keys.signing, &key)),
+            None => match account_keys(head, &tx.signer)? {
+                Some(PublicKeys::PostQuantum(_, key)) => self.verifier.keep_key(keys.signing, &key),
+                Some(PublicKeys::Legacy(key)) => {
+                    if !self.verifier.admit_legacy(&key, &digest, signature, id) {
+                        return Err(TxError::InvalidSignature);
+                    }
+                    return self.count(tx);
+                }
+                None => None,
+            },
         };
         let Some(key) = ready else { return Ok(()) };
-        let digest = ids.action.to_bytes();
         if !self
             .verifier
-            .admit(&keys.signing, &key, &digest, &tx.signature, &ids.signature)
+            .admit(&keys.signing, &key, &digest, signature, id)
         {
             return Err(TxError::InvalidSignature);
         }
+        self.count(tx)
+    }
+
+    fn count(&self, tx: &Tx) -> Result<(), TxError> {
         // Only what the signer has really signed counts against it.
         let what = "transactions of one signer";
         let taken = self.rates.take(tx.signer, self.clock.wall());
@@ -449,27 +466,6 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-/// Registered public keys of an account.
-///
-/// # Errors
-/// [`ViewError`].
-pub fn account_keys(
-    head: &Head,
-    account: &AccountId,
-) -> Result<Option<(KemKey, SigningKey)>, ViewError> {
-    let record: Option<Account> = head.record(&RecordKey::Account(*account))?;
-    if record.is_none_or(|record| record.keys.is_none()) {
-        return Ok(None);
-    }
-    let bytes = head.view().get(Table::Keys, &account_keys_key(account))?;
-    let bytes = bytes.ok_or(ViewError::Missing(Table::Keys))?;
-    let mut input = Reader::new(&bytes);
-    Ok(Some((
-        KemKey::decode(&mut input)?,
-        SigningKey::decode(&mut input)?,
-    )))
 }
 
 fn check_clock(

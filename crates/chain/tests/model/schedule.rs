@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use session_chain::tx::channel::{ChannelMembers, CloseChannel, CreateChannel, MemberChange};
 use session_chain::tx::chunk::PutChunk;
 use session_chain::tx::identity::{RegisterIdentity, RevokeIdentity, RotateKeys};
+use session_chain::tx::legacy::RegisterLegacy;
 use session_chain::tx::message::{AcknowledgeMessages, SendBatch, SendMessage};
 use session_chain::tx::session::{
     AcceptSession, CloseSession, CreateSession, NewParticipant, RenewSession,
@@ -19,7 +20,7 @@ use session_core::session::Status;
 use session_core::time::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Time};
 
 use super::people::{
-    Chance, NONCES, Person, kem_key, malformed_kem_key, signed, signing_key, unsigned,
+    Chance, NONCES, Person, kem_key, legacy_of, malformed_kem_key, signed, signing_key, unsigned,
 };
 use super::state::{MParticipant, MSession, Model};
 
@@ -46,6 +47,7 @@ pub(crate) fn parameters(chance: &mut Chance) -> Parameters {
         } else {
             Admission::Signed
         },
+        allow_legacy: chance.one_in(2),
         price: if chance.one_in(3) { 2 } else { 0 },
         registrations: if quotas { rate(1, 3) } else { rate(10, 10_000) },
         unsigned: if quotas { rate(1, 2) } else { Rate::UNLIMITED },
@@ -68,9 +70,10 @@ pub(crate) fn allocations(people: &[Person], p: &Parameters) -> BTreeMap<Account
 
 impl Schedule {
     pub(crate) fn new(seed: u64) -> Self {
-        let people = (0..7)
+        let mut people: Vec<_> = (0..7)
             .map(|i| Person::new(&format!("person {i}")))
             .collect();
+        people.push(Person::legacy("somebody of old"));
         Self {
             chance: Chance(seed),
             people,
@@ -411,6 +414,14 @@ impl Schedule {
         let (mut kem, signing) = (person.kem(), person.signing());
         let recovery = self.chance.one_in(2).then(|| person.recovery().digest());
         (*signer, *key) = (person.account, Some(person.signing()));
+        if let Some(mut signing) = legacy_of(&signing)
+            && !self.chance.one_in(12)
+        {
+            if self.chance.one_in(12) {
+                signing.0[0] = 0xff;
+            }
+            return Kind::RegisterLegacy(RegisterLegacy { signing, recovery });
+        }
         match self.chance.below(25) {
             0 => kem = malformed_kem_key("anybody"),
             1 => *signer = self.people[(i + 1) % self.people.len()].account,

@@ -2,14 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use session_chain::tx::legacy::LegacyKey;
 use session_chain::tx::message::{Auth, BatchAuth, Body};
 use session_chain::tx::{KemKey, SigningKey};
 use session_chain::view::{
-    Cell, Table, account_keys_key, batch_key, deadline_key, entry_key, session_keys_key, tile_key,
+    Cell, Table, account_keys_key, batch_key, deadline_key, entry_key, legacy_key_key,
+    session_keys_key, tile_key,
 };
 use session_core::account::{Account, AccountKeys};
 use session_core::channel::{Channel, Member, Role};
 use session_core::codec::{Decode, Encode, Writer};
+use session_core::hash::Tag;
 use session_core::ids::{AccountId, ActionId, ChainId, ChannelId, ChunkId, Digest, SessionId};
 use session_core::log::{Conversation, Entry, LogId, MembershipEntry, MessageEntry};
 use session_core::merkle::{Frontier, Hash, left_subtrees, node_hash};
@@ -29,6 +32,8 @@ pub(crate) struct Leak {
 pub(crate) struct MAccount {
     /// KEM key, signing key, index, height.
     pub(crate) keys: Option<(KemKey, SigningKey, u32, u64)>,
+    /// The Ed25519 key that an `05` account registered with.
+    pub(crate) legacy: Option<LegacyKey>,
     pub(crate) recovery: Option<Digest>,
     pub(crate) registered: u64,
     pub(crate) revoked: bool,
@@ -37,6 +42,30 @@ pub(crate) struct MAccount {
     pub(crate) request_quota: Leak,
     pub(crate) memberships: Vec<MembershipEntry>,
     pub(crate) requests: Vec<MembershipEntry>,
+}
+
+impl MAccount {
+    /// The Ed25519 key, while no other counts.
+    pub(crate) fn legacy_key(&self) -> Option<LegacyKey> {
+        let first = self
+            .keys
+            .as_ref()
+            .is_some_and(|(_, _, index, _)| *index == 0);
+        self.legacy.filter(|_| first)
+    }
+
+    /// Digests of the key to encrypt to and of the one that signs.
+    pub(crate) fn digests(&self, id: &AccountId) -> Option<(Digest, Digest)> {
+        let (kem, signing, ..) = self.keys.as_ref()?;
+        Some(match self.legacy_key() {
+            // An 05 account's id is the key to encrypt to.
+            Some(key) => {
+                let kem = Digest::from_bytes(Tag::PublicKey.hash(&[id.as_bytes()]));
+                (kem, key.digest())
+            }
+            None => (kem.digest(), signing.digest()),
+        })
+    }
 }
 
 #[derive(Clone)]
@@ -256,19 +285,22 @@ impl Model {
         };
         let memberships = out.log(LogId::Memberships(*id), &entries(&account.memberships), 0);
         let requests = out.log(LogId::Requests(*id), &entries(&account.requests), 0);
-        if let Some((kem, signing, ..)) = &account.keys {
+        if let Some(key) = account.legacy {
+            out.put(Table::Keys, legacy_key_key(id), key.0.to_vec());
+        }
+        if let (Some((kem, signing, ..)), None) = (&account.keys, account.legacy_key()) {
             let bytes = [&kem.0[..], &signing.0[..]].concat();
             out.put(Table::Keys, account_keys_key(id), bytes);
         }
-        let keys = account
-            .keys
-            .as_ref()
-            .map(|(kem, signing, index, since_height)| AccountKeys {
-                kem: kem.digest(),
-                signing: signing.digest(),
+        let keys = account.keys.as_ref().zip(account.digests(id));
+        let keys = keys.map(
+            |((_, _, index, since_height), (kem, signing))| AccountKeys {
+                kem,
+                signing,
                 index: *index,
                 since_height: *since_height,
-            });
+            },
+        );
         let record = Account {
             keys,
             recovery: account.recovery,

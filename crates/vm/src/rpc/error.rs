@@ -268,7 +268,9 @@ impl From<TxError> for RpcError {
             TxError::SessionFull => SESSION_FULL,
             TxError::UnknownChannel | TxError::NotAMember => NOT_FOUND,
             TxError::Unauthorized | TxError::LastOwner => UNAUTHORIZED,
-            TxError::SignatureRequired | TxError::InvalidSignature => SIGNATURE,
+            TxError::SignatureRequired | TxError::InvalidSignature | TxError::LegacyRefused => {
+                SIGNATURE
+            }
             TxError::UnknownAccount | TxError::Revoked | TxError::KeysNextBlock => UNKNOWN_ACCOUNT,
             TxError::Expired { .. } | TxError::ValidTooLong { .. } => EXPIRED,
             TxError::RateLimited { .. } | TxError::LimitReached { .. } => LIMIT,

@@ -66,7 +66,7 @@ pub const METHODS: &[Method] = &[
         name: "sessionvm.CreateSession",
         about: "Opens a session between 2 to 100 participants, unsigned (open admission).",
         params: &[
-            need("participants", "array", "Accounts, CB58 or 07… ids."),
+            need("participants", "array", "Accounts, CB58, 07… or 05… ids."),
             need(
                 "publicKeys",
                 "array",
@@ -97,7 +97,7 @@ pub const METHODS: &[Method] = &[
             may(
                 "signature",
                 "hex",
-                "ML-DSA-65 signature over the message id, 3309 bytes.",
+                "ML-DSA-65 signature over the message id, 3309 bytes; 64 of Ed25519 from an 05 account.",
             ),
         ],
         result: "messageId, sequence",
@@ -151,17 +151,17 @@ pub const METHODS: &[Method] = &[
         name: "sessionvm.GetIdentity",
         about: "An account: its current public keys and state.",
         params: &[
-            need("account", "cb58", "Account, CB58 or 07… id."),
+            need("account", "cb58", "Account, CB58, 07… or 05… id."),
             PROOF,
             HEIGHT,
         ],
-        result: "account, registered, kemPublicKey, signingPublicKey, keyIndex, revoked, …",
+        result: "account, identity (07… or 05…), registered, kemPublicKey or x25519PublicKey, signingPublicKey, keyIndex, revoked, …",
     },
     Method {
         name: "sessionvm.ListSessions",
         about: "Conversations that an account created or accepted, or was asked to join.",
         params: &[
-            need("participant", "cb58", "Account, CB58 or 07… id."),
+            need("participant", "cb58", "Account, CB58, 07… or 05… id."),
             may("requests", "boolean", "What others opened with it instead."),
             FROM,
             LIMIT,
@@ -247,7 +247,7 @@ pub const METHODS: &[Method] = &[
         name: "sessionvm.GetParameters",
         about: "The chain's id and parameters.",
         params: &[],
-        result: "chain, sessionTTL, maxMessages, maxChannels, retentionDays, admission, …",
+        result: "chain, sessionTTL, maxMessages, maxChannels, retentionDays, admission, allowLegacy, …",
     },
 ];
 

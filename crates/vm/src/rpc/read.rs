@@ -29,6 +29,7 @@ use session_core::session::{Roster, Session};
 use super::error::{INTERNAL, NOT_FOUND, PRUNED, RpcError, UNKNOWN_SESSION};
 use super::json::{BatchJson, MembershipJson, MessageJson};
 use crate::head::Head;
+use crate::keys::{PublicKeys, account_keys, identity_id};
 
 use super::proof::{signed_proof, state_at};
 
@@ -210,9 +211,8 @@ pub(super) fn get_session(context: &Context, head: &Head, params: Params<'_>) ->
     for (position, participant) in (0u8..).zip(roster.participants()) {
         let (kem, signing) = participant_keys(head, &id, position, &participant.account)?;
         participants.push(participant.account);
-        keys.push(kem.map_or(Value::Null, |key| json!(BASE64.encode(key.0.as_slice()))));
-        signing_keys
-            .push(signing.map_or(Value::Null, |key| json!(BASE64.encode(key.0.as_slice()))));
+        keys.push(kem.map_or(Value::Null, |key| json!(BASE64.encode(key))));
+        signing_keys.push(signing.map_or(Value::Null, |key| json!(BASE64.encode(key))));
     }
     reply(&json!({ "session": {
         "id": id,
@@ -231,18 +231,22 @@ pub(super) fn get_session(context: &Context, head: &Head, params: Params<'_>) ->
     }}))
 }
 
+/// The key to encrypt to and the key that signs, where each is known.
+type KeyBytes = (Option<Vec<u8>>, Option<Vec<u8>>);
+
 /// Keys that a session was opened with, or those registered for the account.
 fn participant_keys(
     head: &Head,
     session: &SessionId,
     position: u8,
     account: &AccountId,
-) -> Result<(Option<KemKey>, Option<SigningKey>), RpcError> {
+) -> Result<KeyBytes, RpcError> {
     let given = head
         .view()
         .get(Table::Keys, &session_keys_key(session, Some(position)))?;
-    let registered = crate::node::account_keys(head, account)?;
-    let (registered_kem, registered_signing) = registered.unzip();
+    let registered = account_keys(head, account)?;
+    let bytes = |keys: PublicKeys| (keys.encryption(account).to_vec(), keys.signing().to_vec());
+    let (registered_kem, registered_signing) = registered.map(bytes).unzip();
     let Some(given) = given else {
         return Ok((registered_kem, registered_signing));
     };
@@ -250,7 +254,10 @@ fn participant_keys(
     let damaged = ViewError::Damaged;
     let kem: Option<KemKey> = input.option("KEM key").map_err(damaged)?;
     let signing: Option<SigningKey> = input.option("signing key").map_err(damaged)?;
-    Ok((kem.or(registered_kem), signing.or(registered_signing)))
+    Ok((
+        kem.map(|key| key.0.to_vec()).or(registered_kem),
+        signing.map(|key| key.0.to_vec()).or(registered_signing),
+    ))
 }
 
 #[derive(Deserialize, Default)]
@@ -340,13 +347,23 @@ pub(super) fn get_identity(context: &Context, head: &Arc<Head>, params: Params<'
     let account: Option<Account> = head.record(&key)?;
     let mut result = match &account {
         Some(account) => {
-            let keys = crate::node::account_keys(head, &id)?;
-            let (kem, signing) = keys.unzip();
+            let keys = account_keys(head, &id)?;
+            let known_as = match &keys {
+                Some(_) => Some(identity_id(head, &id)?),
+                None => None,
+            };
+            let (kem, x25519) = match &keys {
+                Some(PublicKeys::PostQuantum(kem, _)) => (Some(kem.0.as_slice()), None),
+                Some(PublicKeys::Legacy(_)) => (None, Some(id.as_bytes().as_slice())),
+                None => (None, None),
+            };
             json!({
                 "account": id,
+                "identity": known_as,
                 "registered": account.keys.is_some(),
-                "kemPublicKey": kem.map(|key| const_hex::encode(key.0.as_slice())),
-                "signingPublicKey": signing.map(|key| const_hex::encode(key.0.as_slice())),
+                "kemPublicKey": kem.map(const_hex::encode),
+                "x25519PublicKey": x25519.map(const_hex::encode),
+                "signingPublicKey": keys.as_ref().map(|keys| const_hex::encode(keys.signing())),
                 "keyIndex": account.keys.map(|keys| keys.index),
                 "revoked": account.revoked,
                 "balance": account.balance,
@@ -594,6 +611,7 @@ pub(super) fn get_parameters(context: &Context) -> Reply {
             Admission::Open => "open",
             Admission::Signed => "signed",
         },
+        "allowLegacy": parameters.allow_legacy,
         "price": parameters.price,
         "rootKey": parameters.root_key,
     }))
