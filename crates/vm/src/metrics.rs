@@ -14,6 +14,8 @@ pub struct Metrics {
     pub refused: AtomicU64,
     /// Transactions waiting for a block.
     pub pending: AtomicU64,
+    /// Bytes that they take.
+    pub pending_bytes: AtomicU64,
     /// RPC calls answered.
     pub calls: AtomicU64,
     /// RPC calls answered with an error.
@@ -33,7 +35,7 @@ pub struct Metrics {
 impl Metrics {
     /// Prometheus text exposition format 0.0.4.
     pub fn render(&self) -> String {
-        let lines: [(&str, &str, &str, &AtomicU64); 11] = [
+        let lines: [(&str, &str, &str, &AtomicU64); 12] = [
             (
                 "height",
                 "gauge",
@@ -57,6 +59,12 @@ impl Metrics {
                 "gauge",
                 "Transactions waiting.",
                 &self.pending,
+            ),
+            (
+                "transactions_pending_bytes",
+                "gauge",
+                "Bytes that waiting transactions take.",
+                &self.pending_bytes,
             ),
             (
                 "rpc_calls_total",

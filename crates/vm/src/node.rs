@@ -212,7 +212,10 @@ impl Node {
             store: store.clone(),
             hot: Hot::default(),
             processing: Processing::new(header, tree, parameters),
-            pool: Mempool::new(Limits::default()),
+            pool: Mempool::new(Limits {
+                evicts: parameters.price > 0,
+                ..Limits::default()
+            }),
             verifier: verifier.clone(),
             drift: Drift::begin(clock.as_ref()),
             clock: clock.clone(),

@@ -40,6 +40,9 @@ use crate::verifier::Verifier;
 /// How often time alone is looked at: sweeps, expiry, pruning, recovery of a failed store.
 const TICK: Duration = Duration::from_millis(500);
 
+/// Callers that wait for one transaction: a retry or two. More are told that it is pending.
+const WAITERS_MAX: usize = 8;
+
 /// Blocks whose bodies are pruned in one batch.
 const PRUNE_BLOCKS: u64 = 256;
 
@@ -165,6 +168,9 @@ impl Producer {
             self.metrics
                 .pending
                 .store(self.pool.len() as u64, Ordering::Relaxed);
+            self.metrics
+                .pending_bytes
+                .store(self.pool.bytes() as u64, Ordering::Relaxed);
         }
         for (_, replies) in self.waiting.drain() {
             for reply in replies {
@@ -186,8 +192,21 @@ impl Producer {
         self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
         let action = ids.action;
         match self.pool.insert(tx, ids, bytes, self.clock.wall()) {
-            Ok(()) | Err(PoolError::AlreadyPending) => {
+            Ok(evicted) => {
                 self.waiting.entry(action).or_default().push(reply);
+                let error = PoolError::Evicted { retry_ms: 1_000 };
+                for gone in evicted {
+                    self.answer(gone.ids.action, &|| Err(error.into()));
+                }
+            }
+            Err(error @ PoolError::AlreadyPending) => {
+                let waiting = self.waiting.entry(action).or_default();
+                waiting.retain(|waiting| !waiting.is_closed());
+                if waiting.len() < WAITERS_MAX {
+                    waiting.push(reply);
+                } else {
+                    let _gone = reply.send(Err(error.into()));
+                }
             }
             Err(error) => {
                 let _gone = reply.send(Err(error.into()));

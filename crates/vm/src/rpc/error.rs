@@ -309,7 +309,9 @@ impl From<SubmitError> for RpcError {
         match error {
             SubmitError::Tx(error) => error.into(),
             SubmitError::Pool(
-                PoolError::Full { retry_ms } | PoolError::SenderFull { retry_ms },
+                PoolError::Full { retry_ms }
+                | PoolError::SenderFull { retry_ms }
+                | PoolError::Evicted { retry_ms },
             )
             | SubmitError::Busy { retry_ms } => Self::new(BUSY, message).retry(retry_ms),
             SubmitError::Pool(PoolError::AlreadyPending) => Self::new(PENDING, message),

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test uses a part")]
 
+#[cfg(target_os = "linux")]
+pub mod memory;
 #[cfg(unix)]
 pub mod program;
 
