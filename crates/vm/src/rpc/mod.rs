@@ -7,6 +7,7 @@ mod method;
 pub mod openrpc;
 mod proof;
 mod read;
+mod room;
 mod server;
 mod stream;
 mod subscribe;

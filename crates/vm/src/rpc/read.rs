@@ -41,8 +41,9 @@ use super::method::{
 /// Entries in one reply at most.
 pub(super) const PAGE_MAX: u64 = PROOF_LEAVES_MAX as u64;
 
-/// Bytes of message bodies in one reply: what lies beyond waits for the next call.
-const REPLY_BODIES_MAX: usize = 4 << 20;
+/// Bytes of message bodies in one reply, at least one message: what lies beyond waits for the next
+/// call. In hex, and once more while JSON is made of it, they are several megabytes.
+const REPLY_BODIES_MAX: usize = 1 << 20;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", default)]

@@ -27,6 +27,7 @@ use super::dialect::{answer, text};
 use super::method::Context;
 use super::openrpc::document;
 use super::read::health_json;
+use super::room::Room;
 use super::stream::TakenStream;
 use super::subscribe;
 use super::tls::Tls;
@@ -48,6 +49,9 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A body must arrive within this time.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a large request waits for others to make room.
+const ROOM_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long open calls may go on when the server stops.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -106,6 +110,7 @@ struct Shared {
     context: Context,
     options: Arc<ServerOptions>,
     rates: Arc<Rates<IpAddr>>,
+    room: Room,
 }
 
 /// Who is at the other end of a connection.
@@ -156,6 +161,7 @@ impl Server {
             context: self.context,
             options: self.options,
             rates,
+            room: Room::new(),
         };
         let app = router(shared);
         let mut open = tokio::task::JoinSet::new();
@@ -358,9 +364,18 @@ fn token_given(headers: &HeaderMap, token: &str) -> bool {
 async fn rpc(State(shared): State<Shared>, request: Request) -> Response {
     let method = request.method().clone();
     let content_type = request.headers().get(header::CONTENT_TYPE).cloned();
+    // The body, and what is decoded from it.
+    let wanted = 2 * announced(request.headers());
+    let Ok(held) = tokio::time::timeout(ROOM_TIMEOUT, shared.room.take(wanted)).await else {
+        return busy("too many large requests at once: try again\n");
+    };
     let body = tokio::time::timeout(BODY_TIMEOUT, axum::body::Bytes::from_request(request, &()));
     match body.await {
-        Ok(Ok(body)) => answer(&shared.context, &method, content_type.as_ref(), &body).await,
+        Ok(Ok(body)) => {
+            let reply = answer(&shared.context, &method, content_type.as_ref(), &body).await;
+            drop((body, held));
+            roomy(&shared.room, reply).await
+        }
         Ok(Err(rejection)) => {
             let limit = format!("the body is larger than {RPC_BODY_MAX} bytes, or broke off\n");
             text(rejection.into_response().status(), limit)
@@ -372,10 +387,37 @@ async fn rpc(State(shared): State<Shared>, request: Request) -> Response {
     }
 }
 
+/// Bytes that a request announces; without a length as many as it may have.
+fn announced(headers: &HeaderMap) -> usize {
+    let length = headers.get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+    length.unwrap_or(RPC_BODY_MAX).min(RPC_BODY_MAX)
+}
+
+/// A large reply takes room until its reader has it. Where there is none it is dropped at once:
+/// waiting with it would be what the room is to prevent.
+async fn roomy(room: &Room, reply: Response) -> Response {
+    let (head, body) = reply.into_parts();
+    let Ok(bytes) = axum::body::to_bytes(body, usize::MAX).await else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    match room.try_take(bytes.len()) {
+        Some(held) => Response::from_parts(head, Body::from(held.with(bytes))),
+        None => busy("too many large replies at once: ask for less, or try again\n"),
+    }
+}
+
+fn busy(message: &'static str) -> Response {
+    let mut response = text(StatusCode::SERVICE_UNAVAILABLE, message);
+    let second = HeaderValue::from_static("1");
+    response.headers_mut().insert(header::RETRY_AFTER, second);
+    response
+}
+
 async fn websocket(State(shared): State<Shared>, upgrade: WebSocketUpgrade) -> Response {
     upgrade
         .max_message_size(64 * 1024)
-        .on_upgrade(move |socket| subscribe::serve(shared.context, socket))
+        .on_upgrade(move |socket| subscribe::serve(shared.context, shared.room, socket))
 }
 
 async fn health(State(shared): State<Shared>) -> Response {
