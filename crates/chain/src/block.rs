@@ -187,7 +187,7 @@ impl<'a> Builder<'a> {
             parent: view,
         };
         let mut over = Overlay::new(view);
-        sweep(&mut over, time)?;
+        sweep(&mut over, time, parameters.retention_ms)?;
         let bytes = session_core::header::HEADER_LEN;
         let (txs, applied) = (Vec::new(), Vec::new());
         Ok(Self {

@@ -65,6 +65,9 @@ pub struct ConfigJson {
     /// `"open"` or `"signed"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admission: Option<String>,
+    /// Whether `05` accounts may sign, with Ed25519.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_legacy: Option<bool>,
     /// Price of a byte of weight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub price: Option<u64>,
@@ -161,16 +164,6 @@ impl ConfigJson {
         {
             return Err(bad("idPrefix", "only \"07\" exists"));
         }
-        if self
-            .unknown
-            .get("allowLegacy")
-            .is_some_and(|v| v != &serde_json::Value::Bool(false))
-        {
-            return Err(bad(
-                "allowLegacy",
-                "signatures of legacy accounts are not supported yet",
-            ));
-        }
         let ms = |value: Option<u64>, unit: u64, default: u64, key| match value {
             Some(0) => Err(bad(key, "must not be zero")),
             Some(n) => n.checked_mul(unit).ok_or(bad(key, "too large")),
@@ -202,7 +195,7 @@ impl ConfigJson {
                 "retentionDays",
             )?,
             admission,
-            allow_legacy: false,
+            allow_legacy: self.allow_legacy.unwrap_or(defaults.allow_legacy),
             price: self.price.unwrap_or(0),
             registrations: self
                 .registrations
@@ -297,7 +290,7 @@ mod tests {
     fn the_published_form_is_read_and_unknown_keys_are_reported() {
         let genesis = Genesis::parse(
             br#"{"vmID":"sessionvm","config":{"sessionTTL":60,"maxMessages":5,"maxChannels":2,
-            "retentionDays":3,"idPrefix":"07","pqCrypto":{"kem":"ML-KEM-768"},"color":"red"},
+            "retentionDays":3,"idPrefix":"07","allowLegacy":true,"pqCrypto":{"kem":"ML-KEM-768"},"color":"red"},
             "timestamp":7,"extra":1}"#,
         )
         .unwrap();
@@ -305,6 +298,7 @@ mod tests {
         assert_eq!(genesis.parameters.max_messages, 5);
         assert_eq!(genesis.parameters.retention_ms, 3 * DAY_MS);
         assert_eq!(genesis.parameters.admission, Admission::Signed);
+        assert!(genesis.parameters.allow_legacy);
         assert_eq!(genesis.time, Time::from_ms(7_000));
         assert_eq!(genesis.unknown_keys, ["extra", "color"]);
     }
@@ -316,7 +310,6 @@ mod tests {
             (r#"{"config":{"admission":"maybe"}}"#, "admission"),
             (r#"{"config":{"sessionTTL":0}}"#, "sessionTTL"),
             (r#"{"config":{"rootKey":"abc"}}"#, "rootKey"),
-            (r#"{"config":{"allowLegacy":true}}"#, "allowLegacy"),
             (r#"{"allocations":{"x":1}}"#, "allocations"),
             (r#"{"timestamp":18446744073709551615}"#, "timestamp"),
         ] {

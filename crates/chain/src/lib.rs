@@ -19,4 +19,5 @@ pub mod state;
 pub mod sweep;
 pub mod tree;
 pub mod tx;
+pub mod versions;
 pub mod view;

@@ -1,9 +1,17 @@
 //! Transactions that wait for a block: bounded by bytes, count and sender, in order of arrival.
 //!
-//! One sender's transactions keep their order. With a price of zero there is nothing to evict
-//! for, so a full pool refuses with a hint when to try again.
+//! A transaction bids nothing: its fee is the genesis price times its weight, so every signed one
+//! pays the same for a byte and the order by fee is the order of arrival. What differs is who
+//! pays at all and who asks for most of the pool. So where there is a price, a full pool makes
+//! room for a signed transaction: unsigned ones, which pay nothing, go first, the newest first;
+//! then the newest of whichever sender has most bytes waiting, as long as that is more than the
+//! newcomer's sender would have. Only the newest of a sender ever goes, so its order is kept.
+//! Without a price there is nothing to evict for, and a full pool refuses.
+//!
+//! Unsigned transactions may name anybody as their sender, so they count against nobody but
+//! themselves: they share one part of the pool.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use session_core::ids::{AccountId, ActionId};
 use session_core::limits::MESSAGE_WAIT_MAX_MS;
@@ -11,17 +19,23 @@ use session_core::time::Time;
 
 use crate::tx::{Tx, TxIds};
 
-/// Bounds of a pool.
+/// What an entry takes beside its encoded bytes: ids, the struct, its place in four indexes.
+pub const ENTRY_COST: usize = 512;
+
+/// Bounds of a pool. Bytes count [`ENTRY_COST`] for each transaction, so that a pool of tiny ones
+/// takes no more memory than one of large ones.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Bytes of all transactions.
     pub bytes: usize,
     /// Transactions.
     pub count: usize,
-    /// Transactions of one sender.
+    /// Signed transactions of one sender.
     pub per_sender: usize,
     /// Bytes of all unsigned transactions.
     pub unsigned_bytes: usize,
+    /// Whether a full pool evicts: where the genesis has a price.
+    pub evicts: bool,
 }
 
 impl Default for Limits {
@@ -32,6 +46,7 @@ impl Default for Limits {
             count: 100_000,
             per_sender: 20_000,
             unsigned_bytes: 16 << 20,
+            evicts: false,
         }
     }
 }
@@ -61,6 +76,12 @@ pub enum PoolError {
         /// When to try again.
         retry_ms: u64,
     },
+    /// It was in the pool and made room for others.
+    #[error("evicted from a full pool: try again in {retry_ms} ms")]
+    Evicted {
+        /// When to try again.
+        retry_ms: u64,
+    },
     /// The sender has too many in the pool.
     #[error("too many pending transactions of one sender: try again in {retry_ms} ms")]
     SenderFull {
@@ -69,17 +90,30 @@ pub enum PoolError {
     },
 }
 
+/// What one sender has waiting.
+#[derive(Debug, Default)]
+struct Share {
+    arrivals: BTreeSet<u64>,
+    bytes: usize,
+}
+
 /// The pool.
 #[derive(Debug)]
 pub struct Mempool {
     limits: Limits,
     queue: BTreeMap<u64, Waiting>,
     by_action: HashMap<ActionId, u64>,
-    by_sender: HashMap<AccountId, usize>,
+    shares: HashMap<AccountId, Share>,
+    /// Senders by the bytes they have waiting.
+    heaviest: BTreeSet<(usize, AccountId)>,
+    unsigned: BTreeSet<u64>,
     next: u64,
     bytes: usize,
     unsigned_bytes: usize,
 }
+
+/// Arrival numbers begin in the middle, so that there is always one before the first.
+const FIRST_ARRIVAL: u64 = 1 << 63;
 
 impl Mempool {
     /// An empty pool.
@@ -88,8 +122,10 @@ impl Mempool {
             limits,
             queue: BTreeMap::new(),
             by_action: HashMap::new(),
-            by_sender: HashMap::new(),
-            next: 0,
+            shares: HashMap::new(),
+            heaviest: BTreeSet::new(),
+            unsigned: BTreeSet::new(),
+            next: FIRST_ARRIVAL,
             bytes: 0,
             unsigned_bytes: 0,
         }
@@ -105,7 +141,7 @@ impl Mempool {
         self.queue.is_empty()
     }
 
-    /// Bytes in the pool.
+    /// Bytes in the pool, [`ENTRY_COST`] of each transaction among them.
     pub const fn bytes(&self) -> usize {
         self.bytes
     }
@@ -115,45 +151,74 @@ impl Mempool {
         self.by_action.contains_key(action)
     }
 
-    /// Takes a transaction in.
+    /// Takes a transaction in, and answers what was evicted for it.
     ///
     /// # Errors
-    /// [`PoolError`].
-    pub fn insert(&mut self, tx: Tx, ids: TxIds, bytes: usize, now: Time) -> Result<(), PoolError> {
+    /// [`PoolError`]; nothing was evicted then.
+    pub fn insert(
+        &mut self,
+        tx: Tx,
+        ids: TxIds,
+        bytes: usize,
+        now: Time,
+    ) -> Result<Vec<Waiting>, PoolError> {
         if self.by_action.contains_key(&ids.action) {
             return Err(PoolError::AlreadyPending);
         }
-        let unsigned = if tx.is_signed() { 0 } else { bytes };
-        let full = self.queue.len() >= self.limits.count
-            || self.bytes.saturating_add(bytes) > self.limits.bytes
-            || self.unsigned_bytes.saturating_add(unsigned) > self.limits.unsigned_bytes;
-        if full {
-            return Err(PoolError::Full { retry_ms: 1_000 });
+        let mut evicted = Vec::new();
+        if tx.is_signed() {
+            let share = self.shares.get(&tx.signer);
+            if share.map_or(0, |share| share.arrivals.len()) >= self.limits.per_sender {
+                return Err(PoolError::SenderFull { retry_ms: 1_000 });
+            }
+            let wanted = share.map_or(0, |share| share.bytes) + bytes + ENTRY_COST;
+            while !self.has_room(bytes) {
+                let Some(at) = self.cheapest(wanted) else {
+                    evicted
+                        .into_iter()
+                        .for_each(|(at, w)| self.insert_at(at, w));
+                    return Err(PoolError::Full { retry_ms: 1_000 });
+                };
+                evicted.extend(self.remove(at).map(|waiting| (at, waiting)));
+            }
+        } else {
+            let unsigned = self.unsigned_bytes.saturating_add(bytes + ENTRY_COST);
+            if !self.has_room(bytes) || unsigned > self.limits.unsigned_bytes {
+                return Err(PoolError::Full { retry_ms: 1_000 });
+            }
         }
-        let of_sender = self.by_sender.get(&tx.signer).copied().unwrap_or(0);
-        if of_sender >= self.limits.per_sender {
-            return Err(PoolError::SenderFull { retry_ms: 1_000 });
-        }
-        self.by_sender.insert(tx.signer, of_sender + 1);
         let expires = if tx.kind.is_single_message() {
             now.after_ms(MESSAGE_WAIT_MAX_MS)
         } else {
             tx.valid_until
         };
-        self.bytes += bytes;
-        self.unsigned_bytes += unsigned;
-        self.by_action.insert(ids.action, self.next);
-        self.queue.insert(
-            self.next,
-            Waiting {
-                tx,
-                ids,
-                bytes,
-                expires,
-            },
-        );
+        let entry = Waiting {
+            tx,
+            ids,
+            bytes,
+            expires,
+        };
+        self.insert_at(self.next, entry);
         self.next += 1;
-        Ok(())
+        Ok(evicted.into_iter().map(|(_, waiting)| waiting).collect())
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        self.queue.len() < self.limits.count
+            && self.bytes.saturating_add(bytes + ENTRY_COST) <= self.limits.bytes
+    }
+
+    /// Whose place a sender may take that would have `wanted` bytes waiting.
+    fn cheapest(&self, wanted: usize) -> Option<u64> {
+        if !self.limits.evicts {
+            return None;
+        }
+        if let Some(at) = self.unsigned.last() {
+            return Some(*at);
+        }
+        let (bytes, sender) = self.heaviest.last()?;
+        let share = self.shares.get(sender).filter(|_| *bytes > wanted)?;
+        share.arrivals.last().copied()
     }
 
     /// Removes and returns what fits `bytes`, oldest first.
@@ -161,13 +226,12 @@ impl Mempool {
         let mut out = VecDeque::new();
         let mut left = bytes;
         while out.len() < count
-            && let Some(first) = self.queue.first_entry()
-            && let Some(rest) = left.checked_sub(first.get().bytes)
+            && let Some((at, first)) = self.queue.first_key_value()
+            && let Some(rest) = left.checked_sub(first.bytes)
         {
             left = rest;
-            let waiting = first.remove();
-            self.forget(&waiting);
-            out.push_back(waiting);
+            let at = *at;
+            out.extend(self.remove(at));
         }
         out
     }
@@ -177,24 +241,13 @@ impl Mempool {
     pub fn put_back(&mut self, waiting: impl DoubleEndedIterator<Item = Waiting>) {
         for entry in waiting.rev() {
             // A retry that came meanwhile gives way, so that the older one keeps its place.
-            let retry = self.by_action.get(&entry.ids.action).copied();
-            if let Some(retry) = retry.and_then(|at| self.queue.remove(&at)) {
-                self.forget(&retry);
+            if let Some(retry) = self.by_action.get(&entry.ids.action).copied() {
+                self.remove(retry);
             }
-            let first = self
-                .queue
-                .first_key_value()
-                .map_or(self.next, |(at, _)| *at);
-            // Arrival numbers begin at zero; the whole queue moves up when they run out.
-            let Some(at) = first.checked_sub(1) else {
-                let moved = std::mem::take(&mut self.queue);
-                self.queue = moved.into_iter().map(|(at, w)| (at + SHIFT, w)).collect();
-                self.by_action.values_mut().for_each(|at| *at += SHIFT);
-                self.next += SHIFT;
-                self.insert_at(SHIFT - 1, entry);
-                continue;
-            };
-            self.insert_at(at, entry);
+            let first = self.queue.first_key_value();
+            let first = first.map_or(self.next, |(at, _)| *at);
+            // There are more numbers before the first than anybody can put back.
+            self.insert_at(first.saturating_sub(1), entry);
         }
     }
 
@@ -206,35 +259,44 @@ impl Mempool {
             .filter(|(_, w)| w.expires < now)
             .map(|(at, _)| *at)
             .collect();
-        let gone: Vec<Waiting> = due.iter().filter_map(|at| self.queue.remove(at)).collect();
-        gone.iter().for_each(|waiting| self.forget(waiting));
-        gone
+        due.into_iter().filter_map(|at| self.remove(at)).collect()
     }
 
     fn insert_at(&mut self, at: u64, entry: Waiting) {
-        self.bytes += entry.bytes;
-        self.unsigned_bytes += if entry.tx.is_signed() { 0 } else { entry.bytes };
-        *self.by_sender.entry(entry.tx.signer).or_default() += 1;
+        let cost = entry.bytes + ENTRY_COST;
+        self.bytes += cost;
+        if entry.tx.is_signed() {
+            let share = self.shares.entry(entry.tx.signer).or_default();
+            self.heaviest.remove(&(share.bytes, entry.tx.signer));
+            share.arrivals.insert(at);
+            share.bytes += cost;
+            self.heaviest.insert((share.bytes, entry.tx.signer));
+        } else {
+            self.unsigned.insert(at);
+            self.unsigned_bytes += cost;
+        }
         self.by_action.insert(entry.ids.action, at);
         self.queue.insert(at, entry);
     }
 
-    fn forget(&mut self, waiting: &Waiting) {
-        self.by_action.remove(&waiting.ids.action);
-        self.bytes -= waiting.bytes;
-        self.unsigned_bytes -= if waiting.tx.is_signed() {
-            0
-        } else {
-            waiting.bytes
-        };
-        if let Some(of_sender) = self.by_sender.get_mut(&waiting.tx.signer) {
-            *of_sender -= 1;
-            if *of_sender == 0 {
-                self.by_sender.remove(&waiting.tx.signer);
+    fn remove(&mut self, at: u64) -> Option<Waiting> {
+        let entry = self.queue.remove(&at)?;
+        let cost = entry.bytes + ENTRY_COST;
+        self.bytes -= cost;
+        self.by_action.remove(&entry.ids.action);
+        if !entry.tx.is_signed() {
+            self.unsigned.remove(&at);
+            self.unsigned_bytes -= cost;
+        } else if let Some(share) = self.shares.get_mut(&entry.tx.signer) {
+            self.heaviest.remove(&(share.bytes, entry.tx.signer));
+            share.arrivals.remove(&at);
+            share.bytes -= cost;
+            if share.arrivals.is_empty() {
+                self.shares.remove(&entry.tx.signer);
+            } else {
+                self.heaviest.insert((share.bytes, entry.tx.signer));
             }
         }
+        Some(entry)
     }
 }
-
-/// How far arrival numbers move when room is needed before the first.
-const SHIFT: u64 = 1 << 32;

@@ -9,7 +9,7 @@ use session_core::proof::{LogRange, Proof, ProofError, frontier_of};
 use session_core::record::RecordKey;
 
 use crate::tree::Tree;
-use crate::view::{Table, View, ViewError, entry_key, tile_key};
+use crate::view::{Table, View, ViewError, entry_key, first_entry, tile_key};
 
 /// Why no proof was made.
 #[derive(Debug, thiserror::Error)]
@@ -20,9 +20,12 @@ pub enum MakeError {
     /// More entries than one proof carries.
     #[error("at most {PROOF_LEAVES_MAX} entries a proof, {0} asked")]
     TooMany(u64),
-    /// The entries are no longer stored.
-    #[error("pruned")]
-    Pruned,
+    /// Entries of the range, or beside it, are no longer stored.
+    #[error("pruned: the first entry that is still stored is {first}")]
+    Pruned {
+        /// First entry that is; the log's end when none is.
+        first: u64,
+    },
     /// There is no such record.
     #[error("no such record")]
     Absent,
@@ -78,8 +81,17 @@ impl State<'_> {
         if asked > PROOF_LEAVES_MAX as u64 {
             return Err(MakeError::TooMany(asked));
         }
-        let entries = self.entries(&log, from, to)?;
-        let range = self.range(&log, &frontier, from, to)?;
+        let made = self
+            .entries(&log, from, to)
+            .and_then(|entries| Ok((entries, self.range(&log, &frontier, from, to)?)));
+        let (entries, range) = match made {
+            Err(NodeError::Gone) => {
+                let first = first_entry(self.view, &log)?.map_or(count, |(first, _)| first);
+                return Err(MakeError::Pruned { first });
+            }
+            Err(NodeError::Make(error)) => return Err(error),
+            Ok(made) => made,
+        };
         proof.log = Some(LogRange {
             log,
             range,
@@ -97,7 +109,7 @@ impl State<'_> {
         self.prove_log(log, from, from)
     }
 
-    fn entries(&self, log: &LogId, from: u64, to: u64) -> Result<Vec<Vec<u8>>, MakeError> {
+    fn entries(&self, log: &LogId, from: u64, to: u64) -> Result<Vec<Vec<u8>>, NodeError> {
         let expected = usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX);
         let cells = self.view.range(
             Table::Entry,
@@ -106,7 +118,7 @@ impl State<'_> {
             expected,
         )?;
         if cells.len() != expected {
-            return Err(MakeError::Pruned);
+            return Err(NodeError::Gone);
         }
         Ok(cells.into_iter().map(|(_, entry)| entry).collect())
     }
@@ -117,18 +129,18 @@ impl State<'_> {
         frontier: &Frontier,
         from: u64,
         to: u64,
-    ) -> Result<RangeProof, MakeError> {
+    ) -> Result<RangeProof, NodeError> {
         RangeProof::make(frontier.count(), from, to, |level, index| {
             self.node(log, level, index)
         })
     }
 
     /// Hash of a perfect subtree: stored from tile roots upwards, computed below.
-    fn node(&self, log: &LogId, level: u32, index: u64) -> Result<Hash, MakeError> {
+    fn node(&self, log: &LogId, level: u32, index: u64) -> Result<Hash, NodeError> {
         if level >= TILE_LEVEL {
             let bytes = self.view.get(Table::Tile, &tile_key(log, level, index))?;
-            let bytes = bytes.ok_or(MakeError::Pruned)?;
-            return bytes.as_slice().try_into().map_err(|_| MakeError::Pruned);
+            let bytes = bytes.ok_or(NodeError::Gone)?;
+            return bytes.as_slice().try_into().map_err(|_| NodeError::Gone);
         }
         let from = index << level;
         let entries = self.entries(log, from, from + (1 << level))?;
@@ -137,6 +149,24 @@ impl State<'_> {
             frontier.push(leaf_of(entry), |_, _, _| ())?;
         }
         // A perfect subtree has one peak.
-        frontier.peaks().first().copied().ok_or(MakeError::Pruned)
+        frontier.peaks().first().copied().ok_or(NodeError::Gone)
+    }
+}
+
+/// Why a part of a log is not there.
+enum NodeError {
+    Gone,
+    Make(MakeError),
+}
+
+impl From<MerkleError> for NodeError {
+    fn from(error: MerkleError) -> Self {
+        Self::Make(error.into())
+    }
+}
+
+impl From<ViewError> for NodeError {
+    fn from(error: ViewError) -> Self {
+        Self::Make(error.into())
     }
 }

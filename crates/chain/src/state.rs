@@ -21,10 +21,12 @@ use session_core::session::{Roster, Session, Status};
 use session_core::time::Time;
 
 use crate::quota::take;
+use crate::sweep::drop_request;
+use crate::tx::legacy::LegacyKey;
 use crate::tx::{KemKey, Kind, SigningKey, Tx, TxIds};
 use crate::view::{
-    Overlay, Table, View, ViewError, account_keys_key, deadline_key, entry_key, message_place,
-    read_record, session_keys_key, tile_key,
+    Overlay, Table, View, ViewError, account_keys_key, deadline_key, entry_key, legacy_key_key,
+    message_place, read_record, session_keys_key, tile_key,
 };
 
 /// What the rules ask of cryptography. The one implementation outside tests is made of
@@ -41,6 +43,12 @@ pub trait Crypto {
 
     /// Verifies an ML-DSA-65 signature over 32 bytes.
     fn verify(&self, key: &SigningKey, digest: &Hash, signature: &[u8]) -> bool;
+
+    /// `05` account of an Ed25519 key: its X25519 image; none if the key is malformed or weak.
+    fn legacy_account_id(&self, key: &LegacyKey) -> Option<AccountId>;
+
+    /// Verifies an Ed25519 signature over 32 bytes, strictly: of each there is one form.
+    fn verify_legacy(&self, key: &LegacyKey, digest: &Hash, signature: &[u8]) -> bool;
 }
 
 /// Why a transaction does not apply.
@@ -61,6 +69,8 @@ pub enum TxError {
     UnknownChannel,
     #[error("channel closed")]
     ChannelClosed,
+    #[error("a channel takes batches only: a single message does not expire")]
+    BatchOnly,
     #[error("unauthorized")]
     Unauthorized,
     #[error("unknown account: register its keys first")]
@@ -85,6 +95,8 @@ pub enum TxError {
     SignatureRequired,
     #[error("invalid signature")]
     InvalidSignature,
+    #[error("signatures of 05 accounts are refused: the genesis says allowLegacy false")]
+    LegacyRefused,
     #[error("already accepted")]
     AlreadyAccepted,
     #[error("already acknowledged")]
@@ -182,6 +194,9 @@ pub fn apply_tx(
         over: Overlay::new(&*block),
         ids,
     };
+    if tx.is_legacy_signed() && !context.parameters.allow_legacy {
+        return Err(TxError::LegacyRefused);
+    }
     let single = tx.kind.is_single_message();
     if single {
         scope.check_message()?;
@@ -225,6 +240,7 @@ impl<'a> Scope<'a, '_> {
             Kind::ChannelMembers(k) => k.apply(self, tx),
             Kind::PutChunk(k) => k.apply(self, tx),
             Kind::Transfer(k) => k.apply(self, tx),
+            Kind::RegisterLegacy(k) => k.apply(self, tx),
         }
     }
 
@@ -478,12 +494,7 @@ impl<'a> Scope<'a, '_> {
         by: &AccountId,
         target: &AccountId,
     ) -> Result<(), TxError> {
-        let key = RecordKey::OpenRequests(*by, *target);
-        match self.record::<[u8; 1]>(&key)? {
-            Some([open]) if open > 1 => self.put_record(&key, &[open - 1]),
-            Some(_) => self.delete_record(&key),
-            None => Ok(()),
-        }
+        Ok(drop_request(&mut self.over, *by, *target)?)
     }
 
     /// Ends the requests of a session that were not accepted.
@@ -566,11 +577,15 @@ impl<'a> Scope<'a, '_> {
         {
             return Ok(());
         }
-        let bytes = self
-            .context
-            .parent
-            .get(Table::Keys, &account_keys_key(&tx.signer))?;
-        let bytes = bytes.ok_or(ViewError::Missing(Table::Keys))?;
+        let parent = self.context.parent;
+        let bytes = parent.get(Table::Keys, &account_keys_key(&tx.signer))?;
+        let Some(bytes) = bytes else {
+            // An 05 account that has not rotated to post-quantum keys.
+            let bytes = parent.get(Table::Keys, &legacy_key_key(&tx.signer))?;
+            let bytes = bytes.ok_or(ViewError::Missing(Table::Keys))?;
+            let key = LegacyKey::from_bytes(&bytes).map_err(ViewError::Damaged)?;
+            return self.require_legacy_signature(tx, &key);
+        };
         let mut input = Reader::new(&bytes);
         let damaged = ViewError::Damaged;
         KemKey::decode(&mut input).map_err(damaged)?;
@@ -587,6 +602,23 @@ impl<'a> Scope<'a, '_> {
             .context
             .crypto
             .verify(key, &self.ids.action.to_bytes(), &tx.signature)
+        {
+            Ok(())
+        } else {
+            Err(TxError::InvalidSignature)
+        }
+    }
+
+    /// The signature must be this Ed25519 key's.
+    pub(crate) fn require_legacy_signature(&self, tx: &Tx, key: &LegacyKey) -> Result<(), TxError> {
+        if !tx.is_signed() {
+            return Err(TxError::SignatureRequired);
+        }
+        let digest = self.ids.action.to_bytes();
+        if self
+            .context
+            .crypto
+            .verify_legacy(key, &digest, &tx.signature)
         {
             Ok(())
         } else {

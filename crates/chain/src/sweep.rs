@@ -1,29 +1,40 @@
 //! Work by time: what is due is dropped at the start of a block, in the order of deadline, kind
-//! and id, at most [`SWEEP_MAX`] cells' worth a block. Correctness never waits for it.
+//! and id. Correctness never waits for it.
+//!
+//! A block does at most [`SWEEP_MAX`] cells' worth, and as much again for each second that the
+//! oldest deadline is late: whatever was appended lately, the sweep is never further behind than
+//! the seconds it takes to grow to that rate.
 
-use session_core::channel::Member;
+use session_core::channel::{Channel, Member};
 use session_core::codec::{Decode, Encode, Reader};
 use session_core::ids::{AccountId, ChannelId, SessionId};
-use session_core::limits::SWEEP_MAX;
-use session_core::log::{Conversation, Entry};
+use session_core::limits::{SWEEP_LATE_MAX, SWEEP_MAX, TILE_LEAVES};
+use session_core::log::{Conversation, Entry, LogId};
 use session_core::record::RecordKey;
 use session_core::session::{Roster, Session};
-use session_core::time::Time;
+use session_core::time::{SECOND_MS, Time};
 
 use crate::view::{
-    Overlay, Table, View, ViewError, batch_key, entry_key, prefix_end, read_record,
+    Overlay, Table, View, ViewError, batch_key, entry_key, first_entry, prefix_end, read_record,
     session_keys_key,
 };
 
-/// Drops what is due at block time `now`.
+/// Drops what is due at block time `now` on a chain that keeps leaves for `kept_ms`.
 ///
 /// # Errors
 /// [`ViewError`] when the store fails.
-pub fn sweep(over: &mut Overlay<'_>, now: Time) -> Result<(), ViewError> {
-    let mut budget = SWEEP_MAX;
+pub fn sweep(over: &mut Overlay<'_>, now: Time, kept_ms: u64) -> Result<(), ViewError> {
+    // Deadlines up to and including `now`.
+    let to = now.after_ms(1).to_bytes();
+    let oldest = over.range(Table::Deadline, &[0; 8], &to, 1)?;
+    let Some((oldest, _)) = oldest.first() else {
+        return Ok(());
+    };
+    let oldest = Time::decode(&mut Reader::new(oldest))?;
+    let mut budget = budget(now.since(oldest));
+    let clock = Clock { now, kept_ms };
     while budget > 0 {
-        // Deadlines up to and including `now`, one page at a time.
-        let to = now.after_ms(1).to_bytes();
+        // One page at a time.
         let due = over.range(Table::Deadline, &[0; 8], &to, budget)?;
         if due.is_empty() {
             return Ok(());
@@ -32,7 +43,7 @@ pub fn sweep(over: &mut Overlay<'_>, now: Time) -> Result<(), ViewError> {
             let mut input = Reader::new(&cell);
             Time::decode(&mut input)?;
             let key = RecordKey::decode(&mut input)?;
-            if budget == 0 || !drop_record(over, &key, &mut budget)? {
+            if budget == 0 || !drop_record(over, &key, &clock, &mut budget)? {
                 return Ok(());
             }
             over.delete(Table::Deadline, cell);
@@ -42,10 +53,31 @@ pub fn sweep(over: &mut Overlay<'_>, now: Time) -> Result<(), ViewError> {
     Ok(())
 }
 
-/// Drops a record and all that belongs to it. Answers false when the budget ended before.
+fn budget(late_ms: u64) -> usize {
+    let seconds = usize::try_from(late_ms / SECOND_MS).unwrap_or(usize::MAX);
+    seconds
+        .saturating_add(1)
+        .saturating_mul(SWEEP_MAX)
+        .min(SWEEP_LATE_MAX)
+}
+
+struct Clock {
+    now: Time,
+    kept_ms: u64,
+}
+
+impl Clock {
+    fn is_old(&self, at: Time) -> bool {
+        at.after_ms(self.kept_ms) <= self.now
+    }
+}
+
+/// Drops a record and all that belongs to it, or what is old of it. Answers false when the budget
+/// ended before.
 fn drop_record(
     over: &mut Overlay<'_>,
     key: &RecordKey,
+    clock: &Clock,
     budget: &mut usize,
 ) -> Result<bool, ViewError> {
     match key {
@@ -56,6 +88,14 @@ fn drop_record(
             drop_session(over, id, budget)?;
         }
         RecordKey::Channel(id) => {
+            let channel: Option<Channel> = read_record(over, key)?;
+            // The deadline of a tile of a channel that is gone, or of one that lives.
+            let Some(channel) = channel else {
+                return Ok(true);
+            };
+            if !channel.closed.is_some_and(|closed| clock.is_old(closed)) {
+                return drop_old_tiles(over, &LogId::Channel(*id), clock, budget);
+            }
             if !drop_conversation(over, &Conversation::Channel(*id), budget)?
                 || !drop_members(over, id, budget)?
             {
@@ -75,6 +115,59 @@ fn drop_record(
     Ok(true)
 }
 
+/// Drops the leaves of full tiles whose last entry is old. Their roots stay, so what comes after
+/// remains provable. A tile goes as a whole: half of one would prove nothing.
+fn drop_old_tiles(
+    over: &mut Overlay<'_>,
+    log: &LogId,
+    clock: &Clock,
+    budget: &mut usize,
+) -> Result<bool, ViewError> {
+    let Some((mut first, _)) = first_entry(over, log)? else {
+        return Ok(true);
+    };
+    loop {
+        let next = first.saturating_add(TILE_LEAVES);
+        let last = over.get(Table::Entry, &entry_key(log, next - 1))?;
+        let Some(last) = last else { return Ok(true) };
+        let is_old = match Entry::from_bytes(&last)? {
+            Entry::Message(entry) => clock.is_old(entry.time),
+            Entry::Membership(_) => false,
+        };
+        if !is_old {
+            return Ok(true);
+        }
+        if *budget == 0 {
+            return Ok(false);
+        }
+        let (from, to) = (entry_key(log, first), entry_key(log, next));
+        let dropped = drop_entries(over, log, (&from, &to), usize::MAX)?;
+        *budget = budget.saturating_sub(dropped);
+        first = next;
+    }
+}
+
+/// Drops entries of a log between two cell keys, at most `limit`, with their bodies and ids.
+/// Answers how many there were.
+fn drop_entries(
+    over: &mut Overlay<'_>,
+    log: &LogId,
+    (from, to): (&[u8], &[u8]),
+    limit: usize,
+) -> Result<usize, ViewError> {
+    let entries = over.range(Table::Entry, from, to, limit)?;
+    let count = entries.len();
+    for (cell, bytes) in entries {
+        if let Entry::Message(message) = Entry::from_bytes(&bytes)? {
+            over.delete(Table::Message, message.id.as_bytes().to_vec());
+            over.delete(Table::Body, entry_key(log, message.sequence));
+            over.delete(Table::Body, batch_key(log, message.sequence));
+        }
+        over.delete(Table::Entry, cell);
+    }
+    Ok(count)
+}
+
 /// Drops the entries, bodies, ids, tiles and acknowledgements of a conversation.
 fn drop_conversation(
     over: &mut Overlay<'_>,
@@ -83,17 +176,8 @@ fn drop_conversation(
 ) -> Result<bool, ViewError> {
     let log = conversation.log();
     let prefix = log.to_bytes();
-    let end = prefix_end(&prefix);
-    let entries = over.range(Table::Entry, &prefix, &end, *budget)?;
-    for (cell, bytes) in entries {
-        if let Entry::Message(message) = Entry::from_bytes(&bytes)? {
-            over.delete(Table::Message, message.id.as_bytes().to_vec());
-            over.delete(Table::Body, entry_key(&log, message.sequence));
-            over.delete(Table::Body, batch_key(&log, message.sequence));
-        }
-        over.delete(Table::Entry, cell);
-        *budget = budget.saturating_sub(1);
-    }
+    let dropped = drop_entries(over, &log, (&prefix, &prefix_end(&prefix)), *budget)?;
+    *budget = budget.saturating_sub(dropped);
     for (table, prefix) in [
         (Table::Tile, log.to_bytes()),
         (Table::Record, acknowledgements_prefix(conversation)),
@@ -153,7 +237,15 @@ fn drop_members(
     Ok(*budget > 0)
 }
 
-fn drop_request(over: &mut Overlay<'_>, by: AccountId, to: AccountId) -> Result<(), ViewError> {
+/// Ends one open request of an account to another.
+///
+/// # Errors
+/// [`ViewError`] when the store fails.
+pub(crate) fn drop_request(
+    over: &mut Overlay<'_>,
+    by: AccountId,
+    to: AccountId,
+) -> Result<(), ViewError> {
     let key = RecordKey::OpenRequests(by, to);
     match read_record::<[u8; 1]>(over, &key)? {
         Some([open]) if open > 1 => over.put(Table::Record, key.to_bytes(), vec![open - 1]),

@@ -149,6 +149,26 @@ impl Changes {
         }
     }
 
+    /// Every change, by table and key.
+    pub fn iter(&self) -> impl Iterator<Item = (Table, &[u8], Option<&[u8]>)> {
+        let tables = Table::ALL.into_iter().zip(&self.tables);
+        tables.flat_map(|(table, cells)| {
+            let cells = cells.iter();
+            cells.map(move |(key, value)| (table, key.as_slice(), value.as_deref()))
+        })
+    }
+
+    /// Takes over what `earlier` changes and these changes do not.
+    pub(crate) fn keep_under(&mut self, earlier: &Self) {
+        for (cells, earlier) in self.tables.iter_mut().zip(&earlier.tables) {
+            for (key, value) in earlier {
+                if !cells.contains_key(key) {
+                    cells.insert(key.clone(), value.clone());
+                }
+            }
+        }
+    }
+
     /// Whether nothing changes.
     pub fn is_empty(&self) -> bool {
         self.tables.iter().all(BTreeMap::is_empty)
@@ -290,7 +310,8 @@ impl View for Layers<'_> {
     }
 }
 
-fn range_over(
+/// A page of `base` with `changes` over it.
+pub(crate) fn range_over(
     changes: &Changes,
     base: &dyn View,
     table: Table,
@@ -346,6 +367,24 @@ pub const fn is_message_body(key: &[u8]) -> bool {
     key.len() == LogId::LEN + 8
 }
 
+/// The first entry of a log that is still stored.
+///
+/// # Errors
+/// [`ViewError`].
+pub fn first_entry(
+    view: &(impl View + ?Sized),
+    log: &LogId,
+) -> Result<Option<(u64, Vec<u8>)>, ViewError> {
+    let (from, to) = (entry_key(log, 0), entry_key(log, u64::MAX));
+    let first = view.range(Table::Entry, &from, &to, 1)?.pop();
+    let Some((cell, entry)) = first else {
+        return Ok(None);
+    };
+    let mut input = session_core::codec::Reader::new(&cell);
+    LogId::decode(&mut input)?;
+    Ok(Some((input.u64("sequence")?, entry)))
+}
+
 /// Cell key of the signature that covers a batch beginning at `first`.
 pub fn batch_key(log: &LogId, first: u64) -> Vec<u8> {
     let mut key = entry_key(log, first);
@@ -364,6 +403,13 @@ pub fn tile_key(log: &LogId, level: u32, index: u64) -> Vec<u8> {
 /// Cell key of an account's public keys.
 pub fn account_keys_key(account: &AccountId) -> Vec<u8> {
     let mut key = vec![1];
+    key.extend_from_slice(account.as_bytes());
+    key
+}
+
+/// Cell key of the Ed25519 key that an `05` account was registered with.
+pub fn legacy_key_key(account: &AccountId) -> Vec<u8> {
+    let mut key = vec![3];
     key.extend_from_slice(account.as_bytes());
     key
 }

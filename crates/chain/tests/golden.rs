@@ -21,12 +21,13 @@ mod people;
 use std::collections::BTreeSet;
 
 use chain::{Chain, with};
-use people::{Person, kem_key, signed, signing_key, unsigned};
+use people::{Person, kem_key, legacy_of, signed, signing_key, unsigned};
 use serde_json::{Value, json};
 use session_chain::proof::State;
 use session_chain::tx::channel::{ChannelMembers, CloseChannel, CreateChannel, MemberChange};
 use session_chain::tx::chunk::PutChunk;
 use session_chain::tx::identity::{RegisterIdentity, RevokeIdentity, RotateKeys};
+use session_chain::tx::legacy::RegisterLegacy;
 use session_chain::tx::message::{AcknowledgeMessages, SendBatch, SendMessage};
 use session_chain::tx::session::{AcceptSession, CloseSession, CreateSession, RenewSession};
 use session_chain::tx::transfer::Transfer;
@@ -41,6 +42,9 @@ use session_core::time::{DAY_MS, HOUR_MS};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/golden.json");
 
+/// A chain that admits `05` accounts: its own file, so that the older history stays as it was.
+const LEGACY_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/golden-legacy.json");
+
 struct History {
     chain: Chain,
     kinds: BTreeSet<&'static str>,
@@ -48,12 +52,13 @@ struct History {
 }
 
 impl History {
-    fn new(people: &[Person]) -> Self {
+    fn new(people: &[Person], allow_legacy: bool) -> Self {
         let rate = |per_second, burst| Rate { per_second, burst };
         let parameters = Parameters {
             session_ttl_ms: 2 * HOUR_MS,
             retention_ms: DAY_MS,
             admission: Admission::Open,
+            allow_legacy,
             price: 1,
             account_weight: rate(1_000, 10_000_000),
             weight_per_day: 100_000_000,
@@ -128,7 +133,7 @@ fn tell() -> Value {
         unreachable!()
     };
     let stranger = Person::new("stranger");
-    let mut h = History::new(&people);
+    let mut h = History::new(&people, false);
     let register = |p: &Person| {
         let (kem, signing, recovery) = (p.kem(), p.signing(), Some(p.recovery().digest()));
         Kind::RegisterIdentity(RegisterIdentity {
@@ -279,14 +284,73 @@ fn tell() -> Value {
     json!({ "blocks": h.blocks, "proof": proof })
 }
 
-#[test]
-fn history_has_the_ids_and_roots_it_has_always_had() {
-    let now = tell();
-    if std::env::var_os("SESSION_GOLDEN_WRITE").is_some() {
-        let text = serde_json::to_string_pretty(&now).unwrap() + "\n";
-        std::fs::write(FILE, text).unwrap();
+fn tell_of_legacy() -> Value {
+    let people = [Person::new("alice"), Person::legacy("oscar")];
+    let mut h = History::new(&people, true);
+    let [alice, oscar] = &people;
+    let (kem, signing) = (alice.kem(), alice.signing());
+    let register = Kind::RegisterIdentity(RegisterIdentity {
+        kem,
+        signing,
+        recovery: None,
+    });
+    let of_old = Kind::RegisterLegacy(RegisterLegacy {
+        signing: legacy_of(&oscar.signing()).unwrap(),
+        recovery: Some(oscar.recovery().digest()),
+    });
+    let txs = vec![h.signed(alice, register), h.signed(oscar, of_old)];
+    h.block(1, txs);
+    let mut participants = vec![with(alice), with(oscar)];
+    for participant in &mut participants {
+        (participant.kem, participant.signing) = (None, None);
     }
-    let always: Value = serde_json::from_slice(&std::fs::read(FILE).unwrap()).unwrap();
+    participants.sort_by_key(|p| p.account);
+    let create = Kind::CreateSession(CreateSession { participants });
+    let tx = h.signed(oscar, create);
+    let outcomes = h.block(1_000, vec![tx]);
+    let [Outcome::Session(session)] = outcomes[..] else {
+        panic!("{outcomes:?}")
+    };
+    let conversation = Conversation::Session(session);
+    let batch = |n: u8| {
+        let ciphertexts = (0..5).map(|i| vec![n, i]).collect();
+        Kind::SendBatch(SendBatch {
+            conversation,
+            ciphertexts,
+        })
+    };
+    let ciphertext = b"single".to_vec();
+    let single = Kind::SendMessage(SendMessage {
+        conversation,
+        ciphertext,
+    });
+    let (kem, signing) = (kem_key("oscar anew"), signing_key("oscar anew"));
+    let rotate = Kind::RotateKeys(RotateKeys {
+        kem,
+        signing: signing.clone(),
+        recovery: None,
+    });
+    let txs = vec![
+        h.signed(oscar, batch(0)),
+        h.signed(oscar, single),
+        h.signed(oscar, rotate),
+    ];
+    h.block(1_000, txs);
+    // From now on its post-quantum key counts.
+    let until = h.chain.header.time.after_ms(HOUR_MS);
+    let anew = unsigned(oscar.account, until, 9, batch(1));
+    let anew = signed(anew, &h.chain.header.chain, &signing, 0);
+    h.block(1_000, vec![anew]);
+    let proof = h.proof(LogId::Session(session));
+    json!({ "blocks": h.blocks, "proof": proof })
+}
+
+fn compare(now: &Value, file: &str) {
+    if std::env::var_os("SESSION_GOLDEN_WRITE").is_some() {
+        let text = serde_json::to_string_pretty(now).unwrap() + "\n";
+        std::fs::write(file, text).unwrap();
+    }
+    let always: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
     for (now, always) in now["blocks"]
         .as_array()
         .unwrap()
@@ -295,5 +359,15 @@ fn history_has_the_ids_and_roots_it_has_always_had() {
     {
         assert_eq!(now, always);
     }
-    assert_eq!(now, always);
+    assert_eq!(*now, always);
+}
+
+#[test]
+fn history_has_the_ids_and_roots_it_has_always_had() {
+    compare(&tell(), FILE);
+}
+
+#[test]
+fn so_has_the_history_of_a_chain_with_05_accounts() {
+    compare(&tell_of_legacy(), LEGACY_FILE);
 }

@@ -20,17 +20,19 @@ use std::collections::BTreeMap;
 
 use chain::{Chain, with};
 use people::Person;
+use session_chain::proof::{MakeError, State};
 use session_chain::state::TxError;
 use session_chain::tx::Kind;
 use session_chain::tx::channel::{ChannelMembers, CloseChannel, CreateChannel, MemberChange};
-use session_chain::tx::message::{AcknowledgeMessages, SendMessage};
+use session_chain::tx::message::{AcknowledgeMessages, SendBatch, SendMessage};
 use session_chain::tx::session::{AcceptSession, CreateSession};
 use session_chain::view::Table;
 use session_core::channel::Role;
 use session_core::ids::{AccountId, ChannelId, SessionId};
-use session_core::limits::SWEEP_MAX;
-use session_core::log::Conversation;
+use session_core::limits::{SWEEP_MAX, TILE_LEAVES};
+use session_core::log::{Conversation, LogId};
 use session_core::parameters::Parameters;
+use session_core::proof::ProvedEntries;
 use session_core::record::{Outcome, RecordKey};
 use session_core::time::HOUR_MS;
 
@@ -82,13 +84,13 @@ fn a_session_larger_than_the_budget_goes_over_several_blocks() {
     assert!(chain.has(RecordKey::OpenRequests(alice.account, bob.account)));
     assert_eq!(chain.count(Table::Message) as u64, leaves);
 
-    let retry = chain.tx(
-        &alice,
-        Kind::AcceptSession(AcceptSession { session: small }),
-    );
+    let accept_small = Kind::AcceptSession(AcceptSession { session: small });
+    let retry = chain.tx(&alice, accept_small);
+    // The actions go before the sessions do, so that no deadline is late.
+    chain.block(HOUR_MS + HOUR_MS / 2, Vec::new());
     let mut blocks = 0;
     let mut left = chain.view.cells().len();
-    let mut wait = 3 * HOUR_MS;
+    let mut wait = HOUR_MS / 2;
     while chain.count(Table::Deadline) > 0 {
         // Meanwhile nobody can write to what is half gone, and a half-gone log gives nothing back.
         let ciphertext = 0u64.to_be_bytes().to_vec();
@@ -170,7 +172,8 @@ fn a_closed_channel_goes_with_its_members_requests_and_acknowledgements() {
     assert_eq!(chain.records(member), members as usize + 1);
     assert_eq!(chain.records(acknowledgement), 1);
     assert_eq!(chain.records(request), members as usize);
-    let mut wait = 3 * HOUR_MS;
+    chain.block(HOUR_MS - 1_000, Vec::new());
+    let mut wait = 1_000;
     let mut blocks = 0;
     while chain.has(RecordKey::Channel(channel)) {
         chain.block(wait, Vec::new());
@@ -184,8 +187,165 @@ fn a_closed_channel_goes_with_its_members_requests_and_acknowledgements() {
     }
     assert_eq!(chain.count(Table::Message) + chain.count(Table::Body), 0);
     assert_eq!(chain.count(Table::Tile), 0);
-    chain.block(1, Vec::new());
+    chain.block(3 * HOUR_MS, Vec::new());
     assert_eq!(chain.count(Table::Deadline), 0);
+}
+
+#[test]
+fn a_late_sweep_does_as_much_more_as_it_is_late() {
+    let (alice, bob) = (Person::new("alice"), Person::new("bob"));
+    let mut chain = chain();
+    chain.register(&[&alice, &bob]);
+    let session = open(&mut chain, &alice, &bob);
+    chain.fill(&alice, Conversation::Session(session), 6_000);
+    // Only the session is left to go, and it is due since just over two seconds.
+    chain.block(2 * HOUR_MS - 1_000, Vec::new());
+    let waits = [3_000, 1, 1];
+    let left = waits.map(|wait| {
+        chain.block(wait, Vec::new());
+        chain.count(Table::Entry)
+    });
+    let logs = 2;
+    assert_eq!(left, [3_000 + logs, logs, logs]);
+}
+
+/// Nothing can be appended for so long and so fast that its leaves pile up behind the sweep.
+#[test]
+fn what_is_stored_stays_in_proportion_to_what_arrives() {
+    let owner = Person::new("owner");
+    let parameters = Parameters {
+        retention_ms: 3_000,
+        account_weight: session_core::parameters::Rate::UNLIMITED,
+        ..Parameters::default()
+    };
+    let mut chain = Chain::new(parameters, BTreeMap::new());
+    chain.register(&[&owner]);
+    let members = Vec::new();
+    let create = chain.tx(&owner, Kind::CreateChannel(CreateChannel { members }));
+    let Outcome::Channel(channel) = chain.done(vec![create])[0] else {
+        panic!()
+    };
+    let conversation = Conversation::Channel(channel);
+    // Four times what a sweep that is not late does, every second.
+    let (rate, kept_s, late_s) = (4 * SWEEP_MAX as u64, 3, 4);
+    let mut most = 0;
+    for second in 0..25 {
+        let txs = (0..rate / 100).map(|i| {
+            let number = |j: u64| (second * rate + 100 * i + j).to_be_bytes().to_vec();
+            let ciphertexts = (0..100).map(number).collect();
+            chain.tx(
+                &owner,
+                Kind::SendBatch(SendBatch {
+                    conversation,
+                    ciphertexts,
+                }),
+            )
+        });
+        let txs = txs.collect();
+        let (_, refused) = chain.block(1_000, txs);
+        assert!(refused.is_empty(), "{refused:?}");
+        most = most.max(chain.count(Table::Message) as u64);
+    }
+    assert!(most <= rate * (kept_s + late_s), "{most}");
+    // And with time everything but the last tile and the roots is gone.
+    for _ in 0..20 {
+        chain.block(1_000, Vec::new());
+    }
+    let count = 25 * rate;
+    assert_eq!(chain.count(Table::Message) as u64, count % TILE_LEAVES);
+    assert!(chain.count(Table::Tile) as u64 >= count / TILE_LEAVES);
+}
+
+#[test]
+fn old_leaves_of_a_channel_go_a_tile_at_a_time_and_what_comes_after_stays_provable() {
+    let owner = Person::new("owner");
+    let mut chain = chain();
+    chain.register(&[&owner]);
+    let members = Vec::new();
+    let create = chain.tx(&owner, Kind::CreateChannel(CreateChannel { members }));
+    let Outcome::Channel(channel) = chain.done(vec![create])[0] else {
+        panic!()
+    };
+    let (conversation, log) = (Conversation::Channel(channel), LogId::Channel(channel));
+    chain.fill(&owner, conversation, 600);
+    let replay = {
+        let ciphertexts = vec![b"again".to_vec()];
+        let kind = Kind::SendBatch(SendBatch {
+            conversation,
+            ciphertexts,
+        });
+        chain.tx(&owner, kind)
+    };
+    chain.done(vec![replay.clone()]);
+    chain.block(HOUR_MS / 2, Vec::new());
+    chain.fill_from(&owner, conversation, 600, 300);
+    let count = 901;
+    let prove = |chain: &Chain, from, to| {
+        let state = State {
+            header: chain.header,
+            heads: Vec::new(),
+            tree: &chain.tree,
+            view: &chain.view,
+        };
+        let proof = state.prove_log(log, from, to)?;
+        Ok(proof.verify().unwrap().entries.unwrap())
+    };
+    let first_of = |result: Result<ProvedEntries, MakeError>| match result {
+        Err(MakeError::Pruned { first }) => first,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(prove(&chain, 0, 5).unwrap().entries.len(), 5);
+    // Two tiles are an hour old; the third was completed half an hour later.
+    chain.block(HOUR_MS / 2 + 1_000, Vec::new());
+    assert_eq!(first_of(prove(&chain, 0, 5)), 512);
+    assert_eq!(first_of(prove(&chain, 511, 520)), 512);
+    assert_eq!(first_of(prove(&chain, 100, 100)), 512);
+    for (from, to) in [
+        (512, 520),
+        (512, count),
+        (600, 601),
+        (count, count),
+        (256, 256),
+    ] {
+        let proved = prove(&chain, from, to).unwrap();
+        assert_eq!((proved.from, proved.count), (from, count));
+        assert_eq!(proved.entries.len() as u64, to - from);
+    }
+    assert_eq!(chain.count(Table::Message) as u64, count - 512);
+    // A batch whose leaf is gone is still remembered, or expired.
+    let (_, refused) = chain.block(1, vec![replay]);
+    assert!(
+        matches!(
+            refused[..],
+            [TxError::Expired { .. } | TxError::Duplicate { .. }]
+        ),
+        "{refused:?}"
+    );
+    // A message without an expiry never had a leaf to be remembered by.
+    let ciphertext = b"forever".to_vec();
+    let single = SendMessage {
+        conversation,
+        ciphertext,
+    };
+    let single = chain.tx(&owner, Kind::SendMessage(single));
+    let (_, refused) = chain.block(1, vec![single]);
+    assert!(matches!(refused[..], [TxError::BatchOnly]), "{refused:?}");
+    chain.block(HOUR_MS, Vec::new());
+    assert_eq!(first_of(prove(&chain, 512, 513)), 768);
+    assert_eq!(prove(&chain, 768, count).unwrap().entries.len(), 133);
+    assert_eq!(
+        chain.count(Table::Deadline),
+        0,
+        "an idle channel costs no work"
+    );
+    // A channel that closes takes its roots with it.
+    let close = chain.tx(&owner, Kind::CloseChannel(CloseChannel { channel }));
+    chain.done(vec![close]);
+    chain.block(4 * HOUR_MS, Vec::new());
+    assert_eq!(
+        (chain.count(Table::Tile), chain.count(Table::Message)),
+        (0, 0)
+    );
 }
 
 #[test]

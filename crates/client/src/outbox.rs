@@ -133,6 +133,7 @@ fn conversation_of(kind: &Kind) -> Option<Conversation> {
         Kind::CloseChannel(k) => Some(Conversation::Channel(k.channel)),
         Kind::ChannelMembers(k) => Some(Conversation::Channel(k.channel)),
         Kind::RegisterIdentity(_)
+        | Kind::RegisterLegacy(_)
         | Kind::RotateKeys(_)
         | Kind::RevokeIdentity(_)
         | Kind::CreateSession(_)

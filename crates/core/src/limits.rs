@@ -49,8 +49,13 @@ pub const BLOCK_AHEAD_MAX_MS: u64 = 10 * 1_000;
 /// How long a published message, which has no `valid_until`, may wait in a pool.
 pub const MESSAGE_WAIT_MAX_MS: u64 = 10 * MINUTE_MS;
 
-/// Deadlines handled in one block, so that a mass expiry cannot stall a chain.
+/// Cells' worth of work by time in one block, so that a mass expiry cannot stall a chain. As much
+/// again for each second that the oldest deadline is late, so that nothing can expire faster than
+/// it is swept.
 pub const SWEEP_MAX: usize = 1_000;
+
+/// The most of it: above the 29,000 entries that a block of tiny batches appends.
+pub const SWEEP_LATE_MAX: usize = 32_768;
 
 /// Open requests of one creator to one target.
 pub const OPEN_REQUESTS_MAX: u8 = 3;
@@ -72,6 +77,9 @@ pub const RECORD_BYTES_MAX: usize = 8 * 1024;
 
 /// Level whose inner log nodes are stored: the root of a full tile of 256 leaves.
 pub const TILE_LEVEL: u32 = 8;
+
+/// Leaves of a full tile: leaves of a channel go a tile at a time, since everything above is kept.
+pub const TILE_LEAVES: u64 = 1 << TILE_LEVEL;
 
 /// Depth of nested JSON that is looked at.
 pub const JSON_DEPTH_MAX: usize = 64;

@@ -14,6 +14,7 @@ use session_core::parameters::{Admission, Rate};
 use tokio::sync::watch;
 
 use crate::node::{Node, NodeOptions, OpenError};
+use crate::rpc::tls::{Tls, TlsError, TlsFiles};
 use crate::rpc::{Context, Server, ServerError, ServerOptions};
 
 /// File in the data directory that tells the operator's tools where a running node is, and the
@@ -44,7 +45,13 @@ pub struct NodeArgs {
     /// Genesis for a first start; later it must be the same
     #[arg(long, env = "SESSIONVM_GENESIS", value_name = "FILE")]
     pub genesis: Option<PathBuf>,
-    /// Configuration in JSON: rpc, token, hosts, corsOrigins, connectionsMax, ratePerAddress, ratePerIdentity
+    /// Certificate chain of the RPC in PEM; with it and its key the RPC speaks TLS 1.3 alone
+    #[arg(long, env = "SESSIONVM_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// Private key of that certificate in PEM
+    #[arg(long, env = "SESSIONVM_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// Configuration in JSON: rpc, token, tlsCert, tlsKey, hosts, corsOrigins, connectionsMax, ratePerAddress, ratePerIdentity, versionsBytes
     #[arg(long, env = "SESSIONVM_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Who may write, for the genesis of a first start: open on a local chain, else signed
@@ -79,11 +86,14 @@ struct ConfigFile {
     rpc: Option<SocketAddr>,
     data_dir: Option<PathBuf>,
     token: Option<String>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
     hosts: Vec<String>,
     cors_origins: Vec<String>,
     connections_max: Option<usize>,
     rate_per_address: Option<RateJson>,
     rate_per_identity: Option<RateJson>,
+    versions_bytes: Option<usize>,
     #[serde(flatten)]
     others: std::collections::BTreeMap<String, Value>,
 }
@@ -119,6 +129,9 @@ pub enum AppError {
     /// The server does not start.
     #[error("{0}")]
     Server(#[from] ServerError),
+    /// TLS cannot be served.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
     /// Others could write unsigned.
     #[error(
         "{address} can be reached by others, and this chain admits unsigned transactions: use a \
@@ -186,7 +199,7 @@ fn start_log(args: &NodeArgs) -> Result<(), AppError> {
 }
 
 /// Runs a node until SIGTERM or Ctrl-C. Prints one line of JSON on stdout when it is ready:
-/// `{"rpc":"http://…","chain":"…","height":…}`.
+/// `{"rpc":"http://…","chain":"…","height":…}`, `https://…` where it speaks TLS.
 ///
 /// # Errors
 /// [`AppError`].
@@ -241,19 +254,34 @@ async fn serve(args: NodeArgs) -> Result<(), AppError> {
     if !local && options.token.is_none() {
         return Err(AppError::NoToken { address });
     }
+    let tls = TlsFiles::both(
+        args.tls_cert.or(config.tls_cert),
+        args.tls_key.or(config.tls_key),
+    )?;
+    let tls = tls.map(Tls::load).transpose()?.map(Arc::new);
+    if !local && tls.is_none() {
+        tracing::warn!(
+            %address,
+            "NO TLS: whoever is on the way can read the token and every call, and change them. \
+             Give tlsCert and tlsKey, or keep this address behind a TLS proxy"
+        );
+    }
+    options.tls.clone_from(&tls);
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).map_err(std::io::Error::other)?;
     let admin_token = const_hex::encode(secret);
     options.admin_token = Some(admin_token.clone());
     let admin_file = data_dir.join(ADMIN_FILE);
+    let defaults = NodeOptions::default();
     let node = NodeOptions {
         data_dir: Some(data_dir),
         genesis,
         admission,
         accept_time: args.accept_time,
         identity_rate,
+        versions_bytes: config.versions_bytes.unwrap_or(defaults.versions_bytes),
         prepare_keys: !args.no_prepared_keys,
-        ..NodeOptions::default()
+        ..defaults
     };
     let node = Arc::new(tokio::task::block_in_place(|| Node::start(node))?);
     if !local && !args.allow_open && node.parameters().admission == Admission::Open {
@@ -262,16 +290,23 @@ async fn serve(args: NodeArgs) -> Result<(), AppError> {
     let server = Server::bind(Context { node: node.clone() }, options).await?;
     let address = server.address();
     let (chain, height) = (node.chain(), node.head().header.height);
-    let admin = json!({ "rpc": format!("http://{address}"), "token": admin_token }).to_string();
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let rpc = format!("{scheme}://{address}");
+    let admin = admin_json(&rpc, &admin_token, tls.as_deref())?;
     crate::head_key::write_private(&admin_file, admin.as_bytes())?;
-    let ready = json!({ "rpc": format!("http://{address}"), "chain": chain, "height": height });
+    let ready = json!({ "rpc": rpc, "chain": chain, "height": height });
     let mut out = std::io::stdout();
     // Whoever started the node may not read its output.
     let _nobody = writeln!(out, "{ready}").and_then(|()| out.flush());
     tracing::info!(%address, %chain, height, "ready");
     let (stop, stopped) = watch::channel(false);
     let serving = tokio::spawn(server.run(stopped));
-    until_signal().await?;
+    match &tls {
+        Some(tls) => {
+            until_signal_or_hangup(|| reload(tls, &admin_file, &rpc, &admin_token)).await?
+        }
+        None => until_signal().await?,
+    }
     tracing::info!("stopping");
     let _nobody = stop.send(true);
     let _ended = serving.await;
@@ -279,6 +314,35 @@ async fn serve(args: NodeArgs) -> Result<(), AppError> {
     let _leftover = std::fs::remove_file(&admin_file);
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What the operator's tools need to reach this node: with TLS also its certificate, since the
+/// certificate names a host and these tools call an address.
+fn admin_json(rpc: &str, token: &str, tls: Option<&Tls>) -> Result<String, AppError> {
+    let mut admin = json!({ "rpc": rpc, "token": token });
+    if let (Some(tls), Some(map)) = (tls, admin.as_object_mut()) {
+        let ca = std::path::absolute(&tls.files().cert)?;
+        map.insert("ca".to_owned(), json!(ca));
+        let fingerprint = const_hex::encode(tls.fingerprint());
+        map.insert("certSha256".to_owned(), json!(fingerprint));
+    }
+    Ok(admin.to_string())
+}
+
+/// A renewed certificate counts without a restart.
+fn reload(tls: &Tls, admin_file: &Path, rpc: &str, token: &str) {
+    if let Err(error) = tls.reload() {
+        tracing::error!(%error, "SIGHUP: the TLS certificate stays as it was");
+        return;
+    }
+    tracing::info!("SIGHUP: read the TLS certificate and key again");
+    let written = admin_json(rpc, token, Some(tls)).and_then(|admin| {
+        crate::head_key::write_private(admin_file, admin.as_bytes()).map_err(AppError::from)
+    });
+    if let Err(error) = written {
+        let path = admin_file.display();
+        tracing::error!(%error, %path, "the operator's tools still expect the certificate before");
+    }
 }
 
 #[cfg(unix)]
@@ -293,7 +357,27 @@ async fn until_signal() -> Result<(), AppError> {
     Ok(())
 }
 
+/// Only a node with a certificate listens to SIGHUP: another one ends with its terminal, or does
+/// not where `nohup` says so.
+#[cfg(unix)]
+async fn until_signal_or_hangup(on_hangup: impl Fn()) -> Result<(), AppError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut stop = std::pin::pin!(until_signal());
+    loop {
+        tokio::select! {
+            stopped = stop.as_mut() => return stopped,
+            _ = hangup.recv() => on_hangup(),
+        }
+    }
+}
+
 #[cfg(not(unix))]
 async fn until_signal() -> Result<(), AppError> {
     Ok(tokio::signal::ctrl_c().await?)
+}
+
+#[cfg(not(unix))]
+async fn until_signal_or_hangup(_on_hangup: impl Fn()) -> Result<(), AppError> {
+    until_signal().await
 }

@@ -1,9 +1,12 @@
-//! The last accepted block as readers see it: header, state tree and a snapshot, all of one
-//! moment.
+//! An accepted block as readers see it: header, state tree and a snapshot, all of one moment.
+//! Mostly the last one; a past one reads through what later blocks changed.
+
+use std::sync::Arc;
 
 use session_chain::proof::State;
 use session_chain::tree::Tree;
-use session_chain::view::{ViewError, read_record};
+use session_chain::versions::{AsOf, Past};
+use session_chain::view::{Changes, ViewError, read_record};
 use session_core::codec::Decode;
 use session_core::header::{Header, SignedHead};
 use session_core::ids::BlockId;
@@ -20,14 +23,47 @@ pub struct Head {
     pub id: BlockId,
     /// State tree after it.
     pub tree: Tree,
-    /// Stored cells after it.
-    pub snapshot: Snapshot,
+    /// Stored cells after it, or after a later block.
+    pub snapshot: Arc<dyn session_storage::View>,
+    /// What later blocks changed; empty for the last accepted block.
+    undo: Vec<Arc<Changes>>,
 }
 
 impl Head {
+    /// The last accepted block, of which `snapshot` was taken.
+    pub fn new(header: Header, tree: Tree, snapshot: Snapshot) -> Self {
+        Self {
+            header,
+            id: header.id(),
+            tree,
+            snapshot: Arc::from(snapshot),
+            undo: Vec::new(),
+        }
+    }
+
+    /// A past block, on the snapshot of this one. `past` must have been taken after this head was
+    /// published, so that it tells all that was changed up to here.
+    pub(crate) fn back_to(&self, past: Past) -> Self {
+        Self {
+            header: past.header,
+            id: past.header.id(),
+            tree: past.tree,
+            snapshot: self.snapshot.clone(),
+            undo: past.undo,
+        }
+    }
+
+    /// Whether it was the last accepted block when it was taken.
+    pub const fn is_last(&self) -> bool {
+        self.undo.is_empty()
+    }
+
     /// Cells as the chain reads them.
-    pub fn view(&self) -> StoreView<'_> {
-        StoreView(self.snapshot.as_ref())
+    pub fn view(&self) -> AsOf<'_, StoreView<'_>> {
+        AsOf {
+            base: StoreView(self.snapshot.as_ref()),
+            undo: &self.undo,
+        }
     }
 
     /// Reads a record.

@@ -13,6 +13,7 @@ pub mod app;
 pub mod clock;
 pub mod head;
 pub mod head_key;
+pub mod keys;
 pub mod metrics;
 pub mod node;
 pub mod producer;

@@ -14,6 +14,8 @@ pub struct Metrics {
     pub refused: AtomicU64,
     /// Transactions waiting for a block.
     pub pending: AtomicU64,
+    /// Bytes that they take.
+    pub pending_bytes: AtomicU64,
     /// RPC calls answered.
     pub calls: AtomicU64,
     /// RPC calls answered with an error.
@@ -24,12 +26,16 @@ pub struct Metrics {
     pub connections_refused: AtomicU64,
     /// WebSocket subscriptions open.
     pub subscriptions: AtomicU64,
+    /// Past states that are still provable, the last one among them.
+    pub versions: AtomicU64,
+    /// Bytes that they take.
+    pub versions_bytes: AtomicU64,
 }
 
 impl Metrics {
     /// Prometheus text exposition format 0.0.4.
     pub fn render(&self) -> String {
-        let lines: [(&str, &str, &str, &AtomicU64); 9] = [
+        let lines: [(&str, &str, &str, &AtomicU64); 12] = [
             (
                 "height",
                 "gauge",
@@ -53,6 +59,12 @@ impl Metrics {
                 "gauge",
                 "Transactions waiting.",
                 &self.pending,
+            ),
+            (
+                "transactions_pending_bytes",
+                "gauge",
+                "Bytes that waiting transactions take.",
+                &self.pending_bytes,
             ),
             (
                 "rpc_calls_total",
@@ -83,6 +95,18 @@ impl Metrics {
                 "gauge",
                 "WebSocket subscriptions open.",
                 &self.subscriptions,
+            ),
+            (
+                "versions",
+                "gauge",
+                "Past states that are still provable.",
+                &self.versions,
+            ),
+            (
+                "versions_bytes",
+                "gauge",
+                "Bytes that past states take, tree nodes estimated.",
+                &self.versions_bytes,
             ),
         ];
         let mut out = String::new();

@@ -12,10 +12,10 @@ use session_chain::mempool::{Limits, Mempool};
 use session_chain::processing::Processing;
 use session_chain::state::TxError;
 use session_chain::tree::{Change, Tree};
-use session_chain::tx::{KemKey, SigningKey, Tx, TxIds};
-use session_chain::view::{Table, View, ViewError, account_keys_key};
+use session_chain::tx::{Tx, TxIds};
+use session_chain::versions::Versions;
+use session_chain::view::ViewError;
 use session_core::account::Account;
-use session_core::codec::{Decode, Reader};
 use session_core::hash::Tag;
 use session_core::header::{Header, SignedHead};
 use session_core::ids::{AccountId, BlockId, ChainId};
@@ -32,6 +32,7 @@ use tokio::sync::{oneshot, watch};
 use crate::clock::{Clock, Drift, SystemClock};
 use crate::head::Head;
 use crate::head_key::{HeadKey, HeadKeyError, key_digest, root_identity};
+use crate::keys::{PublicKeys, account_keys};
 use crate::metrics::Metrics;
 use crate::producer::{Accepted, Answer, Producer, Submission, SubmitError};
 use crate::rates::Rates;
@@ -59,6 +60,8 @@ pub struct NodeOptions {
     pub accept_time: bool,
     /// Transactions of one signer, a second and at once.
     pub identity_rate: Rate,
+    /// Bytes that past states may take so that they stay provable.
+    pub versions_bytes: usize,
     /// Prepares verifying keys; off, every signature is checked by the library.
     pub prepare_keys: bool,
     /// The clocks.
@@ -73,6 +76,7 @@ impl Default for NodeOptions {
             admission: None,
             accept_time: false,
             identity_rate: Rate::UNLIMITED,
+            versions_bytes: session_chain::versions::Limits::default().bytes,
             prepare_keys: true,
             clock: Arc::new(SystemClock::default()),
         }
@@ -140,6 +144,7 @@ pub struct Node {
     parameters: Parameters,
     store: Arc<dyn Store>,
     heads: watch::Receiver<Arc<Head>>,
+    versions: Arc<Mutex<Versions>>,
     queue: SyncSender<Submission>,
     rates: Rates<AccountId>,
     queued_bytes: Arc<AtomicUsize>,
@@ -187,28 +192,34 @@ impl Node {
             None => HeadKey::ephemeral(chain)?,
         };
         let snapshot = store.snapshot()?;
-        let head = Head {
-            header,
-            id: header.id(),
-            tree: tree.clone(),
-            snapshot,
+        let head = Head::new(header, tree.clone(), snapshot);
+        let limits = session_chain::versions::Limits {
+            bytes: options.versions_bytes,
+            ..session_chain::versions::Limits::default()
         };
+        let versions = Versions::new(header, tree.clone(), limits);
+        let versions = Arc::new(Mutex::new(versions));
         let (heads, receiver) = watch::channel(Arc::new(head));
         let (queue, submissions) = sync_channel(QUEUE);
         let verifier = Arc::new(Verifier::new(options.prepare_keys));
         let metrics = Arc::new(Metrics::default());
         metrics.height.store(header.height, Ordering::Relaxed);
+        metrics.versions.store(1, Ordering::Relaxed);
         let stop = Arc::new(AtomicBool::new(false));
         let queued_bytes = Arc::new(AtomicUsize::new(0));
         let producer = Producer {
             store: store.clone(),
             hot: Hot::default(),
             processing: Processing::new(header, tree, parameters),
-            pool: Mempool::new(Limits::default()),
+            pool: Mempool::new(Limits {
+                evicts: parameters.price > 0,
+                ..Limits::default()
+            }),
             verifier: verifier.clone(),
             drift: Drift::begin(clock.as_ref()),
             clock: clock.clone(),
             heads,
+            versions: versions.clone(),
             waiting: HashMap::new(),
             metrics: metrics.clone(),
             stop: stop.clone(),
@@ -222,6 +233,7 @@ impl Node {
             parameters,
             store,
             heads: receiver,
+            versions,
             queue,
             rates: Rates::new(options.identity_rate),
             queued_bytes,
@@ -269,18 +281,41 @@ impl Node {
         self.heads.clone()
     }
 
+    /// The state after the block of that height, if it is still kept; `head` itself for its own.
+    pub fn past(&self, head: &Arc<Head>, height: u64) -> Option<Arc<Head>> {
+        match height.cmp(&head.header.height) {
+            std::cmp::Ordering::Equal => return Some(head.clone()),
+            std::cmp::Ordering::Greater => return None,
+            std::cmp::Ordering::Less => {}
+        }
+        let versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        let past = versions.at(height)?;
+        Some(Arc::new(head.back_to(past)))
+    }
+
+    /// Height of the oldest state that is still kept.
+    pub fn oldest_version(&self) -> u64 {
+        let versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        versions.heights().next().unwrap_or_default()
+    }
+
     /// Whether blocks can be made durable.
     pub fn health(&self) -> Health {
         self.store.health()
     }
 
-    /// Signs the given head.
+    /// Signs the given head. A past one is signed as of its own time: a signature of now would
+    /// make an old state look like the latest.
     ///
     /// # Errors
     /// [`HeadKeyError`].
     pub fn sign_head(&self, head: &Head) -> Result<SignedHead, HeadKeyError> {
-        self.head_key
-            .sign(&head.header, &head.id, self.clock.wall())
+        let at = if head.is_last() {
+            self.clock.wall()
+        } else {
+            head.header.time
+        };
+        self.head_key.sign(&head.header, &head.id, at)
     }
 
     /// Id and header of the block at a height.
@@ -321,6 +356,9 @@ impl Node {
         if !tx.is_signed() {
             return Ok(());
         }
+        if tx.is_legacy_signed() && !self.parameters.allow_legacy {
+            return Err(TxError::LegacyRefused);
+        }
         // A recovery key may have signed instead: the rules decide.
         if matches!(
             tx.kind,
@@ -332,19 +370,32 @@ impl Node {
         let Some(keys) = account.and_then(|account| account.keys) else {
             return Ok(());
         };
+        let digest = ids.action.to_bytes();
+        let (signature, id) = (&tx.signature, &ids.signature);
         let ready = match self.verifier.key(&keys.signing) {
             Some(key) => Some(key),
-            None => account_keys(head, &tx.signer)?
-                .and_then(|(_, key)| self.verifier.keep_key(keys.signing, &key)),
+            None => match account_keys(head, &tx.signer)? {
+                Some(PublicKeys::PostQuantum(_, key)) => self.verifier.keep_key(keys.signing, &key),
+                Some(PublicKeys::Legacy(key)) => {
+                    if !self.verifier.admit_legacy(&key, &digest, signature, id) {
+                        return Err(TxError::InvalidSignature);
+                    }
+                    return self.count(tx);
+                }
+                None => None,
+            },
         };
         let Some(key) = ready else { return Ok(()) };
-        let digest = ids.action.to_bytes();
         if !self
             .verifier
-            .admit(&keys.signing, &key, &digest, &tx.signature, &ids.signature)
+            .admit(&keys.signing, &key, &digest, signature, id)
         {
             return Err(TxError::InvalidSignature);
         }
+        self.count(tx)
+    }
+
+    fn count(&self, tx: &Tx) -> Result<(), TxError> {
         // Only what the signer has really signed counts against it.
         let what = "transactions of one signer";
         let taken = self.rates.take(tx.signer, self.clock.wall());
@@ -425,27 +476,6 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-/// Registered public keys of an account.
-///
-/// # Errors
-/// [`ViewError`].
-pub fn account_keys(
-    head: &Head,
-    account: &AccountId,
-) -> Result<Option<(KemKey, SigningKey)>, ViewError> {
-    let record: Option<Account> = head.record(&RecordKey::Account(*account))?;
-    if record.is_none_or(|record| record.keys.is_none()) {
-        return Ok(None);
-    }
-    let bytes = head.view().get(Table::Keys, &account_keys_key(account))?;
-    let bytes = bytes.ok_or(ViewError::Missing(Table::Keys))?;
-    let mut input = Reader::new(&bytes);
-    Ok(Some((
-        KemKey::decode(&mut input)?,
-        SigningKey::decode(&mut input)?,
-    )))
 }
 
 fn check_clock(

@@ -9,19 +9,21 @@
 //! goes into the next, so blocks grow with load and nobody lingers.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use session_chain::block::{Builder, Built, StoredBlock};
 use session_chain::mempool::{Mempool, PoolError, Waiting};
 use session_chain::processing::Processing;
 use session_chain::state::{Applied, TxError};
+use session_chain::tree::Tree;
 use session_chain::tx::{Tx, TxIds};
-use session_chain::view::{Table, View, ViewError};
+use session_chain::versions::{Versions, cells_before};
+use session_chain::view::{Changes, Table, View, ViewError};
 use session_core::codec::{Decode, Encode};
-use session_core::header::HEADER_LEN;
+use session_core::header::{HEADER_LEN, Header};
 use session_core::ids::{ActionId, TxId};
 use session_core::limits::{BLOCK_BYTES_MAX, BLOCK_TXS_MAX};
 use session_core::record::Outcome;
@@ -37,6 +39,9 @@ use crate::verifier::Verifier;
 
 /// How often time alone is looked at: sweeps, expiry, pruning, recovery of a failed store.
 const TICK: Duration = Duration::from_millis(500);
+
+/// Callers that wait for one transaction: a retry or two. More are told that it is pending.
+const WAITERS_MAX: usize = 8;
 
 /// Blocks whose bodies are pruned in one batch.
 const PRUNE_BLOCKS: u64 = 256;
@@ -114,6 +119,7 @@ pub(crate) struct Producer {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) drift: Drift,
     pub(crate) heads: watch::Sender<Arc<Head>>,
+    pub(crate) versions: Arc<Mutex<Versions>>,
     pub(crate) waiting: HashMap<ActionId, Vec<oneshot::Sender<Answer>>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) stop: Arc<AtomicBool>,
@@ -162,6 +168,9 @@ impl Producer {
             self.metrics
                 .pending
                 .store(self.pool.len() as u64, Ordering::Relaxed);
+            self.metrics
+                .pending_bytes
+                .store(self.pool.bytes() as u64, Ordering::Relaxed);
         }
         for (_, replies) in self.waiting.drain() {
             for reply in replies {
@@ -183,8 +192,21 @@ impl Producer {
         self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
         let action = ids.action;
         match self.pool.insert(tx, ids, bytes, self.clock.wall()) {
-            Ok(()) | Err(PoolError::AlreadyPending) => {
+            Ok(evicted) => {
                 self.waiting.entry(action).or_default().push(reply);
+                let error = PoolError::Evicted { retry_ms: 1_000 };
+                for gone in evicted {
+                    self.answer(gone.ids.action, &|| Err(error.into()));
+                }
+            }
+            Err(error @ PoolError::AlreadyPending) => {
+                let waiting = self.waiting.entry(action).or_default();
+                waiting.retain(|waiting| !waiting.is_closed());
+                if waiting.len() < WAITERS_MAX {
+                    waiting.push(reply);
+                } else {
+                    let _gone = reply.send(Err(error.into()));
+                }
             }
             Err(error) => {
                 let _gone = reply.send(Err(error.into()));
@@ -258,6 +280,7 @@ impl Producer {
         } = built;
         // Nobody else holds the changes of a block that was built here.
         let changes = Arc::try_unwrap(changes).unwrap_or_else(|shared| (*shared).clone());
+        let before = cells_before(&self.hot.over(self.store.as_ref()), &changes);
         self.hot.update(&changes);
         let batch = store::batch_of(&block.header, &id, &stored, changes);
         if let Err(error) = self.store.commit(batch, Durability::Synced) {
@@ -269,10 +292,28 @@ impl Producer {
                 return false;
             }
         }
+        self.keep_version(block.header, tree.clone(), before);
         self.processing.advance(block.header, tree);
         self.publish();
         self.answer_applied(block.header.height, &applied);
         true
+    }
+
+    /// Keeps the state before this block provable. Comes before the new head is published, so that
+    /// whoever has a head finds everything that led to it.
+    fn keep_version(&self, header: Header, tree: Tree, before: Result<Changes, ViewError>) {
+        // A panic elsewhere leaves at worst a version missing: readers are told.
+        let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        match before {
+            Ok(before) => versions.advance(header, tree, before),
+            Err(error) => {
+                tracing::warn!(%error, "past states are not provable any more");
+                versions.restart(header, tree);
+            }
+        }
+        let (count, bytes) = (versions.len() as u64, versions.bytes() as u64);
+        self.metrics.versions.store(count, Ordering::Relaxed);
+        self.metrics.versions_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// After a failed commit only the store knows whether the block is there.
@@ -286,14 +327,9 @@ impl Producer {
             Ok(snapshot) => {
                 let header = *self.processing.head();
                 let tree = self.processing.tree().clone();
-                let id = self.processing.head_id();
                 self.metrics.height.store(header.height, Ordering::Relaxed);
-                self.heads.send_replace(Arc::new(Head {
-                    header,
-                    id,
-                    tree,
-                    snapshot,
-                }));
+                self.heads
+                    .send_replace(Arc::new(Head::new(header, tree, snapshot)));
             }
             // Readers stay on the block before; the next commit tries again.
             Err(error) => tracing::error!(%error, "taking a snapshot failed"),

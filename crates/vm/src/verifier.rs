@@ -9,11 +9,14 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use session_chain::state::Crypto;
+use session_chain::tx::legacy::LegacyKey;
 use session_chain::tx::{KemKey, SigningKey};
 use session_core::hash::sha256;
 use session_core::ids::{AccountId, Digest};
 use session_core::merkle::Hash;
-use session_crypto::{KemPublicKey, PublicIdentity, Signature, SigningPublicKey, VerifierCache};
+use session_crypto::{
+    KemPublicKey, LegacyPublicIdentity, PublicIdentity, Signature, SigningPublicKey, VerifierCache,
+};
 
 /// Signatures remembered in each of two generations: two minutes at five hundred a second.
 const REMEMBERED: usize = 65_536;
@@ -129,6 +132,27 @@ impl Verifier {
     }
 }
 
+impl Verifier {
+    /// [`Verifier::admit`] for the Ed25519 key of an `05` account.
+    pub(crate) fn admit_legacy(
+        &self,
+        key: &LegacyKey,
+        digest: &Hash,
+        signature: &[u8],
+        signature_digest: &Digest,
+    ) -> bool {
+        let id = known_as(&key.digest(), digest, signature_digest);
+        if lock(&self.known).get(&id).is_some() {
+            return true;
+        }
+        let holds = self.verify_legacy(key, digest, signature);
+        if holds {
+            lock(&self.known).put(id, ());
+        }
+        holds
+    }
+}
+
 impl Crypto for Verifier {
     fn account_id(&self, kem: &KemKey, signing: &SigningKey) -> Option<AccountId> {
         let kem = KemPublicKey::try_from(kem.0.as_slice()).ok()?;
@@ -144,6 +168,16 @@ impl Crypto for Verifier {
         lock(&self.known)
             .get(&known_as(key, digest, signature))
             .is_some()
+    }
+
+    fn legacy_account_id(&self, key: &LegacyKey) -> Option<AccountId> {
+        let key = LegacyPublicIdentity::from_bytes(&key.0).ok()?;
+        Some(key.id().account_id())
+    }
+
+    fn verify_legacy(&self, key: &LegacyKey, digest: &Hash, signature: &[u8]) -> bool {
+        LegacyPublicIdentity::from_bytes(&key.0)
+            .is_ok_and(|key| key.verify(digest, signature).is_ok())
     }
 
     fn verify(&self, key: &SigningKey, digest: &Hash, signature: &[u8]) -> bool {

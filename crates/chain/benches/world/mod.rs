@@ -5,6 +5,7 @@ use std::sync::Arc;
 use session_chain::block::{Block, Builder, Built, tree_changes, verify};
 use session_chain::state::Crypto;
 use session_chain::tree::Tree;
+use session_chain::tx::legacy::LegacyKey;
 use session_chain::tx::message::SendMessage;
 use session_chain::tx::{KemKey, Kind, SigningKey, Tx, TxIds};
 use session_chain::view::{Changes, MemoryView, Table};
@@ -27,6 +28,14 @@ pub(crate) const TIME: Time = Time::from_ms(1_700_000_000_000);
 pub(crate) struct Seen;
 
 impl Crypto for Seen {
+    fn legacy_account_id(&self, _key: &LegacyKey) -> Option<AccountId> {
+        None
+    }
+
+    fn verify_legacy(&self, _key: &LegacyKey, _digest: &Hash, _signature: &[u8]) -> bool {
+        false
+    }
+
     fn account_id(&self, kem: &KemKey, signing: &SigningKey) -> Option<AccountId> {
         let hash = sha256(&[kem.0.as_slice(), signing.0.as_slice()].concat());
         Some(AccountId::from_bytes(hash))

@@ -44,20 +44,13 @@ impl RegisterIdentity {
             return Err(TxError::NotTheKeysAccount);
         }
         scope.require_signature_by(tx, &self.signing)?;
-        let mut account = scope.account_or_new(&tx.signer)?;
-        if account.keys.is_some() {
-            return Err(TxError::AlreadyRegistered);
-        }
-        scope.take_registration()?;
-        account.keys = Some(AccountKeys {
+        let keys = AccountKeys {
             kem: self.kem.digest(),
             signing: self.signing.digest(),
             index: 0,
             since_height: scope.context.height,
-        });
-        account.recovery = self.recovery;
-        account.registered = scope.context.time;
-        scope.put_account(&tx.signer, &account)?;
+        };
+        scope.register(tx, keys, self.recovery)?;
         scope.put_keys(&tx.signer, &self.kem, &self.signing);
         Ok(Outcome::Done)
     }
@@ -118,6 +111,24 @@ impl RevokeIdentity {
 }
 
 impl Scope<'_, '_> {
+    /// Gives an account its first keys.
+    pub(crate) fn register(
+        &mut self,
+        tx: &Tx,
+        keys: AccountKeys,
+        recovery: Option<Digest>,
+    ) -> Result<(), TxError> {
+        let mut account = self.account_or_new(&tx.signer)?;
+        if account.keys.is_some() {
+            return Err(TxError::AlreadyRegistered);
+        }
+        self.take_registration()?;
+        account.keys = Some(keys);
+        account.recovery = recovery;
+        account.registered = self.context.time;
+        self.put_account(&tx.signer, &account)
+    }
+
     fn put_keys(
         &mut self,
         account: &session_core::ids::AccountId,

@@ -4,7 +4,7 @@ use session_core::channel::{Channel, Role};
 use session_core::codec::{Decode, DecodeError, Encode, Reader, Writer};
 use session_core::header::SIGNATURE_LEN;
 use session_core::ids::{Digest, MessageId};
-use session_core::limits::{BATCH_MESSAGES_MAX, CIPHERTEXT_MAX};
+use session_core::limits::{BATCH_MESSAGES_MAX, CIPHERTEXT_MAX, TILE_LEAVES};
 use session_core::log::{Conversation, Entry, MessageEntry};
 use session_core::merkle::Frontier;
 use session_core::parameters::Admission;
@@ -16,7 +16,7 @@ use super::Tx;
 use crate::state::{Scope, TxError};
 use crate::view::{Table, batch_key, entry_key, message_place};
 
-/// One message in the published form: no expiry, signed over its message id.
+/// One message in the published form: no expiry, signed over its message id. To sessions only.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SendMessage {
     /// Where to.
@@ -113,6 +113,11 @@ impl Target {
 
 impl SendMessage {
     pub(crate) fn apply(&self, scope: &mut Scope<'_, '_>, tx: &Tx) -> Result<Outcome, TxError> {
+        // It has no expiry and is recognised by its leaf. A channel's leaves go, and then anybody
+        // could send the same signature again at its sender's cost.
+        if matches!(self.conversation, Conversation::Channel(_)) {
+            return Err(TxError::BatchOnly);
+        }
         let (mut target, verified) = scope.target(&self.conversation, tx)?;
         let ids = scope.ids.messages.clone();
         let first = target.log().count();
@@ -287,6 +292,14 @@ impl Scope<'_, '_> {
             verified,
         });
         self.append_entry(&log, target.log(), &entry)?;
+        // A session's leaves go with it; a channel has no end, so each full tile has its own.
+        if let Conversation::Channel(id) = conversation
+            && target.log().count().is_multiple_of(TILE_LEAVES)
+        {
+            let kept = self.context.parameters.retention_ms;
+            let old = self.context.time.after_ms(kept);
+            self.set_deadline(&RecordKey::Channel(*id), None, old);
+        }
         let mut place = Writer::with_capacity(41);
         place.value(&log).u64(sequence);
         self.over

@@ -14,6 +14,7 @@
 pub mod channel;
 pub mod chunk;
 pub mod identity;
+pub mod legacy;
 pub mod message;
 pub mod session;
 pub mod transfer;
@@ -112,6 +113,8 @@ pub enum Kind {
     PutChunk(chunk::PutChunk),
     /// Moves tokens.
     Transfer(transfer::Transfer),
+    /// Registers an `05` account, where the genesis allows such.
+    RegisterLegacy(legacy::RegisterLegacy),
 }
 
 /// A transaction.
@@ -173,6 +176,7 @@ impl Kind {
             Self::ChannelMembers(_) => 13,
             Self::PutChunk(_) => 14,
             Self::Transfer(_) => 15,
+            Self::RegisterLegacy(_) => 16,
         }
     }
 
@@ -194,6 +198,7 @@ impl Kind {
             Self::ChannelMembers(_) => "ChannelMembers",
             Self::PutChunk(_) => "PutChunk",
             Self::Transfer(_) => "Transfer",
+            Self::RegisterLegacy(_) => "RegisterLegacy",
         }
     }
 
@@ -214,6 +219,7 @@ impl Kind {
             Self::ChannelMembers(k) => k.encode(out),
             Self::PutChunk(k) => k.encode(out),
             Self::Transfer(k) => k.encode(out),
+            Self::RegisterLegacy(k) => k.encode(out),
         }
     }
 
@@ -234,6 +240,7 @@ impl Kind {
             13 => Self::ChannelMembers(Decode::decode(input)?),
             14 => Self::PutChunk(Decode::decode(input)?),
             15 => Self::Transfer(Decode::decode(input)?),
+            16 => Self::RegisterLegacy(Decode::decode(input)?),
             value => {
                 return Err(DecodeError::UnknownValue {
                     what: "tx kind",
@@ -294,7 +301,8 @@ impl Tx {
             | Kind::CloseChannel(_)
             | Kind::ChannelMembers(_)
             | Kind::PutChunk(_)
-            | Kind::Transfer(_) => {
+            | Kind::Transfer(_)
+            | Kind::RegisterLegacy(_) => {
                 let mut body = Writer::new();
                 self.encode_head(&mut body);
                 self.kind.encode_fields(&mut body);
@@ -338,8 +346,14 @@ impl Tx {
             | Kind::CloseChannel(_)
             | Kind::ChannelMembers(_)
             | Kind::PutChunk(_)
-            | Kind::Transfer(_) => self.to_bytes().len(),
+            | Kind::Transfer(_)
+            | Kind::RegisterLegacy(_) => self.to_bytes().len(),
         }
+    }
+
+    /// Whether its signature has the length of Ed25519's: an `05` account's, or nobody's.
+    pub const fn is_legacy_signed(&self) -> bool {
+        self.signature.len() == legacy::LEGACY_SIGNATURE_LEN
     }
 
     /// Whether anybody signed it.
@@ -404,7 +418,10 @@ impl Decode for Tx {
                 limit,
             });
         }
-        if !matches!(signature.len(), 0 | 64 | SIGNATURE_LEN) {
+        if !matches!(
+            signature.len(),
+            0 | legacy::LEGACY_SIGNATURE_LEN | SIGNATURE_LEN
+        ) {
             return Err(DecodeError::Invalid {
                 what: "signature length",
             });

@@ -9,6 +9,7 @@ use session_core::limits::{
 use super::channel::{ChannelMembers, CloseChannel, CreateChannel, MemberChange};
 use super::chunk::PutChunk;
 use super::identity::{RegisterIdentity, RevokeIdentity, RotateKeys};
+use super::legacy::{LegacyKey, RegisterLegacy};
 use super::message::{AcknowledgeMessages, Auth, BatchAuth, Body, SendBatch, SendMessage};
 use super::session::{AcceptSession, CloseSession, CreateSession, NewParticipant, RenewSession};
 use super::transfer::Transfer;
@@ -98,6 +99,10 @@ fn kinds(b: u8, bytes: &[u8]) -> Vec<Kind> {
             to: account(b),
             amount: b.into(),
         }),
+        Kind::RegisterLegacy(RegisterLegacy {
+            signing: LegacyKey([b; 32]),
+            recovery: b.is_multiple_of(2).then(|| signing(b).digest()),
+        }),
     ]
 }
 
@@ -129,7 +134,7 @@ proptest! {
             prop_assert!(bytes[2..34] == account(9).to_bytes());
             numbers.push(bytes[1]);
         }
-        prop_assert_eq!(numbers, (1..=15).collect::<Vec<u8>>());
+        prop_assert_eq!(numbers, (1..=16).collect::<Vec<u8>>());
     }
 
     #[test]
@@ -299,7 +304,7 @@ fn rosters_are_strictly_ascending() {
 #[test]
 fn unknown_kinds_and_versions_are_refused() {
     let good = tx(kinds(1, b"").swap_remove(14), 64).to_bytes();
-    for (at, values) in [(0, [0, 2, 255]), (1, [0, 16, 255])] {
+    for (at, values) in [(0, [0, 2, 255]), (1, [0, 17, 255])] {
         for value in values {
             let mut bytes = good.clone();
             bytes[at] = value;

@@ -110,8 +110,20 @@ impl Chain {
 
     /// Sends `n` messages in batches of 100.
     pub(crate) fn fill(&mut self, sender: &Person, conversation: Conversation, n: u64) {
-        for from in (0..n).step_by(100) {
-            let numbers = from..n.min(from + 100);
+        self.fill_from(sender, conversation, 0, n);
+    }
+
+    /// The same with texts that begin at `first`.
+    pub(crate) fn fill_from(
+        &mut self,
+        sender: &Person,
+        conversation: Conversation,
+        first: u64,
+        n: u64,
+    ) {
+        let end = first + n;
+        for from in (first..end).step_by(100) {
+            let numbers = from..end.min(from + 100);
             let ciphertexts = numbers.map(|i| i.to_be_bytes().to_vec()).collect();
             let tx = self.tx(
                 sender,

@@ -55,6 +55,7 @@ impl Model {
             closed: None,
             members: [(tx.signer, owner)].into(),
             log: Vec::new(),
+            dropped: 0,
         };
         self.channels.insert(id, channel);
         self.touch(RecordKey::Channel(id));

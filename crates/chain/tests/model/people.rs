@@ -1,6 +1,7 @@
 //! People with keys, a cryptography made of hashes, and reproducible chance.
 
 use session_chain::state::Crypto;
+use session_chain::tx::legacy::{LEGACY_SIGNATURE_LEN, LegacyKey};
 use session_chain::tx::{KemKey, Kind, SigningKey, Tx};
 use session_core::hash::sha256;
 use session_core::header::SIGNATURE_LEN;
@@ -72,15 +73,40 @@ pub(crate) fn account_of(kem: &KemKey, signing: &SigningKey) -> AccountId {
     AccountId::from_bytes(sha256(&[&kem.0[..], &signing.0[..]].concat()))
 }
 
-/// A randomised signature: `nonce` tells which of several.
-pub(crate) fn sign(key: &SigningKey, digest: &Hash, nonce: u8) -> Vec<u8> {
-    sign_by_digest(&key.digest(), digest, nonce)
+/// What follows an Ed25519 key in a signing key that stands for it.
+const LEGACY: u8 = 0xee;
+
+/// The Ed25519 key of an `05` account, in the form that people keep their keys in.
+pub(crate) fn legacy_signing_key(seed: &str) -> SigningKey {
+    let mut key = [LEGACY; 1_952];
+    key[..32].copy_from_slice(&sha256(format!("legacy {seed}").as_bytes()));
+    key[0] &= 0x7f;
+    SigningKey(Box::new(key))
 }
 
-fn sign_by_digest(key: &Digest, digest: &Hash, nonce: u8) -> Vec<u8> {
+/// The Ed25519 key that a signing key stands for, if it does.
+pub(crate) fn legacy_of(key: &SigningKey) -> Option<LegacyKey> {
+    let (own, rest) = key.0.split_at(32);
+    let legacy = rest.iter().all(|byte| *byte == LEGACY);
+    legacy.then(|| LegacyKey(own.try_into().unwrap()))
+}
+
+pub(crate) fn legacy_account_of(key: &LegacyKey) -> AccountId {
+    AccountId::from_bytes(sha256(&[b"x25519", &key.0[..]].concat()))
+}
+
+/// A randomised signature: `nonce` tells which of several.
+pub(crate) fn sign(key: &SigningKey, digest: &Hash, nonce: u8) -> Vec<u8> {
+    match legacy_of(key) {
+        Some(key) => sign_by_digest(&key.digest(), digest, nonce, LEGACY_SIGNATURE_LEN),
+        None => sign_by_digest(&key.digest(), digest, nonce, SIGNATURE_LEN),
+    }
+}
+
+fn sign_by_digest(key: &Digest, digest: &Hash, nonce: u8, len: usize) -> Vec<u8> {
     let seed = sha256(&[&key.as_bytes()[..], &digest[..], &[nonce]].concat());
     let mut out = vec![nonce];
-    out.extend(seed.iter().cycle().take(SIGNATURE_LEN - 1));
+    out.extend(seed.iter().cycle().take(len - 1));
     out
 }
 
@@ -103,8 +129,21 @@ impl Crypto for Fake {
     }
 
     fn is_verified(&self, key: &Digest, digest: &Hash, signature: &Digest) -> bool {
-        let is = |nonce| sha256(&sign_by_digest(key, digest, nonce)) == *signature.as_bytes();
+        let is = |nonce| {
+            let lengths = [SIGNATURE_LEN, LEGACY_SIGNATURE_LEN];
+            let made = lengths.map(|len| sha256(&sign_by_digest(key, digest, nonce, len)));
+            made.contains(signature.as_bytes())
+        };
         self.remembers && (0..NONCES).any(is)
+    }
+
+    fn legacy_account_id(&self, key: &LegacyKey) -> Option<AccountId> {
+        (key.0[0] != MALFORMED).then(|| legacy_account_of(key))
+    }
+
+    fn verify_legacy(&self, key: &LegacyKey, digest: &Hash, signature: &[u8]) -> bool {
+        let made = |nonce| sign_by_digest(&key.digest(), digest, nonce, LEGACY_SIGNATURE_LEN);
+        (0..NONCES).any(|nonce| made(nonce) == signature)
     }
 
     fn verify(&self, key: &SigningKey, digest: &Hash, signature: &[u8]) -> bool {
@@ -116,13 +155,29 @@ impl Crypto for Fake {
 pub(crate) struct Person {
     pub(crate) name: String,
     pub(crate) account: AccountId,
+    pub(crate) legacy: bool,
 }
 
 impl Person {
     pub(crate) fn new(name: &str) -> Self {
         let account = account_of(&kem_key(name), &signing_key(name));
-        let name = name.to_owned();
-        Self { name, account }
+        let (name, legacy) = (name.to_owned(), false);
+        Self {
+            name,
+            account,
+            legacy,
+        }
+    }
+
+    /// Somebody with an `05` account.
+    pub(crate) fn legacy(name: &str) -> Self {
+        let key = legacy_of(&legacy_signing_key(name)).unwrap();
+        let (name, legacy) = (name.to_owned(), true);
+        Self {
+            name,
+            account: legacy_account_of(&key),
+            legacy,
+        }
     }
 
     pub(crate) fn kem(&self) -> KemKey {
@@ -130,7 +185,11 @@ impl Person {
     }
 
     pub(crate) fn signing(&self) -> SigningKey {
-        signing_key(&self.name)
+        if self.legacy {
+            legacy_signing_key(&self.name)
+        } else {
+            signing_key(&self.name)
+        }
     }
 
     pub(crate) fn recovery(&self) -> SigningKey {

@@ -52,20 +52,26 @@ pub(crate) fn records_are_provable(state: &State<'_>, view: &MemoryView, chance:
 
 /// Random ranges of every log, and ranges that are none.
 pub(crate) fn logs_are_provable(state: &State<'_>, model: &Model, chance: &mut Chance) {
-    let mut logs: Vec<(LogId, u64)> = Vec::new();
+    let mut logs: Vec<(LogId, u64, u64)> = Vec::new();
     for (id, s) in &model.sessions {
-        logs.push((LogId::Session(*id), s.log.len() as u64));
+        logs.push((LogId::Session(*id), s.log.len() as u64, 0));
     }
     for (id, c) in &model.channels {
-        logs.push((LogId::Channel(*id), c.log.len() as u64));
+        logs.push((LogId::Channel(*id), c.log.len() as u64, c.dropped as u64));
     }
     for (id, a) in &model.accounts {
-        logs.push((LogId::Memberships(*id), a.memberships.len() as u64));
-        logs.push((LogId::Requests(*id), a.requests.len() as u64));
+        logs.push((LogId::Memberships(*id), a.memberships.len() as u64, 0));
+        logs.push((LogId::Requests(*id), a.requests.len() as u64, 0));
     }
-    for (log, count) in logs {
-        let from = chance.below(count as usize + 1) as u64;
-        let to = from + chance.below((count - from) as usize + 2) as u64;
+    for (log, count, dropped) in logs {
+        if dropped > 0 {
+            let gone = chance.below(dropped as usize) as u64;
+            let refused = state.prove_log(log, gone, gone + 1);
+            assert!(matches!(refused, Err(MakeError::Pruned { first }) if first == dropped));
+        }
+        let from = dropped + chance.below((count - dropped) as usize + 1) as u64;
+        let most = session_core::limits::PROOF_LEAVES_MAX;
+        let to = from + chance.below(most.min((count - from) as usize + 2)) as u64;
         let proof = state.prove_log(log, from, to).unwrap();
         let proved = reread(&proof).entries.unwrap();
         assert_eq!((proved.log, proved.from, proved.count), (log, from, count));

@@ -1,17 +1,18 @@
 //! The rules of `spec/vm.md` §2 to §4, as slowly and plainly as they can be written.
 
-use super::people::{Fake, account_of, sign};
+use super::people::{Fake, account_of, kem_key, legacy_signing_key, sign};
 use super::state::{Leak, MAccount, Model};
 use session_chain::state::Crypto;
 use session_chain::state::TxError;
 use session_chain::tx::chunk::PutChunk;
 use session_chain::tx::identity::RegisterIdentity;
+use session_chain::tx::legacy::RegisterLegacy;
 use session_chain::tx::message::{Auth, BatchAuth, Body};
-use session_chain::tx::{Kind, SigningKey, Tx, TxIds};
+use session_chain::tx::{KemKey, Kind, SigningKey, Tx, TxIds};
 use session_core::channel::Role;
 use session_core::codec::Encode;
 use session_core::hash::Tag;
-use session_core::ids::{AccountId, ChunkId};
+use session_core::ids::{AccountId, ChunkId, Digest};
 use session_core::limits::{BLOCK_WEIGHT_MAX, RECORD_WEIGHT};
 use session_core::log::{Conversation, MembershipEntry, MembershipEvent};
 use session_core::parameters::Rate;
@@ -31,6 +32,10 @@ impl Model {
         self.sessions.retain(|_, s| s.ended() + kept > time);
         self.channels
             .retain(|_, c| c.closed.is_none_or(|closed| closed + kept > time));
+        for channel in self.channels.values_mut() {
+            let old = |at: &u64| at + kept <= time;
+            channel.dropped += 256 * channel.tiles().into_iter().take_while(old).count();
+        }
         self.chunks.retain(|_, (_, _, expires)| *expires > time);
         self.actions.retain(|_, action| action.expires.ms() > time);
         let (sessions, channels) = (&self.sessions, &self.channels);
@@ -53,6 +58,9 @@ impl Model {
 
     pub(crate) fn try_apply(&mut self, tx: &Tx, room: &mut u64) -> Result<Outcome> {
         self.touched.clear();
+        if tx.signature.len() == 64 && !self.parameters.allow_legacy {
+            return Err(TxError::LegacyRefused);
+        }
         let ids = tx.ids(&self.chain);
         let single = matches!(tx.kind, Kind::SendMessage(_));
         if single {
@@ -111,6 +119,7 @@ impl Model {
     pub(crate) fn apply_kind(&mut self, tx: &Tx, ids: &TxIds) -> Result<Outcome> {
         match &tx.kind {
             Kind::RegisterIdentity(k) => self.register(tx, ids, k),
+            Kind::RegisterLegacy(k) => self.register_legacy(tx, ids, k),
             Kind::RotateKeys(k) => {
                 self.owner(tx, ids, k.recovery.as_ref())?;
                 let well_formed = Fake { remembers: false }.is_kem_key(&k.kem);
@@ -124,7 +133,10 @@ impl Model {
                     .ok_or(TxError::UnknownAccount)?;
                 let keys = account.keys.clone().ok_or(TxError::UnknownAccount)?;
                 let (kem, signing, index, _) = keys;
-                account.first.get_or_insert((kem, signing));
+                // The first keys of an 05 account stay where they were put.
+                if account.legacy_key().is_none() && account.rotations.is_empty() {
+                    account.first = Some((kem, signing));
+                }
                 account.rotations.push((height, tx.clone()));
                 account.keys = Some((k.kem.clone(), k.signing.clone(), index + 1, height));
                 self.touch(RecordKey::Account(tx.signer));
@@ -163,6 +175,9 @@ impl Model {
             }
             Kind::CloseSession(k) => self.close_session(tx, ids, k),
             Kind::SendMessage(k) => {
+                if matches!(k.conversation, Conversation::Channel(_)) {
+                    return Err(TxError::BatchOnly);
+                }
                 let verified = self.may_send(tx, ids, &k.conversation, 1)?;
                 let body = Body {
                     ciphertext: k.ciphertext.clone(),
@@ -283,6 +298,38 @@ impl Model {
             return Err(TxError::NotTheKeysAccount);
         }
         signed_by(tx, ids, &k.signing)?;
+        self.first_keys(tx, k.kem.clone(), k.signing.clone(), k.recovery)
+    }
+
+    pub(crate) fn register_legacy(
+        &mut self,
+        tx: &Tx,
+        ids: &TxIds,
+        k: &RegisterLegacy,
+    ) -> Result<Outcome> {
+        if !self.parameters.allow_legacy {
+            return Err(TxError::LegacyRefused);
+        }
+        let crypto = Fake { remembers: false };
+        if crypto.legacy_account_id(&k.signing) != Some(tx.signer) {
+            return Err(TxError::NotTheKeysAccount);
+        }
+        let mut stand_in = legacy_signing_key("anybody");
+        stand_in.0[..32].copy_from_slice(&k.signing.0);
+        signed_by(tx, ids, &stand_in)?;
+        // It has no KEM key; what stands in its place is never looked at.
+        let outcome = self.first_keys(tx, kem_key("none"), stand_in, k.recovery)?;
+        self.accounts.get_mut(&tx.signer).unwrap().legacy = Some(k.signing);
+        Ok(outcome)
+    }
+
+    fn first_keys(
+        &mut self,
+        tx: &Tx,
+        kem: KemKey,
+        signing: SigningKey,
+        recovery: Option<Digest>,
+    ) -> Result<Outcome> {
         if self
             .accounts
             .get(&tx.signer)
@@ -295,8 +342,8 @@ impl Model {
         fill(&mut quotas.registrations, now, 1, rate, "registrations")?;
         let height = self.height;
         let account = self.accounts.entry(tx.signer).or_default();
-        account.keys = Some((k.kem.clone(), k.signing.clone(), 0, height));
-        account.recovery = k.recovery;
+        account.keys = Some((kem, signing, 0, height));
+        account.recovery = recovery;
         account.registered = now;
         self.touch(RecordKey::Quotas);
         self.touch(RecordKey::Account(tx.signer));

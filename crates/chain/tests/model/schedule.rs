@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use session_chain::tx::channel::{ChannelMembers, CloseChannel, CreateChannel, MemberChange};
 use session_chain::tx::chunk::PutChunk;
 use session_chain::tx::identity::{RegisterIdentity, RevokeIdentity, RotateKeys};
+use session_chain::tx::legacy::RegisterLegacy;
 use session_chain::tx::message::{AcknowledgeMessages, SendBatch, SendMessage};
 use session_chain::tx::session::{
     AcceptSession, CloseSession, CreateSession, NewParticipant, RenewSession,
@@ -19,7 +20,7 @@ use session_core::session::Status;
 use session_core::time::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Time};
 
 use super::people::{
-    Chance, NONCES, Person, kem_key, malformed_kem_key, signed, signing_key, unsigned,
+    Chance, NONCES, Person, kem_key, legacy_of, malformed_kem_key, signed, signing_key, unsigned,
 };
 use super::state::{MParticipant, MSession, Model};
 
@@ -28,6 +29,8 @@ pub(crate) struct Schedule {
     pub(crate) people: Vec<Person>,
     past: Vec<(Tx, SigningKey)>,
     serial: u64,
+    /// Most messages go to channels, a hundred at once: their leaves outlive nothing.
+    pub(crate) busy_channels: bool,
 }
 
 /// Parameters that make every rule bite in a short run.
@@ -44,6 +47,7 @@ pub(crate) fn parameters(chance: &mut Chance) -> Parameters {
         } else {
             Admission::Signed
         },
+        allow_legacy: chance.one_in(2),
         price: if chance.one_in(3) { 2 } else { 0 },
         registrations: if quotas { rate(1, 3) } else { rate(10, 10_000) },
         unsigned: if quotas { rate(1, 2) } else { Rate::UNLIMITED },
@@ -66,14 +70,16 @@ pub(crate) fn allocations(people: &[Person], p: &Parameters) -> BTreeMap<Account
 
 impl Schedule {
     pub(crate) fn new(seed: u64) -> Self {
-        let people = (0..7)
+        let mut people: Vec<_> = (0..7)
             .map(|i| Person::new(&format!("person {i}")))
             .collect();
+        people.push(Person::legacy("somebody of old"));
         Self {
             chance: Chance(seed),
             people,
             past: Vec::new(),
             serial: 0,
+            busy_channels: seed.is_multiple_of(8),
         }
     }
 
@@ -277,10 +283,14 @@ impl Schedule {
     ) -> Kind {
         // At first people register; then they talk.
         let early = model.height < 6 && self.chance.one_in(3);
-        let roll = if early { 0 } else { self.chance.below(100) };
+        let mut roll = if early { 0 } else { self.chance.below(100) };
         let session = self.session(model);
-        let channel = self.channel(model);
-        let conversation = if self.chance.one_in(3) {
+        let mut channel = self.channel(model);
+        if self.busy_channels && !early && self.chance.one_in(3) {
+            let busiest = model.channels.iter().max_by_key(|(_, c)| c.log.len());
+            (roll, channel) = busiest.map_or((66, channel), |(id, _)| (50, *id));
+        }
+        let conversation = if self.busy_channels || self.chance.one_in(3) {
             Conversation::Channel(channel)
         } else {
             Conversation::Session(session)
@@ -375,9 +385,14 @@ impl Schedule {
     }
 
     fn batch(&mut self, conversation: Conversation) -> Kind {
-        let many = self.chance.one_in(12);
+        let many = self.busy_channels || self.chance.one_in(12);
         let n = if many { 100 } else { self.chance.below(4) + 1 };
-        let ciphertexts = (0..n).map(|_| self.ciphertext(60)).collect();
+        let mut ciphertexts: Vec<_> = (0..n).map(|_| self.ciphertext(60)).collect();
+        if many && !self.chance.one_in(5) {
+            // Of so many short ones two would always be the same.
+            let different = |c: &mut Vec<u8>| c.extend(self.chance.bytes());
+            ciphertexts.iter_mut().for_each(different);
+        }
         Kind::SendBatch(SendBatch {
             conversation,
             ciphertexts,
@@ -399,6 +414,14 @@ impl Schedule {
         let (mut kem, signing) = (person.kem(), person.signing());
         let recovery = self.chance.one_in(2).then(|| person.recovery().digest());
         (*signer, *key) = (person.account, Some(person.signing()));
+        if let Some(mut signing) = legacy_of(&signing)
+            && !self.chance.one_in(12)
+        {
+            if self.chance.one_in(12) {
+                signing.0[0] = 0xff;
+            }
+            return Kind::RegisterLegacy(RegisterLegacy { signing, recovery });
+        }
         match self.chance.below(25) {
             0 => kem = malformed_kem_key("anybody"),
             1 => *signer = self.people[(i + 1) % self.people.len()].account,

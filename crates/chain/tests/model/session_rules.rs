@@ -7,7 +7,7 @@ use session_chain::state::Crypto;
 use session_chain::state::TxError;
 use session_chain::tx::message::{AcknowledgeMessages, BatchAuth, Body};
 use session_chain::tx::session::{CloseSession, CreateSession, NewParticipant};
-use session_chain::tx::{NOBODY, Tx, TxIds};
+use session_chain::tx::{NOBODY, SigningKey, Tx, TxIds};
 use session_core::channel::Role;
 use session_core::codec::DecodeError;
 use session_core::hash::Tag;
@@ -87,18 +87,15 @@ impl Model {
     }
 
     pub(crate) fn participant(&self, new: &NewParticipant) -> Result<Participant> {
-        let keys = self
-            .accounts
-            .get(&new.account)
-            .and_then(|a| a.keys.as_ref());
-        let (kem, signing) = match keys {
-            Some((kem, signing, ..)) => {
-                let other_kem = new.kem.as_ref().is_some_and(|k| k != kem);
-                let other_signing = new.signing.as_ref().is_some_and(|k| k != signing);
+        let account = self.accounts.get(&new.account);
+        let (kem, signing) = match account.and_then(|a| a.digests(&new.account)) {
+            Some((kem, signing)) => {
+                let other_kem = new.kem.as_ref().is_some_and(|k| k.digest() != kem);
+                let other_signing = new.signing.as_ref().is_some_and(|k| k.digest() != signing);
                 if other_kem || other_signing {
                     return Err(TxError::OtherKeyRegistered);
                 }
-                (kem.clone(), Some(signing.clone()))
+                (kem, Some(signing))
             }
             None => {
                 let kem = new.kem.clone().ok_or(TxError::KeyMissing)?;
@@ -111,10 +108,9 @@ impl Model {
                 if !well_formed {
                     return Err(TxError::InvalidKey);
                 }
-                (kem, new.signing.clone())
+                (kem.digest(), new.signing.as_ref().map(SigningKey::digest))
             }
         };
-        let (kem, signing) = (kem.digest(), signing.map(|key| key.digest()));
         Ok(Participant {
             account: new.account,
             kem,
@@ -199,8 +195,9 @@ impl Model {
     }
 
     pub(crate) fn find_message(&self, ids: &TxIds, i: usize) -> Option<u64> {
-        let logs = self.sessions.values().map(|s| &s.log);
-        let mut all = logs.chain(self.channels.values().map(|c| &c.log)).flatten();
+        let logs = self.sessions.values().map(|s| &s.log[..]);
+        let kept = self.channels.values().map(|c| &c.log[c.dropped..]);
+        let mut all = logs.chain(kept).flatten();
         let found = all.find(|m| m.entry.id == ids.messages[i].0);
         found.map(|m| m.entry.sequence)
     }

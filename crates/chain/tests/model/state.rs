@@ -2,14 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use session_chain::tx::legacy::LegacyKey;
 use session_chain::tx::message::{Auth, BatchAuth, Body};
 use session_chain::tx::{KemKey, SigningKey};
 use session_chain::view::{
-    Cell, Table, account_keys_key, batch_key, deadline_key, entry_key, session_keys_key, tile_key,
+    Cell, Table, account_keys_key, batch_key, deadline_key, entry_key, legacy_key_key,
+    session_keys_key, tile_key,
 };
 use session_core::account::{Account, AccountKeys};
 use session_core::channel::{Channel, Member, Role};
 use session_core::codec::{Decode, Encode, Writer};
+use session_core::hash::Tag;
 use session_core::ids::{AccountId, ActionId, ChainId, ChannelId, ChunkId, Digest, SessionId};
 use session_core::log::{Conversation, Entry, LogId, MembershipEntry, MessageEntry};
 use session_core::merkle::{Frontier, Hash, left_subtrees, node_hash};
@@ -29,6 +32,8 @@ pub(crate) struct Leak {
 pub(crate) struct MAccount {
     /// KEM key, signing key, index, height.
     pub(crate) keys: Option<(KemKey, SigningKey, u32, u64)>,
+    /// The Ed25519 key that an `05` account registered with.
+    pub(crate) legacy: Option<LegacyKey>,
     pub(crate) recovery: Option<Digest>,
     pub(crate) registered: u64,
     pub(crate) revoked: bool,
@@ -40,6 +45,30 @@ pub(crate) struct MAccount {
     /// The keys before the first rotation, and each rotation with its height.
     pub(crate) first: Option<(KemKey, SigningKey)>,
     pub(crate) rotations: Vec<(u64, session_chain::tx::Tx)>,
+}
+
+impl MAccount {
+    /// The Ed25519 key, while no other counts.
+    pub(crate) fn legacy_key(&self) -> Option<LegacyKey> {
+        let first = self
+            .keys
+            .as_ref()
+            .is_some_and(|(_, _, index, _)| *index == 0);
+        self.legacy.filter(|_| first)
+    }
+
+    /// Digests of the key to encrypt to and of the one that signs.
+    pub(crate) fn digests(&self, id: &AccountId) -> Option<(Digest, Digest)> {
+        let (kem, signing, ..) = self.keys.as_ref()?;
+        Some(match self.legacy_key() {
+            // An 05 account's id is the key to encrypt to.
+            Some(key) => {
+                let kem = Digest::from_bytes(Tag::PublicKey.hash(&[id.as_bytes()]));
+                (kem, key.digest())
+            }
+            None => (kem.digest(), signing.digest()),
+        })
+    }
 }
 
 #[derive(Clone)]
@@ -102,6 +131,16 @@ pub(crate) struct MChannel {
     pub(crate) closed: Option<u64>,
     pub(crate) members: BTreeMap<AccountId, MMember>,
     pub(crate) log: Vec<MMessage>,
+    /// Messages at its beginning whose leaves are gone.
+    pub(crate) dropped: usize,
+}
+
+impl MChannel {
+    /// Block time of the last message of each full tile that is still there.
+    pub(crate) fn tiles(&self) -> Vec<u64> {
+        let kept = self.log.chunks_exact(256).skip(self.dropped / 256);
+        kept.map(|tile| tile[255].entry.time.ms()).collect()
+    }
 }
 
 /// The chain-wide day of weight.
@@ -247,21 +286,24 @@ impl Model {
         let entries = |log: &[MembershipEntry]| -> Vec<Entry> {
             log.iter().map(|e| Entry::Membership(*e)).collect()
         };
-        let memberships = out.log(LogId::Memberships(*id), &entries(&account.memberships));
-        let requests = out.log(LogId::Requests(*id), &entries(&account.requests));
-        if let Some((kem, signing, ..)) = &account.keys {
+        let memberships = out.log(LogId::Memberships(*id), &entries(&account.memberships), 0);
+        let requests = out.log(LogId::Requests(*id), &entries(&account.requests), 0);
+        if let Some(key) = account.legacy {
+            out.put(Table::Keys, legacy_key_key(id), key.0.to_vec());
+        }
+        if let (Some((kem, signing, ..)), None) = (&account.keys, account.legacy_key()) {
             let bytes = [&kem.0[..], &signing.0[..]].concat();
             out.put(Table::Keys, account_keys_key(id), bytes);
         }
-        let keys = account
-            .keys
-            .as_ref()
-            .map(|(kem, signing, index, since_height)| AccountKeys {
-                kem: kem.digest(),
-                signing: signing.digest(),
+        let keys = account.keys.as_ref().zip(account.digests(id));
+        let keys = keys.map(
+            |((_, _, index, since_height), (kem, signing))| AccountKeys {
+                kem,
+                signing,
                 index: *index,
                 since_height: *since_height,
-            });
+            },
+        );
         if let Some((kem, signing)) = &account.first {
             let bytes = [&kem.0[..], &signing.0[..]].concat();
             out.put(Table::Keys, session_chain::view::rotation_key(id, 0), bytes);
@@ -290,7 +332,7 @@ impl Model {
     }
 
     fn session_cells(&self, out: &mut Cells, id: &SessionId, session: &MSession) {
-        let log = out.messages(LogId::Session(*id), &session.log);
+        let log = out.messages(LogId::Session(*id), &session.log, 0);
         let participants: Vec<_> = session.participants.iter().map(|p| p.record).collect();
         let roster = Roster::new(participants).unwrap();
         let accepted = session.participants.iter().enumerate();
@@ -328,7 +370,7 @@ impl Model {
     }
 
     fn channel_cells(&self, out: &mut Cells, id: &ChannelId, channel: &MChannel) {
-        let log = out.messages(LogId::Channel(*id), &channel.log);
+        let log = out.messages(LogId::Channel(*id), &channel.log, channel.dropped);
         let owners = channel
             .members
             .values()
@@ -342,8 +384,10 @@ impl Model {
             log,
         };
         out.record(RecordKey::Channel(*id), &record);
-        if let Some(closed) = channel.closed {
-            let dropped = Time::from_ms(closed + self.parameters.retention_ms);
+        // Two of one moment are one cell.
+        let due: BTreeSet<u64> = channel.closed.into_iter().chain(channel.tiles()).collect();
+        for at in due {
+            let dropped = Time::from_ms(at + self.parameters.retention_ms);
             out.deadline(dropped, RecordKey::Channel(*id));
         }
         for (account, m) in &channel.members {
@@ -397,9 +441,10 @@ impl Cells {
         self.put(Table::Deadline, deadline_key(at, &key), Vec::new());
     }
 
-    /// Entries, and the inner nodes from tile roots upwards; answers the frontier.
-    fn log(&mut self, log: LogId, entries: &[Entry]) -> Frontier {
-        for (i, entry) in entries.iter().enumerate() {
+    /// Entries that were not dropped, and all inner nodes from tile roots upwards; answers the
+    /// frontier.
+    fn log(&mut self, log: LogId, entries: &[Entry], dropped: usize) -> Frontier {
+        for (i, entry) in entries.iter().enumerate().skip(dropped) {
             assert_eq!(entry.sequence(), i as u64);
             self.put(Table::Entry, entry_key(&log, i as u64), entry.to_bytes());
         }
@@ -418,8 +463,8 @@ impl Cells {
         Frontier::from_parts(count, peaks.collect()).unwrap()
     }
 
-    fn messages(&mut self, log: LogId, messages: &[MMessage]) -> Frontier {
-        for message in messages {
+    fn messages(&mut self, log: LogId, messages: &[MMessage], dropped: usize) -> Frontier {
+        for message in &messages[dropped..] {
             let (id, at) = (message.entry.id, message.entry.sequence);
             let mut place = Writer::new();
             place.value(&log).u64(at);
@@ -432,7 +477,7 @@ impl Cells {
             assert!(in_batch || matches!(message.body.auth, Auth::Own(_)));
         }
         let entries: Vec<_> = messages.iter().map(|m| Entry::Message(m.entry)).collect();
-        self.log(log, &entries)
+        self.log(log, &entries, dropped)
     }
 }
 

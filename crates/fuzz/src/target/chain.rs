@@ -5,6 +5,7 @@ use session_chain::block::{Block, StoredBlock, StoredTx, tx_root};
 use session_chain::tx::channel::{ChannelMembers, CloseChannel, CreateChannel, MemberChange};
 use session_chain::tx::chunk::PutChunk;
 use session_chain::tx::identity::{RegisterIdentity, RevokeIdentity, RotateKeys};
+use session_chain::tx::legacy::{LegacyKey, RegisterLegacy};
 use session_chain::tx::message::{AcknowledgeMessages, SendBatch, SendMessage};
 use session_chain::tx::session::{
     AcceptSession, CloseSession, CreateSession, NewParticipant, RenewSession,
@@ -234,6 +235,10 @@ fn txs_without_keys() -> Vec<Tx> {
         Kind::Transfer(Transfer {
             to: ACCOUNT,
             amount: 6,
+        }),
+        Kind::RegisterLegacy(RegisterLegacy {
+            signing: LegacyKey([16; 32]),
+            recovery: Some(Digest::from_bytes([17; 32])),
         }),
     ];
     kinds.map(tx).to_vec()

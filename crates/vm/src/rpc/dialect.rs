@@ -18,6 +18,9 @@ use super::method::{Context, Params, WAIT_MAX, call};
 /// Requests in one JSON-RPC 2.0 batch.
 const BATCH_MAX: usize = 100;
 
+/// Bytes of a batch's replies: what is asked beyond them is asked again.
+const BATCH_REPLY_MAX: usize = 8 << 20;
+
 #[derive(Deserialize)]
 struct Request<'a> {
     #[serde(default, borrow)]
@@ -201,9 +204,14 @@ async fn batch(context: &Context, raw: &RawValue) -> Response {
     }
     // Calls of a batch share one wait: a hundred long polls must not add up.
     let deadline = tokio::time::Instant::now() + WAIT_MAX;
-    let mut replies = Vec::new();
+    let (mut replies, mut bytes) = (Vec::new(), 0);
     for raw in requests {
         let reply = match serde_json::from_str::<Request<'_>>(raw.get()) {
+            Ok(request) if is_version_2(&request) && bytes > BATCH_REPLY_MAX => {
+                let message = "the replies before have filled the batch: ask again";
+                let problem = RpcError::new(error::BUSY, message);
+                request.id.map(|id| error_2(&problem, Some(id)))
+            }
             Ok(request) if is_version_2(&request) => {
                 let reply = tokio::time::timeout_at(deadline, call_2(context, &request)).await;
                 reply.unwrap_or_else(|_| {
@@ -220,6 +228,7 @@ async fn batch(context: &Context, raw: &RawValue) -> Response {
                 ))
             }
         };
+        bytes += reply.as_ref().map_or(0, String::len);
         replies.extend(reply);
     }
     if replies.is_empty() {

@@ -99,11 +99,20 @@ pub const CODES: &[(i32, &str, &str)] = &[
         "unavailable",
         "The node cannot accept anything now.",
     ),
-    (PRUNED, "pruned", "What was asked for is no longer stored."),
+    (
+        PRUNED,
+        "pruned",
+        "What was asked for is no longer stored; of a log, data.first is the first that is.",
+    ),
     (
         MESSAGE_KNOWN,
         "message known",
         "A message of the batch was accepted before: data.sequence.",
+    ),
+    (
+        VERSION_NOT_KEPT,
+        "version not kept",
+        "The state after that block is no longer kept: data.oldest is the first height that is.",
     ),
 ];
 
@@ -151,6 +160,9 @@ pub const PRUNED: i32 = -32_015;
 /// A message of a batch was accepted before.
 pub const MESSAGE_KNOWN: i32 = -32_016;
 
+/// The state after that block is no longer kept.
+pub const VERSION_NOT_KEPT: i32 = -32_017;
+
 /// An error as a client sees it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RpcError {
@@ -183,6 +195,14 @@ impl RpcError {
             message,
             param: Some(name),
             data: None,
+        }
+    }
+
+    /// Entries before `first` are no longer stored.
+    pub fn pruned(first: u64) -> Self {
+        Self {
+            data: Some(json!({ "first": first })),
+            ..Self::new(PRUNED, "pruned")
         }
     }
 
@@ -227,7 +247,7 @@ impl From<MakeError> for RpcError {
             MakeError::Range(_) | MakeError::TooMany(_) => {
                 Self::new(INVALID_PARAMS, error.to_string())
             }
-            MakeError::Pruned => Self::new(PRUNED, "pruned"),
+            MakeError::Pruned { first } => Self::pruned(first),
             MakeError::Absent => Self::new(NOT_FOUND, "not found"),
             MakeError::View(error) => error.into(),
             MakeError::Damaged(_) => {
@@ -248,7 +268,9 @@ impl From<TxError> for RpcError {
             TxError::SessionFull => SESSION_FULL,
             TxError::UnknownChannel | TxError::NotAMember => NOT_FOUND,
             TxError::Unauthorized | TxError::LastOwner => UNAUTHORIZED,
-            TxError::SignatureRequired | TxError::InvalidSignature => SIGNATURE,
+            TxError::SignatureRequired | TxError::InvalidSignature | TxError::LegacyRefused => {
+                SIGNATURE
+            }
             TxError::UnknownAccount | TxError::Revoked | TxError::KeysNextBlock => UNKNOWN_ACCOUNT,
             TxError::Expired { .. } | TxError::ValidTooLong { .. } => EXPIRED,
             TxError::RateLimited { .. } | TxError::LimitReached { .. } => LIMIT,
@@ -261,6 +283,7 @@ impl From<TxError> for RpcError {
             | TxError::Malformed(_) => INVALID_PARAMS,
             TxError::View(_) => INTERNAL,
             TxError::NotActive
+            | TxError::BatchOnly
             | TxError::AlreadyRegistered
             | TxError::OtherKeyRegistered
             | TxError::AlreadyAccepted
@@ -289,7 +312,9 @@ impl From<SubmitError> for RpcError {
         match error {
             SubmitError::Tx(error) => error.into(),
             SubmitError::Pool(
-                PoolError::Full { retry_ms } | PoolError::SenderFull { retry_ms },
+                PoolError::Full { retry_ms }
+                | PoolError::SenderFull { retry_ms }
+                | PoolError::Evicted { retry_ms },
             )
             | SubmitError::Busy { retry_ms } => Self::new(BUSY, message).retry(retry_ms),
             SubmitError::Pool(PoolError::AlreadyPending) => Self::new(PENDING, message),

@@ -12,7 +12,7 @@ use session_core::log::Conversation;
 use session_core::record::Outcome;
 
 use super::error::{METHOD_NOT_FOUND, RpcError};
-use super::{read, write};
+use super::{proof, read, write};
 use crate::node::Node;
 
 /// A wait is cut here: hosts cut HTTP at 30 s.
@@ -124,7 +124,7 @@ async fn dispatch(context: &Context, method: &str, params: Params<'_>) -> Reply 
         "sessionvm.GetIdentity" => read::get_identity(context, &head, params),
         "sessionvm.ListSessions" => read::list_sessions(context, &head, params),
         "sessionvm.GetReceipts" => read::get_receipts(context, &head, params),
-        "sessionvm.GetProof" => read::get_proof(context, &head, params),
+        "sessionvm.GetProof" => proof::get_proof(context, &head, params),
         "sessionvm.GetBlock" => read::get_block(context, &head, params),
         "sessionvm.GetHead" => read::get_head(context, &head),
         "sessionvm.GetAction" => read::get_action(context, &head, params),
@@ -154,7 +154,7 @@ pub(super) fn parse_conversation(session: &str, channel: &str) -> Result<Convers
     }
 }
 
-/// An account by CB58, or by its `07…` id.
+/// An account by CB58, or by its `07…` or `05…` id.
 pub(super) fn parse_account(name: &'static str, text: &str) -> Result<AccountId, RpcError> {
     match text.parse::<session_crypto::IdentityId>() {
         Ok(id) => Ok(id.account_id()),

@@ -5,11 +5,14 @@ pub mod error;
 mod json;
 mod method;
 pub mod openrpc;
+mod proof;
 mod read;
+mod room;
 mod rotation;
 mod server;
 mod stream;
 mod subscribe;
+pub mod tls;
 mod write;
 
 pub use method::Context;

@@ -53,6 +53,11 @@ const SESSION_OR: Param = may("sessionId", "cb58", "Session; or give channelId."
 const CHANNEL_OR: Param = may("channelId", "cb58", "Channel; or give sessionId.");
 const PROOF: Param = may("proof", "boolean", "Also answer a proof, base64.");
 const FROM: Param = may("from", "integer", "First sequence number, default 0.");
+const HEIGHT: Param = may(
+    "height",
+    "integer",
+    "As of that block, while its state is kept; the last one without it.",
+);
 const LIMIT: Param = may("limit", "integer", "Entries at most, up to 1000.");
 
 /// Every method.
@@ -61,7 +66,7 @@ pub const METHODS: &[Method] = &[
         name: "sessionvm.CreateSession",
         about: "Opens a session between 2 to 100 participants, unsigned (open admission).",
         params: &[
-            need("participants", "array", "Accounts, CB58 or 07… ids."),
+            need("participants", "array", "Accounts, CB58, 07… or 05… ids."),
             need(
                 "publicKeys",
                 "array",
@@ -92,7 +97,7 @@ pub const METHODS: &[Method] = &[
             may(
                 "signature",
                 "hex",
-                "ML-DSA-65 signature over the message id, 3309 bytes.",
+                "ML-DSA-65 signature over the message id, 3309 bytes; 64 of Ed25519 from an 05 account.",
             ),
         ],
         result: "messageId, sequence",
@@ -132,6 +137,7 @@ pub const METHODS: &[Method] = &[
                 "Wait that long for a first message, at most 25000.",
             ),
             PROOF,
+            HEIGHT,
         ],
         result: "messages, next, batches?, proof?",
     },
@@ -144,18 +150,23 @@ pub const METHODS: &[Method] = &[
     Method {
         name: "sessionvm.GetIdentity",
         about: "An account: its current public keys and state.",
-        params: &[need("account", "cb58", "Account, CB58 or 07… id."), PROOF],
-        result: "account, registered, kemPublicKey, signingPublicKey, keyIndex, revoked, …",
+        params: &[
+            need("account", "cb58", "Account, CB58, 07… or 05… id."),
+            PROOF,
+            HEIGHT,
+        ],
+        result: "account, identity (07… or 05…), registered, kemPublicKey or x25519PublicKey, signingPublicKey, keyIndex, revoked, …",
     },
     Method {
         name: "sessionvm.ListSessions",
         about: "Conversations that an account created or accepted, or was asked to join.",
         params: &[
-            need("participant", "cb58", "Account, CB58 or 07… id."),
+            need("participant", "cb58", "Account, CB58, 07… or 05… id."),
             may("requests", "boolean", "What others opened with it instead."),
             FROM,
             LIMIT,
             PROOF,
+            HEIGHT,
         ],
         result: "entries, next, proof?",
     },
@@ -167,6 +178,7 @@ pub const METHODS: &[Method] = &[
             CHANNEL_OR,
             may("account", "cb58", "Only this member's."),
             PROOF,
+            HEIGHT,
         ],
         result: "receipts: account, upTo, timestamp; proof?",
     },
@@ -193,6 +205,7 @@ pub const METHODS: &[Method] = &[
             ),
             FROM,
             may("to", "integer", "One past the last entry."),
+            HEIGHT,
         ],
         result: "proof (base64), height",
     },
@@ -215,7 +228,7 @@ pub const METHODS: &[Method] = &[
     Method {
         name: "sessionvm.GetAction",
         about: "Whether an action was accepted, and what it did.",
-        params: &[need("action", "cb58", "Action."), PROOF],
+        params: &[need("action", "cb58", "Action."), PROOF, HEIGHT],
         result: "accepted, txId, height, outcome, proof?",
     },
     Method {
@@ -247,7 +260,7 @@ pub const METHODS: &[Method] = &[
         name: "sessionvm.GetParameters",
         about: "The chain's id and parameters; rootKey is a hash.",
         params: &[PROOF],
-        result: "chain, sessionTTL, maxMessages, maxChannels, retentionDays, admission, …, proof?",
+        result: "chain, sessionTTL, maxMessages, maxChannels, retentionDays, admission, allowLegacy, …, proof?",
     },
 ];
 

@@ -1,5 +1,6 @@
 //! The methods that read: one snapshot of the last accepted block each, and its proofs.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use session_chain::sweep::{acknowledgements_prefix, members_prefix};
 use session_chain::tx::message::{BatchAuth, Body};
 use session_chain::tx::{KemKey, SigningKey};
 use session_chain::view::{
-    Table, View, ViewError, batch_key, entry_key, message_place, prefix_end, session_keys_key,
+    Table, View, ViewError, batch_key, entry_key, first_entry, message_place, prefix_end,
+    session_keys_key,
 };
 use session_core::account::Account;
 use session_core::channel::{Channel, Member};
@@ -21,13 +23,15 @@ use session_core::ids::{AccountId, ActionId, BlockId, ChannelId, ChunkId, Sessio
 use session_core::limits::PROOF_LEAVES_MAX;
 use session_core::log::{Conversation, Entry, LogId};
 use session_core::parameters::Admission;
-use session_core::proof::Proof;
 use session_core::record::{Acknowledgement, Action, Chunk, RecordKey};
 use session_core::session::{Roster, Session};
 
 use super::error::{INTERNAL, NOT_FOUND, PRUNED, RpcError, UNKNOWN_SESSION};
 use super::json::{BatchJson, MembershipJson, MessageJson};
 use crate::head::Head;
+use crate::keys::{PublicKeys, account_keys, identity_id};
+
+use super::proof::{signed_proof, state_at};
 
 use super::method::{
     Context, Params, Reply, WAIT_MAX, outcome_json, parse_account, parse_conversation, parse_id,
@@ -35,26 +39,11 @@ use super::method::{
 };
 
 /// Entries in one reply at most.
-const PAGE_MAX: u64 = PROOF_LEAVES_MAX as u64;
+pub(super) const PAGE_MAX: u64 = PROOF_LEAVES_MAX as u64;
 
-/// Bytes of message bodies in one reply: what lies beyond waits for the next call.
-const REPLY_BODIES_MAX: usize = 4 << 20;
-
-/// A proof in base64, with a fresh head signature where the key can give one.
-fn signed_proof(
-    context: &Context,
-    head: &Head,
-    make: impl FnOnce(
-        &session_chain::proof::State<'_>,
-    ) -> Result<Proof, session_chain::proof::MakeError>,
-) -> Result<String, RpcError> {
-    let heads = context.node.sign_head(head).map_err(|error| {
-        tracing::error!(%error, "signing a head failed");
-        RpcError::new(INTERNAL, error.to_string())
-    })?;
-    let proof = head.with_state(vec![heads], make)?;
-    Ok(BASE64.encode(proof.to_bytes()))
-}
+/// Bytes of message bodies in one reply, at least one message: what lies beyond waits for the next
+/// call. In hex, and once more while JSON is made of it, they are several megabytes.
+const REPLY_BODIES_MAX: usize = 1 << 20;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -65,6 +54,7 @@ struct ConversationParams {
     limit: u64,
     wait_ms: u64,
     proof: bool,
+    height: Option<u64>,
 }
 
 impl Default for ConversationParams {
@@ -77,6 +67,7 @@ impl Default for ConversationParams {
             limit: 100,
             wait_ms: 0,
             proof: false,
+            height: None,
         }
     }
 }
@@ -106,7 +97,8 @@ pub(super) fn read_messages(
 ) -> Result<(Vec<MessageJson>, Vec<BatchJson>, u64), RpcError> {
     let log = conversation.log();
     let view = head.view();
-    let to = from.saturating_add(limit.min(PAGE_MAX));
+    let end = message_count(head, conversation)?;
+    let to = from.saturating_add(limit.min(PAGE_MAX)).min(end).max(from);
     let limit = usize::try_from(to - from).unwrap_or(usize::MAX);
     let entries = view.range(
         Table::Entry,
@@ -114,6 +106,11 @@ pub(super) fn read_messages(
         &entry_key(&log, to),
         limit,
     )?;
+    // Leaves go from the front, so what is missing is missing there.
+    if entries.len() < limit {
+        let first = first_entry(&view, &log)?.map_or(end, |(first, _)| first);
+        return Err(RpcError::pruned(first));
+    }
     let mut messages = Vec::with_capacity(entries.len());
     let mut batches: Vec<BatchJson> = Vec::new();
     let (mut next, mut bytes) = (from, 0);
@@ -144,21 +141,35 @@ pub(super) fn read_messages(
     Ok((messages, batches, next))
 }
 
-pub(super) async fn get_messages(context: &Context, params: Params<'_>) -> Reply {
-    let params: ConversationParams = params.parse()?;
-    let conversation = parse_conversation(&params.session_id, &params.channel_id)?;
+/// The head that has a message at `from`, or the one there is when the wait is over.
+async fn wait_for_messages(
+    context: &Context,
+    conversation: &Conversation,
+    from: u64,
+    wait_ms: u64,
+) -> Result<Arc<Head>, RpcError> {
     let mut heads = context.node.heads();
-    let wait = Duration::from_millis(params.wait_ms).min(WAIT_MAX);
+    let wait = Duration::from_millis(wait_ms).min(WAIT_MAX);
     let deadline = tokio::time::Instant::now() + wait;
-    let head = loop {
+    loop {
         let head = heads.borrow_and_update().clone();
-        if message_count(&head, &conversation)? > params.from || wait.is_zero() {
-            break head;
+        if message_count(&head, conversation)? > from || wait.is_zero() {
+            return Ok(head);
         }
         match tokio::time::timeout_at(deadline, heads.changed()).await {
             Ok(Ok(())) => {}
-            Ok(Err(_)) | Err(_) => break head,
+            Ok(Err(_)) | Err(_) => return Ok(head),
         }
+    }
+}
+
+pub(super) async fn get_messages(context: &Context, params: Params<'_>) -> Reply {
+    let params: ConversationParams = params.parse()?;
+    let conversation = parse_conversation(&params.session_id, &params.channel_id)?;
+    let head = match params.height {
+        // Nothing comes later in a past state.
+        Some(_) => state_at(context, &context.node.head(), params.height)?,
+        None => wait_for_messages(context, &conversation, params.from, params.wait_ms).await?,
     };
     let (messages, batches, next) = read_messages(&head, &conversation, params.from, params.limit)?;
     let mut result = json!({ "messages": messages, "next": next });
@@ -201,9 +212,8 @@ pub(super) fn get_session(context: &Context, head: &Head, params: Params<'_>) ->
     for (position, participant) in (0u8..).zip(roster.participants()) {
         let (kem, signing) = participant_keys(head, &id, position, &participant.account)?;
         participants.push(participant.account);
-        keys.push(kem.map_or(Value::Null, |key| json!(BASE64.encode(key.0.as_slice()))));
-        signing_keys
-            .push(signing.map_or(Value::Null, |key| json!(BASE64.encode(key.0.as_slice()))));
+        keys.push(kem.map_or(Value::Null, |key| json!(BASE64.encode(key))));
+        signing_keys.push(signing.map_or(Value::Null, |key| json!(BASE64.encode(key))));
     }
     reply(&json!({ "session": {
         "id": id,
@@ -222,18 +232,22 @@ pub(super) fn get_session(context: &Context, head: &Head, params: Params<'_>) ->
     }}))
 }
 
+/// The key to encrypt to and the key that signs, where each is known.
+type KeyBytes = (Option<Vec<u8>>, Option<Vec<u8>>);
+
 /// Keys that a session was opened with, or those registered for the account.
 fn participant_keys(
     head: &Head,
     session: &SessionId,
     position: u8,
     account: &AccountId,
-) -> Result<(Option<KemKey>, Option<SigningKey>), RpcError> {
+) -> Result<KeyBytes, RpcError> {
     let given = head
         .view()
         .get(Table::Keys, &session_keys_key(session, Some(position)))?;
-    let registered = crate::node::account_keys(head, account)?;
-    let (registered_kem, registered_signing) = registered.unzip();
+    let registered = account_keys(head, account)?;
+    let bytes = |keys: PublicKeys| (keys.encryption(account).to_vec(), keys.signing().to_vec());
+    let (registered_kem, registered_signing) = registered.map(bytes).unzip();
     let Some(given) = given else {
         return Ok((registered_kem, registered_signing));
     };
@@ -241,7 +255,10 @@ fn participant_keys(
     let damaged = ViewError::Damaged;
     let kem: Option<KemKey> = input.option("KEM key").map_err(damaged)?;
     let signing: Option<SigningKey> = input.option("signing key").map_err(damaged)?;
-    Ok((kem.or(registered_kem), signing.or(registered_signing)))
+    Ok((
+        kem.map(|key| key.0.to_vec()).or(registered_kem),
+        signing.map(|key| key.0.to_vec()).or(registered_signing),
+    ))
 }
 
 #[derive(Deserialize, Default)]
@@ -320,22 +337,34 @@ struct AccountParams {
     from: u64,
     limit: Option<u64>,
     proof: bool,
+    height: Option<u64>,
 }
 
-pub(super) fn get_identity(context: &Context, head: &Head, params: Params<'_>) -> Reply {
+pub(super) fn get_identity(context: &Context, head: &Arc<Head>, params: Params<'_>) -> Reply {
     let params: AccountParams = params.parse()?;
+    let head = &*state_at(context, head, params.height)?;
     let id = parse_account("account", &params.account)?;
     let key = RecordKey::Account(id);
     let account: Option<Account> = head.record(&key)?;
     let mut result = match &account {
         Some(account) => {
-            let keys = crate::node::account_keys(head, &id)?;
-            let (kem, signing) = keys.unzip();
+            let keys = account_keys(head, &id)?;
+            let known_as = match &keys {
+                Some(_) => Some(identity_id(head, &id)?),
+                None => None,
+            };
+            let (kem, x25519) = match &keys {
+                Some(PublicKeys::PostQuantum(kem, _)) => (Some(kem.0.as_slice()), None),
+                Some(PublicKeys::Legacy(_)) => (None, Some(id.as_bytes().as_slice())),
+                None => (None, None),
+            };
             json!({
                 "account": id,
+                "identity": known_as,
                 "registered": account.keys.is_some(),
-                "kemPublicKey": kem.map(|key| const_hex::encode(key.0.as_slice())),
-                "signingPublicKey": signing.map(|key| const_hex::encode(key.0.as_slice())),
+                "kemPublicKey": kem.map(const_hex::encode),
+                "x25519PublicKey": x25519.map(const_hex::encode),
+                "signingPublicKey": keys.as_ref().map(|keys| const_hex::encode(keys.signing())),
                 "keyIndex": account.keys.map(|keys| keys.index),
                 "revoked": account.revoked,
                 "balance": account.balance,
@@ -352,8 +381,9 @@ pub(super) fn get_identity(context: &Context, head: &Head, params: Params<'_>) -
     reply(&result)
 }
 
-pub(super) fn list_sessions(context: &Context, head: &Head, params: Params<'_>) -> Reply {
+pub(super) fn list_sessions(context: &Context, head: &Arc<Head>, params: Params<'_>) -> Reply {
     let params: AccountParams = params.parse()?;
+    let head = &*state_at(context, head, params.height)?;
     let id = parse_account("participant", &params.participant)?;
     let log = if params.requests {
         LogId::Requests(id)
@@ -361,7 +391,15 @@ pub(super) fn list_sessions(context: &Context, head: &Head, params: Params<'_>) 
         LogId::Memberships(id)
     };
     let limit = params.limit.unwrap_or(PAGE_MAX).min(PAGE_MAX);
-    let to = params.from.saturating_add(limit);
+    let exists: Option<Account> = head.record(&RecordKey::Account(id))?;
+    let end = exists.as_ref().map_or(0, |account| {
+        if params.requests {
+            account.requests.count()
+        } else {
+            account.memberships.count()
+        }
+    });
+    let to = params.from.saturating_add(limit).min(end).max(params.from);
     let cells = head.view().range(
         Table::Entry,
         &entry_key(&log, params.from),
@@ -377,7 +415,6 @@ pub(super) fn list_sessions(context: &Context, head: &Head, params: Params<'_>) 
     }
     let mut result = json!({ "entries": entries, "next": next });
     if params.proof {
-        let exists: Option<Account> = head.record(&RecordKey::Account(id))?;
         let proof = signed_proof(context, head, |state| match exists {
             Some(_) => state.prove_log(log, params.from, next),
             None => state.prove_record(RecordKey::Account(id)),
@@ -394,10 +431,12 @@ struct ReceiptParams {
     channel_id: String,
     account: Option<String>,
     proof: bool,
+    height: Option<u64>,
 }
 
-pub(super) fn get_receipts(context: &Context, head: &Head, params: Params<'_>) -> Reply {
+pub(super) fn get_receipts(context: &Context, head: &Arc<Head>, params: Params<'_>) -> Reply {
     let params: ReceiptParams = params.parse()?;
+    let head = &*state_at(context, head, params.height)?;
     let conversation = parse_conversation(&params.session_id, &params.channel_id)?;
     message_count(head, &conversation)?;
     let account = params
@@ -436,78 +475,6 @@ pub(super) fn get_receipts(context: &Context, head: &Head, params: Params<'_>) -
         put(&mut result, "proof", json!(proof));
     }
     reply(&result)
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct ProofParams {
-    session_id: Option<String>,
-    channel_id: Option<String>,
-    account: Option<String>,
-    action: Option<String>,
-    log: String,
-    from: u64,
-    to: Option<u64>,
-}
-
-pub(super) fn get_proof(context: &Context, head: &Head, params: Params<'_>) -> Reply {
-    let params: ProofParams = params.parse()?;
-    if let (Some(channel), Some(account)) = (&params.channel_id, &params.account) {
-        let channel: ChannelId = parse_id("channelId", channel)?;
-        let key = RecordKey::Member(channel, parse_account("account", account)?);
-        let proof = signed_proof(context, head, |state| state.prove_record(key))?;
-        return reply(&json!({ "proof": proof, "height": head.header.height }));
-    }
-    let (key, log) = match &params {
-        ProofParams {
-            session_id: Some(id),
-            ..
-        } => {
-            let id = parse_id("sessionId", id)?;
-            (RecordKey::Session(id), LogId::Session(id))
-        }
-        ProofParams {
-            channel_id: Some(id),
-            ..
-        } => {
-            let id = parse_id("channelId", id)?;
-            (RecordKey::Channel(id), LogId::Channel(id))
-        }
-        ProofParams {
-            account: Some(id), ..
-        } => {
-            let id = parse_account("account", id)?;
-            let log = match params.log.as_str() {
-                "requests" => LogId::Requests(id),
-                _ => LogId::Memberships(id),
-            };
-            (RecordKey::Account(id), log)
-        }
-        ProofParams {
-            action: Some(id), ..
-        } => {
-            let id: ActionId = parse_id("action", id)?;
-            let key = RecordKey::Action(id);
-            let proof = signed_proof(context, head, |state| state.prove_record(key))?;
-            return reply(&json!({ "proof": proof, "height": head.header.height }));
-        }
-        ProofParams { .. } => {
-            let message = "one of sessionId, channelId, account or action is needed";
-            return Err(RpcError::new(super::error::INVALID_PARAMS, message));
-        }
-    };
-    let whole_log = params.to.is_some() || params.from > 0;
-    let to = params
-        .to
-        .unwrap_or_else(|| params.from.saturating_add(PAGE_MAX));
-    let proof = signed_proof(context, head, |state| {
-        if whole_log {
-            state.prove_log(log, params.from, to)
-        } else {
-            state.prove_record(key)
-        }
-    })?;
-    reply(&json!({ "proof": proof, "height": head.header.height }))
 }
 
 #[derive(Deserialize, Default)]
@@ -587,10 +554,12 @@ pub(super) fn get_head(context: &Context, head: &Head) -> Reply {
 struct ActionParams {
     action: String,
     proof: bool,
+    height: Option<u64>,
 }
 
-pub(super) fn get_action(context: &Context, head: &Head, params: Params<'_>) -> Reply {
+pub(super) fn get_action(context: &Context, head: &Arc<Head>, params: Params<'_>) -> Reply {
     let params: ActionParams = params.parse()?;
+    let head = &*state_at(context, head, params.height)?;
     let id: ActionId = parse_id("action", &params.action)?;
     let key = RecordKey::Action(id);
     let action: Option<Action> = head.record(&key)?;
@@ -651,6 +620,7 @@ pub(super) fn get_parameters(context: &Context, head: &Head, params: Params<'_>)
             Admission::Open => "open",
             Admission::Signed => "signed",
         },
+        "allowLegacy": parameters.allow_legacy,
         "price": parameters.price,
         "rootKey": parameters.root_key,
     });

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 use serde_json::json;
-use session_chain::tx::{KemKey, SigningKey, Tx};
+use session_chain::tx::Tx;
 use session_chain::view::{Table, View, ViewError, rotation_key};
 use session_core::account::Account;
 use session_core::codec::{Decode, Encode, Reader};
@@ -13,6 +13,7 @@ use session_core::record::RecordKey;
 use super::error::{NOT_FOUND, RpcError};
 use super::method::{Params, Reply, parse_account, reply};
 use crate::head::Head;
+use crate::keys::first_keys;
 
 /// Rotations in one reply: each takes 9 kB in base64.
 const PAGE_MAX: u32 = 100;
@@ -33,17 +34,7 @@ pub(super) fn get_rotations(head: &Head, params: Params<'_>) -> Reply {
     let keys = account.and_then(|account| account.keys);
     let keys = keys.ok_or_else(|| RpcError::new(NOT_FOUND, "the account is not registered"))?;
     let unknown = || RpcError::new(NOT_FOUND, "the rotations of this account were not kept");
-    let first = if keys.index == 0 {
-        crate::node::account_keys(head, &id)?
-    } else {
-        let bytes = head.view().get(Table::Keys, &rotation_key(&id, 0))?;
-        let keys = bytes.map(|bytes| {
-            let mut input = Reader::new(&bytes);
-            Ok::<_, ViewError>((KemKey::decode(&mut input)?, SigningKey::decode(&mut input)?))
-        });
-        keys.transpose()?
-    };
-    let (kem, signing) = first.ok_or_else(unknown)?;
+    let first = first_keys(head, &id, keys.index)?.ok_or_else(unknown)?;
     let from = params.from.max(1);
     let to = keys.index.min(from.saturating_add(PAGE_MAX - 1));
     let mut rotations = Vec::new();
@@ -61,8 +52,8 @@ pub(super) fn get_rotations(head: &Head, params: Params<'_>) -> Reply {
         "account": id,
         "keyIndex": keys.index,
         "first": {
-            "kemPublicKey": const_hex::encode(kem.0.as_slice()),
-            "signingPublicKey": const_hex::encode(signing.0.as_slice()),
+            "kemPublicKey": const_hex::encode(first.encryption(&id)),
+            "signingPublicKey": const_hex::encode(first.signing()),
         },
         "rotations": rotations,
     }))

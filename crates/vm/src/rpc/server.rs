@@ -1,4 +1,4 @@
-//! The HTTP server: limits on connections, bodies and time, Host check, token.
+//! The HTTP server: limits on connections, bodies and time, TLS, Host check, token.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -19,17 +19,31 @@ use serde_json::json;
 use session_core::hash::sha256;
 use session_core::limits::RPC_BODY_MAX;
 use session_core::parameters::Rate;
-use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
 
 use super::dialect::{answer, text};
 use super::method::Context;
 use super::openrpc::document;
 use super::read::health_json;
+use super::room::{Held, Room};
 use super::stream::TakenStream;
 use super::subscribe;
+use super::tls::Tls;
 use super::write::submit_bytes;
 use crate::rates::Rates;
+
+/// A TLS handshake must be over within this time.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// First byte of a TLS handshake record (RFC 8446 §5.1).
+const TLS_HANDSHAKE: u8 = 22;
+
+/// What somebody gets who speaks plain HTTP to a port of TLS.
+const SPEAK_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\
+Content-Type: text/plain; charset=utf-8\r\nContent-Length: 31\r\n\r\n\
+this port speaks https:// only\n";
 
 /// A head of a request must arrive within this time, and so must each next one on a connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,6 +53,9 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Content type of binary batches and of their answers.
 const OCTETS: &str = "application/octet-stream";
+
+/// How long a large request waits for others to make room.
+const ROOM_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long open calls may go on when the server stops.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -60,6 +77,8 @@ pub struct ServerOptions {
     pub address_rate: Rate,
     /// Token of the operator's own calls; none switches them off.
     pub admin_token: Option<String>,
+    /// Certificate and key; none serves plain HTTP.
+    pub tls: Option<Arc<Tls>>,
 }
 
 impl Default for ServerOptions {
@@ -72,6 +91,7 @@ impl Default for ServerOptions {
             hosts: Vec::new(),
             address_rate: Rate::UNLIMITED,
             admin_token: None,
+            tls: None,
         }
     }
 }
@@ -94,6 +114,7 @@ struct Shared {
     context: Context,
     options: Arc<ServerOptions>,
     rates: Arc<Rates<IpAddr>>,
+    room: Room,
 }
 
 /// Who is at the other end of a connection.
@@ -137,12 +158,14 @@ impl Server {
     /// Serves until `stop` says so.
     pub async fn run(self, mut stop: watch::Receiver<bool>) {
         let metrics = self.context.node.metrics().clone();
+        let tls = self.options.tls.clone();
         let free = Arc::new(Semaphore::new(self.options.connections_max));
         let rates = Arc::new(Rates::new(self.options.address_rate));
         let shared = Shared {
             context: self.context,
             options: self.options,
             rates,
+            room: Room::new(),
         };
         let app = router(shared);
         let mut open = tokio::task::JoinSet::new();
@@ -169,9 +192,13 @@ impl Server {
             let _best_effort = stream.set_nodelay(true);
             metrics.connections.fetch_add(1, Ordering::Relaxed);
             let app = app.clone().layer(Extension(Peer(peer.ip())));
-            let (stop, metrics) = (stop.clone(), metrics.clone());
+            let (stop, metrics, tls) = (stop.clone(), metrics.clone(), tls.clone());
             open.spawn(async move {
-                serve_connection(stream, app, stop, permit).await;
+                match tls {
+                    Some(tls) => serve_tls(stream, &tls, app, stop).await,
+                    None => serve_connection(TakenStream::new(stream), app, stop).await,
+                }
+                drop(permit);
                 metrics.connections.fetch_sub(1, Ordering::Relaxed);
             });
         }
@@ -180,11 +207,35 @@ impl Server {
     }
 }
 
+/// A handshake, then the connection. Both count as one connection, and a slow handshake ends.
+async fn serve_tls(stream: TcpStream, tls: &Tls, app: Router, mut stop: watch::Receiver<bool>) {
+    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, async {
+        let mut first = [0];
+        if stream.peek(&mut first).await? != 0 && first != [TLS_HANDSHAKE] {
+            let mut stream = stream;
+            stream.write_all(SPEAK_TLS).await?;
+            stream.shutdown().await?;
+            // A close with unread bytes resets the connection, and the answer is lost with it.
+            let _rest = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
+            return Err(std::io::Error::other("plain HTTP on a port of TLS"));
+        }
+        tls.acceptor().accept(TakenStream::new(stream)).await
+    });
+    let accepted = tokio::select! {
+        accepted = handshake => accepted,
+        _ = stop.changed() => return,
+    };
+    match accepted {
+        Ok(Ok(stream)) => serve_connection(stream, app, stop).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+        Err(_) => tracing::debug!("a TLS handshake took too long"),
+    }
+}
+
 async fn serve_connection(
-    stream: tokio::net::TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     app: Router,
     mut stop: watch::Receiver<bool>,
-    permit: OwnedSemaphorePermit,
 ) {
     let service = TowerToHyperService::new(app);
     let mut builder = http1::Builder::new();
@@ -194,7 +245,7 @@ async fn serve_connection(
         .max_buf_size(64 * 1024)
         .keep_alive(true);
     let connection = builder
-        .serve_connection(TokioIo::new(TakenStream::new(stream)), service)
+        .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
@@ -207,7 +258,6 @@ async fn serve_connection(
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended");
     }
-    drop(permit);
 }
 
 fn router(shared: Shared) -> Router {
@@ -319,8 +369,12 @@ fn token_given(headers: &HeaderMap, token: &str) -> bool {
 async fn rpc(State(shared): State<Shared>, request: Request) -> Response {
     let method = request.method().clone();
     let content_type = request.headers().get(header::CONTENT_TYPE).cloned();
-    match read_body(request).await {
-        Ok(body) => answer(&shared.context, &method, content_type.as_ref(), &body).await,
+    match read_body(&shared, request).await {
+        Ok((body, held)) => {
+            let reply = answer(&shared.context, &method, content_type.as_ref(), &body).await;
+            drop((body, held));
+            roomy(&shared.room, reply).await
+        }
         Err(refused) => refused,
     }
 }
@@ -333,13 +387,16 @@ async fn submit(State(shared): State<Shared>, request: Request) -> Response {
         let message = "the content type is application/octet-stream\n";
         return text(StatusCode::UNSUPPORTED_MEDIA_TYPE, message);
     }
-    let body = match read_body(request).await {
-        Ok(body) => body,
+    let (body, held) = match read_body(&shared, request).await {
+        Ok(read) => read,
         Err(refused) => return refused,
     };
     let metrics = shared.context.node.metrics();
     metrics.calls.fetch_add(1, Ordering::Relaxed);
-    match submit_bytes(&shared.context, &body).await {
+    let answered = submit_bytes(&shared.context, &body).await;
+    drop((body, held));
+    match answered {
+        // Answers are smaller than what they answer.
         Ok(reply) => ([(header::CONTENT_TYPE, OCTETS)], reply).into_response(),
         Err(error) => {
             metrics.call_errors.fetch_add(1, Ordering::Relaxed);
@@ -349,9 +406,14 @@ async fn submit(State(shared): State<Shared>, request: Request) -> Response {
     }
 }
 
-async fn read_body(request: Request) -> Result<Bytes, Response> {
+/// A request's body, with room for it and for what is decoded from it.
+async fn read_body(shared: &Shared, request: Request) -> Result<(Bytes, Held), Response> {
+    let wanted = 2 * announced(request.headers());
+    let Ok(held) = tokio::time::timeout(ROOM_TIMEOUT, shared.room.take(wanted)).await else {
+        return Err(busy("too many large requests at once: try again\n"));
+    };
     match tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, &())).await {
-        Ok(Ok(body)) => Ok(body),
+        Ok(Ok(body)) => Ok((body, held)),
         Ok(Err(rejection)) => {
             let limit = format!("the body is larger than {RPC_BODY_MAX} bytes, or broke off\n");
             Err(text(rejection.into_response().status(), limit))
@@ -363,10 +425,37 @@ async fn read_body(request: Request) -> Result<Bytes, Response> {
     }
 }
 
+/// Bytes that a request announces; without a length as many as it may have.
+fn announced(headers: &HeaderMap) -> usize {
+    let length = headers.get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+    length.unwrap_or(RPC_BODY_MAX).min(RPC_BODY_MAX)
+}
+
+/// A large reply takes room until its reader has it. Where there is none it is dropped at once:
+/// waiting with it would be what the room is to prevent.
+async fn roomy(room: &Room, reply: Response) -> Response {
+    let (head, body) = reply.into_parts();
+    let Ok(bytes) = axum::body::to_bytes(body, usize::MAX).await else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    match room.try_take(bytes.len()) {
+        Some(held) => Response::from_parts(head, Body::from(held.with(bytes))),
+        None => busy("too many large replies at once: ask for less, or try again\n"),
+    }
+}
+
+fn busy(message: &'static str) -> Response {
+    let mut response = text(StatusCode::SERVICE_UNAVAILABLE, message);
+    let second = HeaderValue::from_static("1");
+    response.headers_mut().insert(header::RETRY_AFTER, second);
+    response
+}
+
 async fn websocket(State(shared): State<Shared>, upgrade: WebSocketUpgrade) -> Response {
     upgrade
         .max_message_size(64 * 1024)
-        .on_upgrade(move |socket| subscribe::serve(shared.context, socket))
+        .on_upgrade(move |socket| subscribe::serve(shared.context, shared.room, socket))
 }
 
 async fn health(State(shared): State<Shared>) -> Response {

@@ -4,7 +4,8 @@
 //! `{"sessionId":…,"from":n}`, `{"channelId":…,"from":n}` or `{"account":…,"from":{…}}`, where
 //! the last follows every conversation of an account. It gets `{"messages":[…],"next":n}` for
 //! what is there and for what comes. Nothing is dropped: a slow reader is simply further behind,
-//! and what has been pruned meanwhile comes marked as such.
+//! and what has been pruned meanwhile comes marked as such. Where even the leaves are gone, as in
+//! an old channel, one frame says so: `{"pruned":true,"from":n,"messages":[],"next":m}`.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -13,14 +14,15 @@ use std::time::Duration;
 use axum::extract::ws::{Message, WebSocket};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use session_chain::view::{Table, View, ViewError, entry_key};
+use session_chain::view::{Table, View, ViewError, entry_key, first_entry};
 use session_core::codec::Decode;
 use session_core::ids::AccountId;
 use session_core::log::{Conversation, Entry, LogId};
 
-use super::error::RpcError;
+use super::error::{PRUNED, RpcError};
 use super::method::{Context, parse_account, parse_conversation};
 use super::read::{message_count, read_messages};
+use super::room::Room;
 use crate::head::Head;
 
 /// Messages in one frame.
@@ -45,6 +47,7 @@ struct Wish {
 }
 
 /// What a subscription follows.
+#[derive(Clone)]
 enum Subscription {
     One(Conversation, u64),
     All {
@@ -55,10 +58,10 @@ enum Subscription {
 }
 
 /// Serves one connection until either side ends it.
-pub(super) async fn serve(context: Context, mut socket: WebSocket) {
+pub(super) async fn serve(context: Context, room: Room, mut socket: WebSocket) {
     let metrics = context.node.metrics().clone();
     metrics.subscriptions.fetch_add(1, Ordering::Relaxed);
-    if let Err(problem) = run(&context, &mut socket).await {
+    if let Err(problem) = run(&context, &room, &mut socket).await {
         let text = json!({ "error": { "code": problem.code, "message": problem.full_message() } });
         let _gone = socket.send(Message::Text(text.to_string().into())).await;
     }
@@ -66,7 +69,7 @@ pub(super) async fn serve(context: Context, mut socket: WebSocket) {
     metrics.subscriptions.fetch_sub(1, Ordering::Relaxed);
 }
 
-async fn run(context: &Context, socket: &mut WebSocket) -> Result<(), RpcError> {
+async fn run(context: &Context, room: &Room, socket: &mut WebSocket) -> Result<(), RpcError> {
     let Ok(Some(Ok(first))) = tokio::time::timeout(REQUEST_TIMEOUT, socket.recv()).await else {
         return Ok(());
     };
@@ -81,9 +84,25 @@ async fn run(context: &Context, socket: &mut WebSocket) -> Result<(), RpcError> 
     let mut subscription = begin(&heads.borrow_and_update().clone(), &wish)?;
     loop {
         let head = heads.borrow_and_update().clone();
-        while let Some(frame) = next_frame(&head, &mut subscription)? {
-            let send = socket.send(Message::Text(frame.to_string().into()));
-            if !matches!(tokio::time::timeout(SEND_TIMEOUT, send).await, Ok(Ok(()))) {
+        loop {
+            let before = subscription.clone();
+            let Some(frame) = next_frame(&head, &mut subscription)? else {
+                break;
+            };
+            let text = frame.to_string();
+            drop(frame);
+            let Some(held) = room.try_take(text.len()) else {
+                // Nothing large is kept while others make room; it is read again then.
+                let wanted = text.len();
+                drop(text);
+                subscription = before;
+                drop(room.take(wanted).await);
+                continue;
+            };
+            let send = socket.send(Message::Text(text.into()));
+            let sent = tokio::time::timeout(SEND_TIMEOUT, send).await;
+            drop(held);
+            if !matches!(sent, Ok(Ok(()))) {
                 return Ok(());
             }
         }
@@ -187,15 +206,25 @@ fn page(
     if count <= *from {
         return Ok(None);
     }
-    let (messages, batches, next) = read_messages(head, conversation, *from, PAGE)?;
-    if messages.is_empty() {
-        return Ok(None);
-    }
-    *from = next;
     let (kind, id) = match conversation {
         Conversation::Session(id) => ("sessionId", id.to_string()),
         Conversation::Channel(id) => ("channelId", id.to_string()),
     };
+    let (messages, batches, next) = match read_messages(head, conversation, *from, PAGE) {
+        Err(problem) if problem.code == PRUNED => {
+            let first = first_entry(&head.view(), &conversation.log())?;
+            let next = first.map_or(count, |(first, _)| first);
+            let frame =
+                json!({ kind: id, "pruned": true, "from": from, "messages": [], "next": next });
+            *from = next;
+            return Ok(Some(frame));
+        }
+        read => read?,
+    };
+    if messages.is_empty() {
+        return Ok(None);
+    }
+    *from = next;
     Ok(Some(
         json!({ kind: id, "messages": messages, "batches": batches, "next": next }),
     ))

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use session_chain::state::TxError;
+use session_chain::tx::legacy::LEGACY_SIGNATURE_LEN;
 use session_chain::tx::message::SendMessage;
 use session_chain::tx::session::{CloseSession, CreateSession, NewParticipant};
 use session_chain::tx::{
@@ -27,7 +28,7 @@ use session_core::time::Time;
 use super::error::{PENDING, RpcError};
 use super::json::unhex;
 use super::method::{Context, Params, WAIT_MAX, outcome_json, parse_account, parse_id};
-use crate::node::account_keys;
+use crate::keys::account_keys;
 use crate::producer::{Accepted, SubmitError};
 
 type Reply = Result<String, RpcError>;
@@ -170,7 +171,8 @@ pub(super) async fn send_message(context: &Context, params: Params<'_>) -> Reply
         return Err(RpcError::param("signature", message));
     }
     let mut signature = unhex("signature", &params.signature)?;
-    if !matches!(signature.len(), 0 | SIGNATURE_LEN) {
+    let legacy = context.node.parameters().allow_legacy && signature.len() == LEGACY_SIGNATURE_LEN;
+    if !matches!(signature.len(), 0 | SIGNATURE_LEN) && !legacy {
         // Published clients put anything here. What nobody can check is not kept; the message
         // is marked unverified, and only where the chain admits such messages at all.
         let known = account_keys(&context.node.head(), &sender)?.is_some();

@@ -2,6 +2,11 @@
 
 #![allow(dead_code, reason = "each test uses a part")]
 
+#[cfg(target_os = "linux")]
+pub mod memory;
+#[cfg(unix)]
+pub mod program;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -62,7 +67,7 @@ pub fn connect(address: SocketAddr) -> TcpStream {
 }
 
 /// Reads until the server closes; a reset after the head is an end too.
-pub fn read_reply(stream: &mut TcpStream) -> Option<Reply> {
+pub fn read_reply(stream: &mut impl Read) -> Option<Reply> {
     let mut bytes = Vec::new();
     let mut piece = [0; 65_536];
     loop {

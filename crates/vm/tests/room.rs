@@ -1,0 +1,94 @@
+//! Large calls share a room; small ones never wait for it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    unreachable_pub,
+    reason = "in a test a panic is the verdict"
+)]
+
+mod support;
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use session_vm::rpc::error::BUSY;
+use support::{Reply, TestNode, connect, http, message, until};
+
+const JSON: &[(&str, &str)] = &[("Content-Type", "application/json")];
+
+fn post(node: &TestNode, body: &[u8]) -> Reply {
+    http(node.address, "POST", "/rpc", JSON, Some(body))
+}
+
+/// A call that means little, in so many bytes.
+fn padded(bytes: usize) -> Vec<u8> {
+    let padding = " ".repeat(bytes);
+    format!(r#"{{"jsonrpc":"2.0","id":1,"method":"sessionvm.Health"{padding}}}"#).into_bytes()
+}
+
+#[test]
+fn half_sent_bodies_make_large_calls_wait_and_small_ones_not() {
+    let node = TestNode::start();
+    let most = 2 << 20;
+    let half = || {
+        let mut stream = connect(node.address);
+        write!(
+            stream,
+            "POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {most}\r\n\r\n{{"
+        )
+        .unwrap();
+        stream
+    };
+    let silent: Vec<_> = (0..60).map(|_| half()).collect();
+    until("the room is full", || {
+        let began = Instant::now();
+        let reply = post(&node, &padded(1_000_000));
+        (reply.status == 503).then(|| {
+            assert_eq!(reply.header("retry-after"), Some("1"));
+            assert!(began.elapsed() >= Duration::from_secs(4), "it waited first");
+        })
+    });
+    let began = Instant::now();
+    for _ in 0..20 {
+        assert_eq!(post(&node, &padded(10_000)).status, 200);
+    }
+    assert!(
+        began.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        began.elapsed()
+    );
+    drop(silent);
+    until("the room is free", || {
+        (post(&node, &padded(1_000_000)).status == 200).then_some(())
+    });
+}
+
+#[test]
+fn a_batch_answers_what_fits_and_says_of_the_rest_that_it_is_to_be_asked_again() {
+    let node = TestNode::start();
+    let (a, b) = (node.person(), node.person());
+    let session = node.open_session(&a, &b);
+    for n in 0..6u8 {
+        node.submit(&message(&session, &a, &vec![n; 256 << 10]))
+            .unwrap();
+    }
+    let page = json!({ "jsonrpc": "2.0", "id": 1, "method": "sessionvm.GetMessages",
+        "params": { "sessionId": session } });
+    let replies = post(&node, json!(vec![page; 12]).to_string().as_bytes()).json();
+    let replies = replies.as_array().unwrap();
+    assert_eq!(replies.len(), 12);
+    let refused = |reply: &&Value| reply["error"]["code"] == BUSY;
+    let count = replies.iter().filter(refused).count();
+    assert!((5..10).contains(&count), "{count} refused");
+    // A page is a megabyte of bodies; the rest comes with the next call.
+    let page = &replies[0]["result"];
+    assert_eq!(
+        (page["messages"].as_array().unwrap().len(), &page["next"]),
+        (4, &json!(4))
+    );
+}
