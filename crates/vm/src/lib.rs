@@ -11,6 +11,7 @@
 
 pub mod app;
 pub mod clock;
+mod counts;
 pub mod head;
 pub mod head_key;
 pub mod keys;

@@ -31,6 +31,7 @@ use session_storage::{
 use tokio::sync::{oneshot, watch};
 
 use crate::clock::{Clock, Drift, SystemClock};
+use crate::counts::Counts;
 use crate::head::Head;
 use crate::head_key::{HeadKey, HeadKeyError, key_digest, root_identity};
 use crate::keys::{PublicKeys, account_keys};
@@ -184,7 +185,7 @@ impl Node {
         for key in &genesis.unknown_keys {
             tracing::warn!(%key, "the genesis has a key that means nothing here");
         }
-        let (header, tree) = load(store.as_ref(), &genesis, chain, &bytes)?;
+        let (header, tree, counts) = load(store.as_ref(), &genesis, chain, &bytes)?;
         let parameters = genesis.parameters;
         let clock = options.clock;
         check_clock(&header, &parameters, clock.wall(), options.accept_time)?;
@@ -206,6 +207,7 @@ impl Node {
         let metrics = Arc::new(Metrics::default());
         metrics.height.store(header.height, Ordering::Relaxed);
         metrics.versions.store(1, Ordering::Relaxed);
+        counts.tell(&metrics);
         let stop = Arc::new(AtomicBool::new(false));
         let queued_bytes = Arc::new(AtomicUsize::new(0));
         let producer = Producer {
@@ -567,7 +569,7 @@ fn load(
     genesis: &Genesis,
     chain: ChainId,
     bytes: &[u8],
-) -> Result<(Header, Tree), OpenError> {
+) -> Result<(Header, Tree, Counts), OpenError> {
     let Some((_, header)) = store::head(store)? else {
         let (header, changes, tree) = genesis.block(chain);
         let mut batch = Batch::new();
@@ -575,19 +577,20 @@ fn load(
         store::put_genesis(&mut batch, bytes);
         store::put_block(&mut batch, &header, &header.id(), None);
         store.commit(batch, Durability::Synced)?;
-        return Ok((header, tree));
+        return Ok((header, tree, Counts::default()));
     };
-    let tree = rebuild(store)?;
+    let (tree, counts) = rebuild(store)?;
     if tree.root() != header.state_root || header.chain != chain {
         return Err(OpenError::StateRoot {
             height: header.height,
         });
     }
-    Ok((header, tree))
+    Ok((header, tree, counts))
 }
 
-/// Rebuilds the state tree from the records.
-fn rebuild(store: &dyn Store) -> Result<Tree, OpenError> {
+/// Rebuilds the state tree from the records, and counts them.
+fn rebuild(store: &dyn Store) -> Result<(Tree, Counts), OpenError> {
+    let mut counts = Counts::default();
     let mut leaves: Vec<Change> = Vec::new();
     let mut range = KeyRange::all();
     loop {
@@ -599,10 +602,11 @@ fn rebuild(store: &dyn Store) -> Result<Tree, OpenError> {
         )?;
         let Some((last, _)) = page.last() else { break };
         range = KeyRange::after(last);
+        page.iter().for_each(|(key, _)| counts.add(key, 1));
         leaves.extend(
             page.iter()
                 .map(|(key, record)| (Tag::Key.hash(&[key]), Some(value_hash(record)))),
         );
     }
-    Ok(Tree::new().update(leaves))
+    Ok((Tree::new().update(leaves), counts))
 }

@@ -130,7 +130,7 @@ async fn dispatch(context: &Context, method: &str, params: Params<'_>) -> Reply 
         "sessionvm.GetAction" => read::get_action(context, &head, params),
         "sessionvm.GetChunk" => read::get_chunk(&head, params),
         "sessionvm.GetParameters" => read::get_parameters(context),
-        "sessionvm.Health" => read::health(context, &head),
+        "sessionvm.Health" => read::health(context),
         _ => Err(RpcError::new(
             METHOD_NOT_FOUND,
             format!("no method {method}"),
