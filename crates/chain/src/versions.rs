@@ -154,8 +154,8 @@ impl Versions {
         };
         self.bytes -= cost(&before.undo);
         let undo = Arc::make_mut(&mut before.undo);
-        for (cell, value) in gone.undo.iter() {
-            undo.entry(cell.clone()).or_insert_with(|| value.clone());
+        for (cell, value) in Arc::unwrap_or_clone(gone.undo) {
+            undo.entry(cell).or_insert(value);
         }
         self.bytes += cost(undo);
     }

@@ -12,6 +12,7 @@
 pub mod app;
 pub mod clock;
 mod counts;
+mod genesis;
 pub mod head;
 pub mod head_key;
 pub mod keys;

@@ -7,7 +7,7 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use session_chain::genesis::{ConfigJson, Genesis, GenesisError, GenesisJson, RateJson};
+use session_chain::genesis::{Genesis, GenesisError};
 use session_chain::mempool::{Limits, Mempool};
 use session_chain::processing::Processing;
 use session_chain::state::TxError;
@@ -32,8 +32,9 @@ use tokio::sync::{oneshot, watch};
 
 use crate::clock::{Clock, Drift, SystemClock};
 use crate::counts::Counts;
+use crate::genesis::genesis_bytes;
 use crate::head::Head;
-use crate::head_key::{HeadKey, HeadKeyError, key_digest, root_identity};
+use crate::head_key::{HeadKey, HeadKeyError};
 use crate::keys::{PublicKeys, account_keys};
 use crate::metrics::Metrics;
 use crate::producer::{Accepted, Answer, Producer, Submission, SubmitError};
@@ -486,81 +487,6 @@ fn check_clock(
         return Err(OpenError::Clock { now_ms, block_ms });
     }
     Ok(())
-}
-
-/// The genesis of the store, or of a first start.
-fn genesis_bytes(store: &dyn Store, options: &NodeOptions) -> Result<Vec<u8>, OpenError> {
-    let bytes = match (store::genesis(store)?, &options.genesis) {
-        (Some(found), Some(given)) if found != *given => {
-            return Err(OpenError::OtherGenesis {
-                found: Genesis::chain_id(&found),
-                given: Genesis::chain_id(given),
-            });
-        }
-        (Some(found), _) => found,
-        (None, Some(given)) => given.clone(),
-        (None, None) => return default_genesis(options),
-    };
-    if let Some(asked) = &options.admission {
-        let found = match Genesis::parse(&bytes)?.parameters.admission {
-            session_core::parameters::Admission::Open => "open",
-            session_core::parameters::Admission::Signed => "signed",
-        };
-        if asked != found {
-            return Err(OpenError::OtherAdmission {
-                asked: asked.clone(),
-                found,
-            });
-        }
-    }
-    Ok(bytes)
-}
-
-/// The genesis of a first start on a loopback address: open, with quotas that no single machine
-/// reaches, the operator's root key, and a nonce so that no two chains are equal.
-fn default_genesis(options: &NodeOptions) -> Result<Vec<u8>, OpenError> {
-    let root_key = match &options.data_dir {
-        Some(directory) => root_identity(directory, true)?
-            .map(|root| key_digest(root.public().signing()).to_string()),
-        None => None,
-    };
-    let mut nonce = [0; 16];
-    getrandom::fill(&mut nonce).map_err(std::io::Error::other)?;
-    let unlimited = RateJson {
-        per_second: u64::MAX,
-        burst: u64::MAX,
-    };
-    let genesis = GenesisJson {
-        vm_id: Some("sessionvm".to_owned()),
-        config: ConfigJson {
-            session_ttl: Some(86_400),
-            max_messages: Some(10_000),
-            max_channels: Some(1_000),
-            retention_days: Some(30),
-            id_prefix: Some("07".to_owned()),
-            admission: Some(
-                options
-                    .admission
-                    .clone()
-                    .unwrap_or_else(|| "open".to_owned()),
-            ),
-            registrations: Some(RateJson {
-                per_second: 1_000,
-                burst: 100_000,
-            }),
-            unsigned: Some(RateJson {
-                per_second: 50_000,
-                burst: 100_000,
-            }),
-            account_weight: Some(unlimited),
-            root_key,
-            ..ConfigJson::default()
-        },
-        timestamp: options.clock.wall().ms() / 1_000,
-        nonce: Some(const_hex::encode(nonce)),
-        ..GenesisJson::default()
-    };
-    serde_json::to_vec_pretty(&genesis).map_err(|error| OpenError::Genesis(error.into()))
 }
 
 /// The last accepted block and its state tree; writes the genesis block on a first start.
