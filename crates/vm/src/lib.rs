@@ -11,6 +11,8 @@
 
 pub mod app;
 pub mod clock;
+mod counts;
+mod genesis;
 pub mod head;
 pub mod head_key;
 pub mod keys;

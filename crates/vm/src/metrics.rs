@@ -8,6 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Metrics {
     /// Height of the last accepted block.
     pub height: AtomicU64,
+    /// Sessions in the state.
+    pub sessions: AtomicU64,
+    /// Channels in the state.
+    pub channels: AtomicU64,
     /// Transactions accepted.
     pub accepted: AtomicU64,
     /// Transactions refused by the rules.
@@ -35,12 +39,24 @@ pub struct Metrics {
 impl Metrics {
     /// Prometheus text exposition format 0.0.4.
     pub fn render(&self) -> String {
-        let lines: [(&str, &str, &str, &AtomicU64); 12] = [
+        let lines: [(&str, &str, &str, &AtomicU64); 14] = [
             (
                 "height",
                 "gauge",
                 "Height of the last accepted block.",
                 &self.height,
+            ),
+            (
+                "sessions",
+                "gauge",
+                "Sessions in the state, ended ones until they are swept.",
+                &self.sessions,
+            ),
+            (
+                "channels",
+                "gauge",
+                "Channels in the state.",
+                &self.channels,
             ),
             (
                 "transactions_accepted_total",

@@ -7,7 +7,7 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use session_chain::genesis::{ConfigJson, Genesis, GenesisError, GenesisJson, RateJson};
+use session_chain::genesis::{Genesis, GenesisError};
 use session_chain::mempool::{Limits, Mempool};
 use session_chain::processing::Processing;
 use session_chain::state::TxError;
@@ -30,8 +30,10 @@ use session_storage::{
 use tokio::sync::{oneshot, watch};
 
 use crate::clock::{Clock, Drift, SystemClock};
+use crate::counts::Counts;
+use crate::genesis::genesis_bytes;
 use crate::head::Head;
-use crate::head_key::{HeadKey, HeadKeyError, key_digest, root_identity};
+use crate::head_key::{HeadKey, HeadKeyError};
 use crate::keys::{PublicKeys, account_keys};
 use crate::metrics::Metrics;
 use crate::producer::{Accepted, Answer, Producer, Submission, SubmitError};
@@ -183,7 +185,7 @@ impl Node {
         for key in &genesis.unknown_keys {
             tracing::warn!(%key, "the genesis has a key that means nothing here");
         }
-        let (header, tree) = load(store.as_ref(), &genesis, chain, &bytes)?;
+        let (header, tree, counts) = load(store.as_ref(), &genesis, chain, &bytes)?;
         let parameters = genesis.parameters;
         let clock = options.clock;
         check_clock(&header, &parameters, clock.wall(), options.accept_time)?;
@@ -205,6 +207,7 @@ impl Node {
         let metrics = Arc::new(Metrics::default());
         metrics.height.store(header.height, Ordering::Relaxed);
         metrics.versions.store(1, Ordering::Relaxed);
+        counts.tell(&metrics);
         let stop = Arc::new(AtomicBool::new(false));
         let queued_bytes = Arc::new(AtomicUsize::new(0));
         let producer = Producer {
@@ -366,12 +369,19 @@ impl Node {
         ) {
             return Ok(());
         }
+        let digest = ids.action.to_bytes();
+        let (signature, id) = (&tx.signature, &ids.signature);
+        // The key that it signed with lately spares reading its account. If it has rotated since,
+        // the block, which asks for the key that counts now, will not find this one verified.
+        if let Some((of_key, key)) = self.verifier.signer(&tx.signer)
+            && self.verifier.admit(&of_key, &key, &digest, signature, id)
+        {
+            return self.count(tx);
+        }
         let account: Option<Account> = head.record(&RecordKey::Account(tx.signer))?;
         let Some(keys) = account.and_then(|account| account.keys) else {
             return Ok(());
         };
-        let digest = ids.action.to_bytes();
-        let (signature, id) = (&tx.signature, &ids.signature);
         let ready = match self.verifier.key(&keys.signing) {
             Some(key) => Some(key),
             None => match account_keys(head, &tx.signer)? {
@@ -392,6 +402,7 @@ impl Node {
         {
             return Err(TxError::InvalidSignature);
         }
+        self.verifier.keep_signer(tx.signer, keys.signing, key);
         self.count(tx)
     }
 
@@ -493,88 +504,13 @@ fn check_clock(
     Ok(())
 }
 
-/// The genesis of the store, or of a first start.
-fn genesis_bytes(store: &dyn Store, options: &NodeOptions) -> Result<Vec<u8>, OpenError> {
-    let bytes = match (store::genesis(store)?, &options.genesis) {
-        (Some(found), Some(given)) if found != *given => {
-            return Err(OpenError::OtherGenesis {
-                found: Genesis::chain_id(&found),
-                given: Genesis::chain_id(given),
-            });
-        }
-        (Some(found), _) => found,
-        (None, Some(given)) => given.clone(),
-        (None, None) => return default_genesis(options),
-    };
-    if let Some(asked) = &options.admission {
-        let found = match Genesis::parse(&bytes)?.parameters.admission {
-            session_core::parameters::Admission::Open => "open",
-            session_core::parameters::Admission::Signed => "signed",
-        };
-        if asked != found {
-            return Err(OpenError::OtherAdmission {
-                asked: asked.clone(),
-                found,
-            });
-        }
-    }
-    Ok(bytes)
-}
-
-/// The genesis of a first start on a loopback address: open, with quotas that no single machine
-/// reaches, the operator's root key, and a nonce so that no two chains are equal.
-fn default_genesis(options: &NodeOptions) -> Result<Vec<u8>, OpenError> {
-    let root_key = match &options.data_dir {
-        Some(directory) => root_identity(directory, true)?
-            .map(|root| key_digest(root.public().signing()).to_string()),
-        None => None,
-    };
-    let mut nonce = [0; 16];
-    getrandom::fill(&mut nonce).map_err(std::io::Error::other)?;
-    let unlimited = RateJson {
-        per_second: u64::MAX,
-        burst: u64::MAX,
-    };
-    let genesis = GenesisJson {
-        vm_id: Some("sessionvm".to_owned()),
-        config: ConfigJson {
-            session_ttl: Some(86_400),
-            max_messages: Some(10_000),
-            max_channels: Some(1_000),
-            retention_days: Some(30),
-            id_prefix: Some("07".to_owned()),
-            admission: Some(
-                options
-                    .admission
-                    .clone()
-                    .unwrap_or_else(|| "open".to_owned()),
-            ),
-            registrations: Some(RateJson {
-                per_second: 1_000,
-                burst: 100_000,
-            }),
-            unsigned: Some(RateJson {
-                per_second: 50_000,
-                burst: 100_000,
-            }),
-            account_weight: Some(unlimited),
-            root_key,
-            ..ConfigJson::default()
-        },
-        timestamp: options.clock.wall().ms() / 1_000,
-        nonce: Some(const_hex::encode(nonce)),
-        ..GenesisJson::default()
-    };
-    serde_json::to_vec_pretty(&genesis).map_err(|error| OpenError::Genesis(error.into()))
-}
-
 /// The last accepted block and its state tree; writes the genesis block on a first start.
 fn load(
     store: &dyn Store,
     genesis: &Genesis,
     chain: ChainId,
     bytes: &[u8],
-) -> Result<(Header, Tree), OpenError> {
+) -> Result<(Header, Tree, Counts), OpenError> {
     let Some((_, header)) = store::head(store)? else {
         let (header, changes, tree) = genesis.block(chain);
         let mut batch = Batch::new();
@@ -582,19 +518,20 @@ fn load(
         store::put_genesis(&mut batch, bytes);
         store::put_block(&mut batch, &header, &header.id(), None);
         store.commit(batch, Durability::Synced)?;
-        return Ok((header, tree));
+        return Ok((header, tree, Counts::default()));
     };
-    let tree = rebuild(store)?;
+    let (tree, counts) = rebuild(store)?;
     if tree.root() != header.state_root || header.chain != chain {
         return Err(OpenError::StateRoot {
             height: header.height,
         });
     }
-    Ok((header, tree))
+    Ok((header, tree, counts))
 }
 
-/// Rebuilds the state tree from the records.
-fn rebuild(store: &dyn Store) -> Result<Tree, OpenError> {
+/// Rebuilds the state tree from the records, and counts them.
+fn rebuild(store: &dyn Store) -> Result<(Tree, Counts), OpenError> {
+    let mut counts = Counts::default();
     let mut leaves: Vec<Change> = Vec::new();
     let mut range = KeyRange::all();
     loop {
@@ -606,10 +543,11 @@ fn rebuild(store: &dyn Store) -> Result<Tree, OpenError> {
         )?;
         let Some((last, _)) = page.last() else { break };
         range = KeyRange::after(last);
+        page.iter().for_each(|(key, _)| counts.add(key, 1));
         leaves.extend(
             page.iter()
                 .map(|(key, record)| (Tag::Key.hash(&[key]), Some(value_hash(record)))),
         );
     }
-    Ok(Tree::new().update(leaves))
+    Ok((Tree::new().update(leaves), counts))
 }

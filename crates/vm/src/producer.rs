@@ -32,6 +32,7 @@ use session_storage::{Batch, Durability, Health, Store, StoreError};
 use tokio::sync::{oneshot, watch};
 
 use crate::clock::{Clock, Drift};
+use crate::counts::Counts;
 use crate::head::Head;
 use crate::metrics::Metrics;
 use crate::store::{self, Hot, StoreView};
@@ -281,6 +282,10 @@ impl Producer {
         // Nobody else holds the changes of a block that was built here.
         let changes = Arc::try_unwrap(changes).unwrap_or_else(|shared| (*shared).clone());
         let before = cells_before(&self.hot.over(self.store.as_ref()), &changes);
+        let counts = before
+            .as_ref()
+            .map(|before| Counts::of_block(&changes, before));
+        let counts = counts.unwrap_or_default();
         self.hot.update(&changes);
         let batch = store::batch_of(&block.header, &id, &stored, changes);
         if let Err(error) = self.store.commit(batch, Durability::Synced) {
@@ -292,6 +297,7 @@ impl Producer {
                 return false;
             }
         }
+        counts.tell(&self.metrics);
         self.keep_version(block.header, tree.clone(), before);
         self.processing.advance(block.header, tree);
         self.publish();

@@ -12,6 +12,8 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use futures_util::{SinkExt, StreamExt};
@@ -23,10 +25,12 @@ use session_core::codec::Decode;
 use session_core::ids::ChannelId;
 use session_core::log::Conversation;
 use session_core::proof::Proof;
+use session_storage::DiskStore;
 use session_vm::clock::Clock;
 use session_vm::node::NodeOptions;
+use session_vm::rpc::ServerOptions;
 use session_vm::rpc::error::{NOT_FOUND, PRUNED, REFUSED};
-use support::{PATIENCE, TestClock, TestNode, code, until};
+use support::{PATIENCE, TestClock, TestNode, code, message, until};
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -125,4 +129,51 @@ fn an_old_channel_answers_pruned_with_its_first_message_and_proves_the_rest() {
     );
     assert_eq!(frames[1]["messages"][0]["sequence"], 512);
     assert_eq!(frames[1]["next"], 610);
+}
+
+#[test]
+fn health_counts_what_is_there_after_blocks_restarts_and_sweeps() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = TestClock::new();
+    let start = || {
+        let store = Arc::new(DiskStore::open(directory.path().join("store")).unwrap());
+        let config = json!({ "admission": "open", "sessionTTL": 60, "retentionDays": 1 });
+        let genesis = json!({ "config": config, "nonce": "00" }).to_string();
+        let options = NodeOptions {
+            genesis: Some(genesis.into_bytes()),
+            clock: clock.clone(),
+            accept_time: true,
+            ..NodeOptions::default()
+        };
+        TestNode::on(store, options, ServerOptions::default())
+    };
+    let counts = |node: &TestNode| {
+        let health = node.call("sessionvm.Health", &json!({})).unwrap();
+        (health["sessions"].clone(), health["channels"].clone())
+    };
+    let node = start();
+    assert_eq!(counts(&node), (json!(0), json!(0)));
+    let (a, b) = (node.person(), node.person());
+    for _ in 0..3 {
+        node.open_session(&a, &b);
+    }
+    let members = Vec::new();
+    let create = Kind::CreateChannel(CreateChannel { members });
+    node.submit(&a.sign_at(create, clock.wall())).unwrap();
+    assert_eq!(counts(&node), (json!(3), json!(1)));
+    // What changes a session does not make it two.
+    let session = node.open_session(&a, &b);
+    node.submit(&message(&session, &a, b"text")).unwrap();
+    node.call("sessionvm.CloseSession", &json!({ "sessionId": session }))
+        .unwrap();
+    assert_eq!(counts(&node), (json!(4), json!(1)));
+    drop(node);
+    let node = start();
+    assert_eq!(counts(&node), (json!(4), json!(1)));
+    clock.pass(DAY_MS + 120_000);
+    until("the sessions are swept", || {
+        (counts(&node) == (json!(0), json!(1))).then_some(())
+    });
+    drop(node);
+    assert_eq!(counts(&start()), (json!(0), json!(1)));
 }

@@ -1,5 +1,6 @@
 //! JSON-RPC, health, metrics and subscriptions over HTTP.
 
+mod block;
 mod dialect;
 pub mod error;
 mod json;

@@ -110,7 +110,7 @@ pub const METHODS: &[Method] = &[
     },
     Method {
         name: "sessionvm.Health",
-        about: "Whether the node accepts, and what it holds (counts stop at 10000).",
+        about: "Whether the node accepts, and what it holds.",
         params: &[],
         result: "healthy, sessions, channels, pending",
     },

@@ -8,7 +8,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use session_chain::block::StoredBlock;
 use session_chain::sweep::{acknowledgements_prefix, members_prefix};
 use session_chain::tx::message::{BatchAuth, Body};
 use session_chain::tx::{KemKey, SigningKey};
@@ -19,14 +18,14 @@ use session_chain::view::{
 use session_core::account::Account;
 use session_core::channel::{Channel, Member};
 use session_core::codec::{Decode, Encode, Reader};
-use session_core::ids::{AccountId, ActionId, BlockId, ChannelId, ChunkId, SessionId};
+use session_core::ids::{AccountId, ActionId, ChannelId, ChunkId, SessionId};
 use session_core::limits::PROOF_LEAVES_MAX;
 use session_core::log::{Conversation, Entry, LogId};
 use session_core::parameters::Admission;
 use session_core::record::{Acknowledgement, Action, Chunk, RecordKey};
 use session_core::session::{Roster, Session};
 
-use super::error::{INTERNAL, NOT_FOUND, PRUNED, RpcError, UNKNOWN_SESSION};
+use super::error::{NOT_FOUND, PRUNED, RpcError, UNKNOWN_SESSION};
 use super::json::{BatchJson, MembershipJson, MessageJson};
 use crate::head::Head;
 use crate::keys::{PublicKeys, account_keys, identity_id};
@@ -186,7 +185,7 @@ pub(super) async fn get_messages(context: &Context, params: Params<'_>) -> Reply
     reply(&result)
 }
 
-fn put(value: &mut Value, name: &str, field: Value) {
+pub(super) fn put(value: &mut Value, name: &str, field: Value) {
     if let Some(map) = value.as_object_mut() {
         map.insert(name.to_owned(), field);
     }
@@ -479,78 +478,6 @@ pub(super) fn get_receipts(context: &Context, head: &Arc<Head>, params: Params<'
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
-struct BlockParams {
-    height: Option<u64>,
-    block_id: Option<String>,
-    transactions: bool,
-}
-
-pub(super) fn get_block(context: &Context, head: &Head, params: Params<'_>) -> Reply {
-    let params: BlockParams = params.parse()?;
-    let unknown = || RpcError::new(NOT_FOUND, "unknown block");
-    let id: BlockId = match (&params.block_id, params.height) {
-        (Some(id), _) => parse_id("blockId", id)?,
-        (None, height) => {
-            let height = height.unwrap_or(head.header.height);
-            context.node.at_height(head, height)?.ok_or_else(unknown)?.0
-        }
-    };
-    let genesis = context
-        .node
-        .at_height(head, 0)?
-        .filter(|(found, _)| *found == id);
-    let stored = match context.node.stored_block(head, &id)? {
-        Some(stored) => StoredBlock::from_bytes(&stored).map_err(ViewError::Damaged)?,
-        None => StoredBlock {
-            header: genesis.ok_or_else(unknown)?.1,
-            items: Vec::new(),
-        },
-    };
-    let header = stored.header;
-    let mut result = json!({
-        "id": id,
-        "parent": header.parent,
-        "height": header.height,
-        "timestamp": header.time.to_string(),
-        "count": header.count,
-        "txRoot": const_hex::encode(header.tx_root),
-        "stateRoot": const_hex::encode(header.state_root),
-        "header": const_hex::encode(header.to_bytes()),
-    });
-    if params.transactions {
-        let block = stored.restore(&head.view())?;
-        put(&mut result, "pruned", json!(block.is_none()));
-        let txs = block.map(|block| {
-            let txs = block.txs.iter();
-            txs.map(|tx| BASE64.encode(tx.to_bytes()))
-                .collect::<Vec<_>>()
-        });
-        put(&mut result, "transactions", json!(txs));
-    }
-    reply(&result)
-}
-
-pub(super) fn get_head(context: &Context, head: &Head) -> Reply {
-    let signed = context
-        .node
-        .sign_head(head)
-        .map_err(|error| RpcError::new(INTERNAL, error.to_string()))?;
-    let key = context.node.head_key();
-    reply(&json!({
-        "chain": context.node.chain(),
-        "height": head.header.height,
-        "id": head.id,
-        "header": const_hex::encode(head.header.to_bytes()),
-        "signedHead": BASE64.encode(signed.to_bytes()),
-        "signedAt": signed.signed_at.to_string(),
-        "headKey": const_hex::encode(key.public_key().as_ref()),
-        "certificate": key.certificate().map(|c| const_hex::encode(c.signature.as_bytes())),
-        "rootKey": key.root_key().map(|key| const_hex::encode(key.as_ref())),
-    }))
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
 struct ActionParams {
     action: String,
     proof: bool,
@@ -632,36 +559,18 @@ pub(super) fn get_parameters(context: &Context, head: &Head, params: Params<'_>)
     reply(&result)
 }
 
-/// Records of a kind, up to a bound: health must not read a million records.
-fn count_records(head: &Head, first: &RecordKey, bound: usize) -> Result<usize, ViewError> {
-    let prefix: Vec<u8> = first.to_bytes().into_iter().take(1).collect();
-    Ok(head
-        .view()
-        .range(Table::Record, &prefix, &prefix_end(&prefix), bound)?
-        .len())
-}
-
 /// What `Health` answers.
-pub(super) fn health_json(context: &Context, head: &Head) -> Result<Value, ViewError> {
+pub(super) fn health_json(context: &Context) -> Value {
     let healthy = matches!(context.node.health(), session_storage::Health::Ready);
-    let sessions = count_records(
-        head,
-        &RecordKey::Session(SessionId::from_bytes([0; 32])),
-        10_000,
-    )?;
-    let channels = count_records(
-        head,
-        &RecordKey::Channel(ChannelId::from_bytes([0; 32])),
-        10_000,
-    )?;
-    Ok(json!({
+    let metrics = context.node.metrics();
+    json!({
         "healthy": healthy,
-        "sessions": sessions,
-        "channels": channels,
-        "pending": context.node.metrics().pending.load(Ordering::Relaxed),
-    }))
+        "sessions": metrics.sessions.load(Ordering::Relaxed),
+        "channels": metrics.channels.load(Ordering::Relaxed),
+        "pending": metrics.pending.load(Ordering::Relaxed),
+    })
 }
 
-pub(super) fn health(context: &Context, head: &Head) -> Reply {
-    reply(&health_json(context, head)?)
+pub(super) fn health(context: &Context) -> Reply {
+    reply(&health_json(context))
 }
