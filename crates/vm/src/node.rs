@@ -7,6 +7,7 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use rayon::prelude::*;
 use session_chain::genesis::{Genesis, GenesisError};
 use session_chain::mempool::{Limits, Mempool};
 use session_chain::processing::Processing;
@@ -544,10 +545,10 @@ fn rebuild(store: &dyn Store) -> Result<(Tree, Counts), OpenError> {
         let Some((last, _)) = page.last() else { break };
         range = KeyRange::after(last);
         page.iter().for_each(|(key, _)| counts.add(key, 1));
-        leaves.extend(
-            page.iter()
+        leaves.par_extend(
+            page.par_iter()
                 .map(|(key, record)| (Tag::Key.hash(&[key]), Some(value_hash(record)))),
         );
     }
-    Ok((Tree::new().update(leaves), counts))
+    Ok((Tree::of(leaves), counts))
 }
