@@ -12,7 +12,7 @@ use session_chain::genesis::{Genesis, GenesisError};
 use session_chain::mempool::{Limits, Mempool};
 use session_chain::processing::Processing;
 use session_chain::state::TxError;
-use session_chain::tree::{Change, Tree};
+use session_chain::tree::{Change, Half, Tree};
 use session_chain::tx::{Tx, TxIds};
 use session_chain::versions::Versions;
 use session_chain::view::ViewError;
@@ -550,5 +550,6 @@ fn rebuild(store: &dyn Store) -> Result<(Tree, Counts), OpenError> {
                 .map(|(key, record)| (Tag::Key.hash(&[key]), Some(value_hash(record)))),
         );
     }
-    Ok((Tree::of(leaves), counts))
+    let both = |left: Half<'_>, right: Half<'_>| rayon::join(|| left.build(), || right.build());
+    Ok((Tree::of(leaves, both), counts))
 }

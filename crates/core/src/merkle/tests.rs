@@ -45,6 +45,23 @@ fn roots_agree_with_the_rfc_for_every_small_count() {
 }
 
 #[test]
+fn a_frontier_has_a_peak_for_each_bit_of_its_count() {
+    let mut frontier = Frontier::new();
+    for n in 0..70u64 {
+        assert_eq!(frontier.count(), n);
+        let leaves: Vec<Hash> = (0..n).map(leaf).collect();
+        let peaks = left_subtrees(n).into_iter().map(|(level, index)| {
+            let at = (index << level) as usize;
+            slow_tree(&leaves[at..at + (1 << level)])
+        });
+        assert_eq!(frontier.peaks(), peaks.collect::<Vec<_>>());
+        let again = Frontier::from_parts(n, frontier.peaks().to_vec());
+        assert_eq!(again.as_ref(), Ok(&frontier));
+        frontier.push(leaf(n), |_, _, _| ()).unwrap();
+    }
+}
+
+#[test]
 fn completed_nodes_are_reported_with_their_place() {
     let leaves: Vec<Hash> = (0..64).map(leaf).collect();
     let mut frontier = Frontier::new();
