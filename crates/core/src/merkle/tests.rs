@@ -62,6 +62,16 @@ fn a_frontier_has_a_peak_for_each_bit_of_its_count() {
 }
 
 #[test]
+fn no_range_is_made_that_is_not_inside_the_tree() {
+    let leaves: Vec<Hash> = (0..5).map(leaf).collect();
+    for (from, to) in [(3, 2), (2, 6), (6, 6), (6, 5)] {
+        let made =
+            RangeProof::make::<MerkleError>(5, from, to, |_, index| Ok(leaves[index as usize % 5]));
+        assert_eq!(made, Err(MerkleError::OutOfRange { from, to, count: 5 }));
+    }
+}
+
+#[test]
 fn completed_nodes_are_reported_with_their_place() {
     let leaves: Vec<Hash> = (0..64).map(leaf).collect();
     let mut frontier = Frontier::new();
