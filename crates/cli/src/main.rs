@@ -6,6 +6,7 @@ mod contact;
 mod demo;
 mod home;
 mod identity;
+mod inbox;
 mod load;
 mod node;
 mod out;
@@ -80,7 +81,7 @@ enum Verb {
     /// Sends a text, standard input, or a file
     Send(chat::SendArgs),
     /// Shows what others sent
-    Inbox(chat::InboxArgs),
+    Inbox(inbox::InboxArgs),
     /// Tells what of your messages was confirmed as delivered, with proof
     Receipts(chat::SessionArgs),
     /// What was sent and received so far
@@ -167,7 +168,7 @@ async fn dispatch(global: Global, verb: Verb, out: &Out) -> Result<(), CliError>
         Verb::Name(args) => chat::name(&args, &home, out).await,
         Verb::Sessions => chat::sessions(&home, out).await,
         Verb::Send(args) => chat::send(&args, &home, out).await,
-        Verb::Inbox(args) => chat::inbox(&args, &home, out).await,
+        Verb::Inbox(args) => inbox::inbox(&args, &home, out).await,
         Verb::Receipts(args) => chat::receipts(&args, &home, out).await,
         Verb::History(verb) => chat::history(&verb, &home, out),
         Verb::Outbox(args) => outbox::run(&args, &home, out).await,
