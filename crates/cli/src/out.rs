@@ -104,8 +104,12 @@ impl CliError {
     }
 
     /// What to do about it, where that is not in the message.
-    const fn way_out(&self) -> Option<&'static str> {
-        if matches!(self, Self::Client(ClientError::NoIdentity(_))) {
+    fn way_out(&self) -> Option<&'static str> {
+        if let Self::Client(ClientError::Rpc(RpcError::Unreachable { problem, .. })) = self
+            && problem.contains("certificate")
+        {
+            Some("name the node's certificate, or that of its authority, with --ca FILE")
+        } else if matches!(self, Self::Client(ClientError::NoIdentity(_))) {
             Some("make one with `session identity new`")
         } else if matches!(
             self,

@@ -176,7 +176,7 @@ pub const METHODS: &[Method] = &[
         params: &[
             SESSION_OR,
             CHANNEL_OR,
-            may("account", "cb58", "Only this member's."),
+            may("account", "cb58", "Only this member's; a proof needs it."),
             PROOF,
             HEIGHT,
         ],
