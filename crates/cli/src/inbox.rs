@@ -15,7 +15,7 @@ use crate::out::{CliError, Out, bytes, note, printable, short};
 pub(crate) struct InboxArgs {
     /// Only this session or contact
     session: Option<String>,
-    /// Goes on until Ctrl-C
+    /// Goes on until Ctrl-C, also while the node is away; with --json one value a line
     #[arg(long)]
     follow: bool,
     /// Also tells what was proved of each session: how far it is complete, and as of which block

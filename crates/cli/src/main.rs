@@ -27,7 +27,7 @@ use crate::out::{CliError, Out};
     name = "session",
     version,
     about,
-    after_help = "Examples:\n  session demo                          a node, two people, messages, a crash, proofs\n  session node run --data-dir ./node    a node of your own on 127.0.0.1:9652\n  session identity new                  who you are\n  session contact add bob 07…           who you write to\n  session open bob                      a session\n  session open bob carol --name trip    one with several people\n  session send bob \"Hello\"              words, or --file PATH\n  session inbox --follow                what others sent\n\nExit codes: 0 done, 1 failed, 2 wrong arguments, 3 not accepted yet (kept in the outbox),\n4 a proof or signature does not hold."
+    after_help = "Examples:\n  session demo                          a node, two people, messages, a crash, proofs\n  session node run --data-dir ./node    a node of your own on 127.0.0.1:9652\n  session identity new                  who you are\n  session contact add bob 07…           who you write to\n  session open bob                      a session\n  session open bob carol --name trip    one with several people\n  session send bob \"Hello\"              words, or --file PATH\n  session inbox --follow                what others sent\n\nExit codes: 0 done, 1 failed, 2 wrong arguments, 3 not accepted yet (kept in the outbox),\n4 a proof or signature does not hold, 130 interrupted."
 )]
 struct Args {
     #[command(flatten)]
