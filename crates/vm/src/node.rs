@@ -136,7 +136,15 @@ pub enum OpenError {
         /// Last block.
         block_ms: u64,
     },
-    /// The operating system gave no directory or thread.
+    /// The data directory cannot be made.
+    #[error("{}: {error}", path.display())]
+    Directory {
+        /// Directory.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The operating system gave no thread.
     #[error("{0}")]
     Io(#[from] std::io::Error),
 }
@@ -167,7 +175,10 @@ impl Node {
     pub fn start(options: NodeOptions) -> Result<Self, OpenError> {
         let store: Arc<dyn Store> = match &options.data_dir {
             Some(directory) => {
-                std::fs::create_dir_all(directory)?;
+                std::fs::create_dir_all(directory).map_err(|error| OpenError::Directory {
+                    path: directory.clone(),
+                    error,
+                })?;
                 Arc::new(DiskStore::open(directory.join("store"))?)
             }
             None => Arc::new(MemoryStore::new()),
