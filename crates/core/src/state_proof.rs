@@ -232,6 +232,24 @@ mod tests {
     }
 
     #[test]
+    fn bits_behind_the_last_sibling_are_refused() {
+        let proof = StateProof {
+            siblings: vec![PLACEHOLDER; 9],
+            leaf: None,
+        };
+        let bytes = proof.to_bytes();
+        assert_eq!(StateProof::from_bytes(&bytes), Ok(proof));
+        for bit in 1..8 {
+            let mut bent = bytes.clone();
+            // A count of two bytes, a byte of bits, then the one with the ninth.
+            bent[3] |= 1 << bit;
+            let what = "state proof bitmap padding";
+            let refused = Err(DecodeError::Invalid { what });
+            assert_eq!(StateProof::from_bytes(&bent), refused, "bit {bit}");
+        }
+    }
+
+    #[test]
     fn hashes_and_bits_are_those_of_jmt() {
         use crate::hash::sha256;
         let (a, b) = ([0xa5; 32], [0x3c; 32]);
