@@ -5,6 +5,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,8 +25,12 @@ use crate::store::{Direction, Durability, KeyRange, Keyspace, Op, Pair};
 /// From this size on a value of a keyspace with large values gets its place in a separate file.
 const SEPARATION_BYTES: u32 = 1024;
 
-/// Start after a kill costs 1.6 ms per MB of journal; 64 MB cost 20 to 30 % of the throughput.
-const JOURNAL_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// A start after a kill reads every journal; the least that the engine takes. Bodies, which would
+/// fill it in no time, come here only where they are few.
+const JOURNAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// So many entries at most are in memory only: a start after a kill replays them at 1.5 us each.
+const UNFLUSHED_MAX: usize = 300_000;
 
 /// A synced batch with more bytes of bodies than this writes them into a segment: once instead
 /// of twice, but with a second sync. One message alone goes the way with one.
@@ -56,6 +61,8 @@ pub(crate) struct Engine {
     keyspaces: Vec<fjall::Keyspace>,
     usage: fjall::Keyspace,
     segments: Segments,
+    /// Entries committed since every table in memory was last sent to the disk.
+    unflushed: AtomicUsize,
     db: Database,
     path: PathBuf,
 }
@@ -106,6 +113,7 @@ impl Engine {
             keyspaces,
             usage,
             segments,
+            unflushed: AtomicUsize::new(UNFLUSHED_MAX / 2),
             db,
             path: path.to_owned(),
         })
@@ -219,6 +227,7 @@ impl Engine {
         self.wait_for_room(&ops)?;
         let synced = durability == Durability::Synced;
         let (ops, usages) = self.place_bodies(ops, synced)?;
+        let entries = ops.len();
         let mut batch = self.db.batch().durability(Some(mode));
         for op in ops {
             let keyspace = self.keyspace(op.keyspace)?;
@@ -235,7 +244,22 @@ impl Engine {
         }
         guard(&self.path, || batch.commit())?;
         self.segments.committed(synced);
+        self.send_to_disk(entries);
         Ok(())
+    }
+
+    /// Starts to write the tables in memory out once they hold so much that a start after a kill
+    /// would take long. Nobody waits for it.
+    fn send_to_disk(&self, entries: usize) {
+        let before = self.unflushed.fetch_add(entries, Ordering::Relaxed);
+        if before.saturating_add(entries) < UNFLUSHED_MAX {
+            return;
+        }
+        self.unflushed.store(0, Ordering::Relaxed);
+        for keyspace in self.every_keyspace() {
+            // The batch is on the disk; an engine that fails here fails the next one.
+            let _told_then = guard(&self.path, || keyspace.rotate_memtable());
+        }
     }
 
     /// Turns bodies into what is stored of them, and tells how the segments' usages change.
@@ -310,6 +334,7 @@ impl Engine {
             segments,
             db,
             path,
+            ..
         } = self;
         drop(segments);
         guard(&path, || {
