@@ -118,6 +118,11 @@ impl CliError {
             Some("start a node with `session node run --data-dir DIR`, or name one with --node")
         } else if matches!(
             self,
+            Self::Client(ClientError::Rpc(RpcError::Http { status: 401, .. }))
+        ) {
+            Some("set SESSION_TOKEN to the access token that its operator gave you")
+        } else if matches!(
+            self,
             Self::Client(ClientError::Trust(TrustError::OtherChain { .. }))
         ) {
             Some(
