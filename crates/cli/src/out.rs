@@ -118,6 +118,11 @@ impl CliError {
             Some("start a node with `session node run --data-dir DIR`, or name one with --node")
         } else if matches!(
             self,
+            Self::Client(ClientError::Rpc(RpcError::Http { status: 401, .. }))
+        ) {
+            Some("set SESSION_TOKEN to the access token that its operator gave you")
+        } else if matches!(
+            self,
             Self::Client(ClientError::Trust(TrustError::OtherChain { .. }))
         ) {
             Some(
@@ -141,7 +146,7 @@ impl CliError {
 
 /// Something that a person should know, and no result.
 pub(crate) fn note(text: &str) {
-    let _closed = writeln!(std::io::stderr(), "note: {text}");
+    let _closed = writeln!(std::io::stderr(), "note: {}", printable(text));
 }
 
 /// Where output goes.
@@ -194,7 +199,9 @@ impl Out {
             self.line(&self.error_json(error).to_string());
             return;
         }
-        let _closed = writeln!(std::io::stderr(), "session: {error}");
+        // It may quote a node, which may be anybody.
+        let text = printable(&error.to_string());
+        let _closed = writeln!(std::io::stderr(), "session: {text}");
         if let Some(way_out) = error.way_out() {
             let _closed = writeln!(std::io::stderr(), "  {way_out}");
         }
