@@ -277,11 +277,9 @@ impl<'a> Builder<'a> {
 
 /// The state-tree side of changed cells.
 pub fn tree_changes(changes: &Changes) -> Vec<Change> {
-    let records = changes
-        .iter()
-        .take_while(|((table, _), _)| *table == Table::Record);
+    let records = changes.table(Table::Record).iter();
     records
-        .map(|((_, key), value)| {
+        .map(|(key, value)| {
             (
                 Tag::Key.hash(&[key]),
                 value.as_ref().map(|record| value_hash(record)),
@@ -330,7 +328,7 @@ pub fn verify(
     }
     let mut builder = Builder::new(parent, tree, view, parameters, crypto, header.time)?;
     for (index, tx) in block.txs.into_iter().enumerate() {
-        let (ids, bytes) = (tx.ids(&header.chain), tx.to_bytes().len());
+        let (ids, bytes) = (tx.ids(&header.chain), tx.encoded_len());
         match builder.push(tx, &ids, bytes) {
             Ok(_) => {}
             Err(TxError::View(error)) => return Err(BlockError::View(error)),

@@ -46,10 +46,11 @@ impl Scope<'_, '_> {
         let parameters = &self.context.parameters;
         let (price, rate) = (parameters.price, parameters.account_weight);
         let (per_day, time) = (parameters.weight_per_day, self.context.time);
+        let account = self.account(&tx.signer)?;
         if per_day != u64::MAX {
             // An account that exists only as somebody's peer was never registered: it is young.
-            let account = self.account(&tx.signer)?;
-            let registered = account.filter(|a| a.keys.is_some()).map(|a| a.registered);
+            let registered = account.as_ref().filter(|a| a.keys.is_some());
+            let registered = registered.map(|a| a.registered);
             let young = registered.is_none_or(|at| time.since(at) < DAY_MS);
             let mut quotas = self.quotas()?;
             let day = time.ms() / DAY_MS;
@@ -80,7 +81,7 @@ impl Scope<'_, '_> {
             return Ok(());
         }
         // The account of a participant known only by a session's key pays like any other.
-        let mut account = self.account_or_new(&tx.signer)?;
+        let mut account = account.unwrap_or_default();
         let fee = price.saturating_mul(weight);
         account.balance = account
             .balance

@@ -295,10 +295,7 @@ impl<'a> Scope<'a, '_> {
 
     /// Records written or deleted so far, each counted once.
     fn touched(&self) -> u64 {
-        let records = self.over.changes().keys();
-        records
-            .take_while(|(table, _)| *table == Table::Record)
-            .count() as u64
+        self.over.changes().table(Table::Record).len() as u64
     }
 
     /// Reads a record.
@@ -551,17 +548,27 @@ impl<'a> Scope<'a, '_> {
             return Err(TxError::SignatureRequired);
         }
         let now = self.account(&tx.signer)?.ok_or(TxError::UnknownAccount)?;
-        if now.revoked {
+        self.require_keys_of(tx, &now)
+    }
+
+    /// [`Scope::require_signer`] for those who have read the signer's account already.
+    pub(crate) fn require_keys_of(&self, tx: &Tx, signer: &Account) -> Result<(), TxError> {
+        if !tx.is_signed() {
+            return Err(TxError::SignatureRequired);
+        }
+        if signer.revoked {
             return Err(TxError::Revoked);
         }
-        if now.keys.is_none() {
-            return Err(TxError::UnknownAccount);
-        }
-        let parent: Option<Account> =
-            read_record(self.context.parent, &RecordKey::Account(tx.signer))?;
-        let keys = parent
-            .and_then(|account| account.keys)
-            .ok_or(TxError::KeysNextBlock)?;
+        let keys = signer.keys.ok_or(TxError::UnknownAccount)?;
+        // Keys that this block has set count from the next one; older ones are the parent's.
+        let keys = if keys.since_height < self.context.height {
+            keys
+        } else {
+            let key = RecordKey::Account(tx.signer);
+            let parent: Option<Account> = read_record(self.context.parent, &key)?;
+            let before = parent.and_then(|account| account.keys);
+            before.ok_or(TxError::KeysNextBlock)?
+        };
         let digest = self.ids.action.to_bytes();
         if self
             .context

@@ -13,7 +13,7 @@
 //! meanwhile is answered as pruned. Nothing of this is on disk: after a start only the head is
 //! provable.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -75,20 +75,16 @@ const fn is_kept(table: Table) -> bool {
 /// # Errors
 /// [`ViewError`].
 pub fn cells_before(view: &dyn View, changes: &Changes) -> Result<Changes, ViewError> {
-    let cells = changes.keys().filter(|(table, _)| is_kept(*table));
+    let cells = changes.iter().filter(|(table, ..)| is_kept(*table));
     cells
-        .map(|(table, key)| Ok(((*table, key.clone()), view.get(*table, key)?)))
+        .map(|(table, key, _)| Ok(((table, key.to_vec()), view.get(table, key)?)))
         .collect()
 }
 
 fn cost(undo: &Changes) -> usize {
-    let cell = |((table, key), value): (&(Table, Vec<u8>), &Option<Vec<u8>>)| {
-        let path = if *table == Table::Record {
-            PATH_COST
-        } else {
-            0
-        };
-        CELL_COST + path + key.len() + value.as_ref().map_or(0, Vec::len)
+    let cell = |(table, key, value): (Table, &[u8], Option<&[u8]>)| {
+        let path = if table == Table::Record { PATH_COST } else { 0 };
+        CELL_COST + path + key.len() + value.map_or(0, <[u8]>::len)
     };
     undo.iter().map(cell).sum()
 }
@@ -154,9 +150,7 @@ impl Versions {
         };
         self.bytes -= cost(&before.undo);
         let undo = Arc::make_mut(&mut before.undo);
-        for (cell, value) in Arc::unwrap_or_clone(gone.undo) {
-            undo.entry(cell).or_insert(value);
-        }
+        undo.keep_under(&gone.undo);
         self.bytes += cost(undo);
     }
 
@@ -237,9 +231,8 @@ impl<V: View> View for AsOf<'_, V> {
         if self.undo.is_empty() || !is_kept(table) {
             return self.base.get(table, key);
         }
-        let cell = (table, key.to_vec());
-        match self.undo.iter().find_map(|undo| undo.get(&cell)) {
-            Some(value) => Ok(value.clone()),
+        match self.undo.iter().find_map(|undo| undo.get(table, key)) {
+            Some(value) => Ok(value.map(<[u8]>::to_vec)),
             None => self.base.get(table, key),
         }
     }
@@ -254,14 +247,13 @@ impl<V: View> View for AsOf<'_, V> {
         if self.undo.is_empty() || !is_kept(table) || from >= to {
             return self.base.range(table, from, to, limit);
         }
-        let bounds = (
-            Bound::Included((table, from.to_vec())),
-            Bound::Excluded((table, to.to_vec())),
-        );
-        let mut undone: BTreeMap<_, _> = Changes::new();
+        let bounds = (Bound::Included(from), Bound::Excluded(to));
+        let mut undone = Changes::new();
         for undo in self.undo {
-            for (cell, value) in undo.range(bounds.clone()) {
-                undone.entry(cell.clone()).or_insert_with(|| value.clone());
+            for (key, value) in undo.table(table).range::<[u8], _>(bounds) {
+                if undone.get(table, key).is_none() {
+                    undone.insert((table, key.clone()), value.clone());
+                }
             }
         }
         range_over(&undone, &self.base, table, from, to, limit)

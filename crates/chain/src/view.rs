@@ -32,12 +32,26 @@ pub enum Table {
     Body,
     /// Session → roster.
     Roster,
-    /// Account, or session ‖ participant → public keys.
+    /// Account, or session ‖ participant → public keys; account ‖ rotation → how it came.
     Keys,
     /// Message id → log and sequence.
     Message,
     /// Deadline ‖ record key → nothing.
     Deadline,
+}
+
+impl Table {
+    /// Every table, in the order of their numbers.
+    pub const ALL: [Self; 8] = [
+        Self::Record,
+        Self::Entry,
+        Self::Tile,
+        Self::Body,
+        Self::Roster,
+        Self::Keys,
+        Self::Message,
+        Self::Deadline,
+    ];
 }
 
 /// Keys and values of cells, ascending.
@@ -92,8 +106,107 @@ impl<V: View + ?Sized> View for &V {
     }
 }
 
-/// Changed cells: `None` deletes.
-pub type Changes = BTreeMap<Cell, Option<Vec<u8>>>;
+/// Changed cells of one table by key, ascending: `None` deletes.
+pub type TableChanges = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// Changed cells, by table and key. A table has a map of its own, so that looking a key up needs
+/// no copy of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    tables: [TableChanges; Table::ALL.len()],
+}
+
+impl Changes {
+    /// No changes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What a cell is changed to: `Some(None)` deletes it, `None` leaves it as it is.
+    pub fn get(&self, table: Table, key: &[u8]) -> Option<Option<&[u8]>> {
+        self.table(table).get(key).map(Option::as_deref)
+    }
+
+    /// Changes a cell.
+    pub fn insert(&mut self, (table, key): Cell, value: Option<Vec<u8>>) {
+        if let Some(cells) = self.tables.get_mut(table as usize) {
+            cells.insert(key, value);
+        }
+    }
+
+    /// Changes of one table.
+    pub fn table(&self, table: Table) -> &TableChanges {
+        let [record, entry, tile, body, roster, keys, message, deadline] = &self.tables;
+        match table {
+            Table::Record => record,
+            Table::Entry => entry,
+            Table::Tile => tile,
+            Table::Body => body,
+            Table::Roster => roster,
+            Table::Keys => keys,
+            Table::Message => message,
+            Table::Deadline => deadline,
+        }
+    }
+
+    /// Every change, by table and key.
+    pub fn iter(&self) -> impl Iterator<Item = (Table, &[u8], Option<&[u8]>)> {
+        let tables = Table::ALL.into_iter().zip(&self.tables);
+        tables.flat_map(|(table, cells)| {
+            let cells = cells.iter();
+            cells.map(move |(key, value)| (table, key.as_slice(), value.as_deref()))
+        })
+    }
+
+    /// Takes over what `earlier` changes and these changes do not.
+    pub(crate) fn keep_under(&mut self, earlier: &Self) {
+        for (cells, earlier) in self.tables.iter_mut().zip(&earlier.tables) {
+            for (key, value) in earlier {
+                if !cells.contains_key(key) {
+                    cells.insert(key.clone(), value.clone());
+                }
+            }
+        }
+    }
+
+    /// Whether nothing changes.
+    pub fn is_empty(&self) -> bool {
+        self.tables.iter().all(BTreeMap::is_empty)
+    }
+
+    /// Changes that come later and count where both change a cell.
+    fn merge(&mut self, later: Self) {
+        for (cells, later) in self.tables.iter_mut().zip(later.tables) {
+            // Few cells above many: inserting beats merging the two trees.
+            for (key, value) in later {
+                cells.insert(key, value);
+            }
+        }
+    }
+}
+
+impl IntoIterator for Changes {
+    type Item = (Cell, Option<Vec<u8>>);
+    type IntoIter = Box<dyn Iterator<Item = Self::Item>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        let tables = Table::ALL.into_iter().zip(self.tables);
+        Box::new(tables.flat_map(|(table, cells)| {
+            let cell = move |(key, value)| ((table, key), value);
+            cells.into_iter().map(cell)
+        }))
+    }
+}
+
+impl FromIterator<(Cell, Option<Vec<u8>>)> for Changes {
+    fn from_iter<I: IntoIterator<Item = (Cell, Option<Vec<u8>>)>>(cells: I) -> Self {
+        let mut changes = Self::new();
+        for (cell, value) in cells {
+            changes.insert(cell, value);
+        }
+        changes
+    }
+}
 
 /// Changes over a view.
 pub struct Overlay<'a> {
@@ -127,10 +240,7 @@ impl<'a> Overlay<'a> {
 
     /// Takes over the changes of an overlay above this one.
     pub fn merge(&mut self, above: Changes) {
-        // Few cells above many: inserting beats merging the two trees.
-        for (cell, value) in above {
-            self.changes.insert(cell, value);
-        }
+        self.changes.merge(above);
     }
 
     /// Writes a cell.
@@ -146,8 +256,8 @@ impl<'a> Overlay<'a> {
 
 impl View for Overlay<'_> {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, ViewError> {
-        match self.changes.get(&(table, key.to_vec())) {
-            Some(value) => Ok(value.clone()),
+        match self.changes.get(table, key) {
+            Some(value) => Ok(value.map(<[u8]>::to_vec)),
             None => self.base.get(table, key),
         }
     }
@@ -173,14 +283,9 @@ pub struct Layers<'a> {
 
 impl View for Layers<'_> {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, ViewError> {
-        let cell = (table, key.to_vec());
-        match self
-            .layers
-            .iter()
-            .rev()
-            .find_map(|changes| changes.get(&cell))
-        {
-            Some(value) => Ok(value.clone()),
+        let mut layers = self.layers.iter().rev();
+        match layers.find_map(|changes| changes.get(table, key)) {
+            Some(value) => Ok(value.map(<[u8]>::to_vec)),
             None => self.base.get(table, key),
         }
     }
@@ -217,11 +322,8 @@ pub(crate) fn range_over(
     if from >= to {
         return Ok(Vec::new());
     }
-    let bounds = (
-        Bound::Included((table, from.to_vec())),
-        Bound::Excluded((table, to.to_vec())),
-    );
-    let here: Vec<_> = changes.range(bounds).collect();
+    let bounds = (Bound::Included(from), Bound::Excluded(to));
+    let here: Vec<_> = changes.table(table).range::<[u8], _>(bounds).collect();
     let hidden = here.iter().filter(|(_, value)| value.is_none()).count();
     // Deleted cells may hide as many of the base's, so ask for that many more.
     let below = base.range(table, from, to, limit.saturating_add(hidden))?;
@@ -229,7 +331,7 @@ pub(crate) fn range_over(
     let full = below.len() >= limit.saturating_add(hidden);
     let last = below.last().map(|(key, _)| key.clone()).filter(|_| full);
     let mut merged: BTreeMap<Vec<u8>, Vec<u8>> = below.into_iter().collect();
-    for ((_, key), value) in here {
+    for (key, value) in here {
         if last.as_ref().is_some_and(|last| key > last) {
             break;
         }
@@ -258,6 +360,11 @@ pub fn entry_key(log: &LogId, sequence: u64) -> Vec<u8> {
     let mut out = Writer::with_capacity(LogId::LEN + 8);
     out.value(log).u64(sequence);
     out.into_bytes()
+}
+
+/// Whether a key of [`Table::Body`] is that of a message, not of a chunk.
+pub const fn is_message_body(key: &[u8]) -> bool {
+    key.len() == LogId::LEN + 8
 }
 
 /// The first entry of a log that is still stored.
@@ -313,6 +420,15 @@ pub fn session_keys_key(session: &SessionId, position: Option<u8>) -> Vec<u8> {
     let mut key = vec![2];
     key.extend_from_slice(session.as_bytes());
     key.extend(position);
+    key
+}
+
+/// Cell key of one rotation of an account's keys: height and transaction. At index 0 lie the keys
+/// before the first.
+pub fn rotation_key(account: &AccountId, index: u32) -> Vec<u8> {
+    let mut key = vec![4];
+    key.extend_from_slice(account.as_bytes());
+    key.extend_from_slice(&index.to_be_bytes());
     key
 }
 
@@ -441,7 +557,7 @@ mod tests {
             let mut base = MemoryView::default();
             base.apply(below.iter().map(|(k, v)| (cell(*k), Some(vec![*v]))).collect());
             // Neighbours of the table must never show.
-            base.apply([((Table::Record, vec![9]), Some(vec![])), ((Table::Tile, vec![9]), Some(vec![]))].into());
+            base.apply(Changes::from_iter([((Table::Record, vec![9]), Some(vec![])), ((Table::Tile, vec![9]), Some(vec![]))]));
             let layers: Vec<Arc<Changes>> = above
                 .iter()
                 .map(|layer| Arc::new(layer.iter().map(|(k, v)| (cell(*k), v.map(|v| vec![v]))).collect()))

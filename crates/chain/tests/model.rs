@@ -238,7 +238,7 @@ impl Case {
         let all: Changes = cells
             .map(|(cell, value)| (cell.clone(), Some(value.clone())))
             .collect();
-        assert!(all.keys().all(|(_, key)| !key.is_empty()));
+        assert!(all.clone().into_iter().all(|((_, key), _)| !key.is_empty()));
         let rebuilt = Tree::new().update(tree_changes(&all));
         assert_eq!(rebuilt.root(), self.builder.header.state_root, "{at}");
         assert_eq!(rebuilt.root(), self.builder.tree.root(), "{at}");

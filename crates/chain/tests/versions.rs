@@ -278,7 +278,7 @@ fn bytes_are_bounded_and_the_oldest_go_first() {
     let mut versions = Versions::new(header(0, 0), Tree::new(), limits);
     let before = |n: u64| -> Changes {
         let key = (Table::Record, n.to_be_bytes().to_vec());
-        Changes::from([(key, Some(vec![1; 5_000]))])
+        Changes::from_iter([(key, Some(vec![1; 5_000]))])
     };
     for height in 1..300 {
         versions.advance(header(height, height), Tree::new(), before(height));
@@ -290,7 +290,7 @@ fn bytes_are_bounded_and_the_oldest_go_first() {
     assert_eq!(versions.len(), 14);
     // One block larger than all of it leaves the head alone.
     let key = (Table::Record, vec![9]);
-    let huge = Changes::from([(key, Some(vec![1; 200_000]))]);
+    let huge = Changes::from_iter([(key, Some(vec![1; 200_000]))]);
     versions.advance(header(300, 300), Tree::new(), huge);
     assert_eq!((versions.len(), versions.bytes()), (1, 0));
     versions.restart(header(301, 301), Tree::new());

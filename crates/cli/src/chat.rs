@@ -4,28 +4,40 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use session_client::{Account, Item, Received};
+use session_client::{Account, ClientError, Item, KeyState, Received};
 use session_core::ids::SessionId;
 use session_crypto::IdentityId;
 
 use crate::home::{Home, resolve_account, resolve_session};
-use crate::out::{CliError, Out, bytes, short};
+use crate::out::{CliError, Out, bytes, note, short};
 
 #[derive(Args)]
 pub(crate) struct OpenArgs {
-    /// Contact, `07…` id or account
-    who: String,
+    /// Contacts, `07…` ids or accounts; 1 to 99
+    #[arg(required = true)]
+    who: Vec<String>,
+    /// A name for the session, for you alone
+    #[arg(long)]
+    name: Option<String>,
 }
 
 #[derive(Args)]
 pub(crate) struct SessionArgs {
-    /// Session id, or a contact's name
+    /// Session id, the name of a session, or a contact
     session: String,
 }
 
 #[derive(Args)]
+pub(crate) struct NameArgs {
+    /// Session id, its name so far, or a contact
+    session: String,
+    /// The name; without it the session has none any more
+    name: Option<String>,
+}
+
+#[derive(Args)]
 pub(crate) struct SendArgs {
-    /// Session id, or a contact's name
+    /// Session id, the name of a session, or a contact
     session: String,
     /// Words; without them and without --file, standard input
     text: Option<String>,
@@ -57,15 +69,50 @@ pub(crate) enum HistoryVerb {
 
 pub(crate) async fn open(args: &OpenArgs, home: &Home, out: &Out) -> Result<(), CliError> {
     let mut account = home.account().await?;
-    let peer = resolve_account(&account, &args.who)?;
-    let session = account.create_session(peer).await?;
+    if let Some(name) = &args.name {
+        check_name(&account, name)?;
+    }
+    let mut peers = Vec::with_capacity(args.who.len());
+    for who in &args.who {
+        peers.push(resolve_account(&account, who)?);
+    }
+    let session = account.create_session_with(&peers).await?;
+    account.name_session(&session, args.name.clone())?;
+    let who = args.who.join(", ");
+    let until = match args.who.len() {
+        1 => format!("It is a request until {who} accepts or answers."),
+        _ => format!("It is a request until each of {who} accepts or answers."),
+    };
     out.result(
-        &format!(
-            "session {session}\nIt is a request until {} accepts or answers.",
-            args.who
-        ),
-        &json!({ "sessionId": session }),
+        &format!("session {session}\n{until}"),
+        &json!({ "sessionId": session, "name": args.name }),
     )
+}
+
+pub(crate) async fn name(args: &NameArgs, home: &Home, out: &Out) -> Result<(), CliError> {
+    let mut account = home.account_or_offline().await?;
+    let session = resolve_session(&mut account, &args.session).await?;
+    if let Some(name) = &args.name {
+        check_name(&account, name)?;
+    }
+    account.name_session(&session, args.name.clone())?;
+    let told = match &args.name {
+        Some(name) => format!("session {session} is {name}"),
+        None => format!("session {session} has no name"),
+    };
+    out.done(&told)
+}
+
+/// A session's name must not be mistaken for anything else that names one.
+fn check_name(account: &Account, name: &str) -> Result<(), CliError> {
+    let taken = account.state().contacts.contains_key(name)
+        || (account.state().sessions.values()).any(|p| p.name.as_deref() == Some(name));
+    let id = name.parse::<SessionId>().is_ok() || crate::home::parse_account(name).is_some();
+    if taken || id || name.is_empty() {
+        let problem = "a session's name must not be empty, look like an id, or be that of a contact or another session";
+        return Err(CliError::Usage(problem.to_owned()));
+    }
+    Ok(())
 }
 
 pub(crate) async fn accept(args: &SessionArgs, home: &Home, out: &Out) -> Result<(), CliError> {
@@ -76,7 +123,7 @@ pub(crate) async fn accept(args: &SessionArgs, home: &Home, out: &Out) -> Result
 }
 
 pub(crate) async fn close(args: &SessionArgs, home: &Home, out: &Out) -> Result<(), CliError> {
-    let mut account = home.account().await?;
+    let mut account = home.account_or_offline().await?;
     let session = resolve_session(&mut account, &args.session).await?;
     account.close(session).await?;
     out.done(&format!("session {session} is closed"))
@@ -87,14 +134,36 @@ pub(crate) async fn sessions(home: &Home, out: &Out) -> Result<(), CliError> {
     let (mut lines, mut values) = (Vec::new(), Vec::new());
     for requests in [false, true] {
         for entry in account.sessions(requests).await? {
-            let peer = account.peer_of(&entry.session).await?;
-            let who = name_of(&account, &peer);
+            let peers = account.peers_of(&entry.session).await?;
             let kind = if requests { "request" } else { "member" };
-            lines.push(format!("{kind:<8} {:<52} {who}", entry.session.to_string()));
-            values.push(json!({ "sessionId": entry.session, "with": peer, "kind": kind }));
+            let title = title_of(&account, &entry.session);
+            lines.push(format!(
+                "{kind:<8} {:<52} {title}",
+                entry.session.to_string()
+            ));
+            let name = account.state().sessions.get(&entry.session);
+            values.push(json!({
+                "sessionId": entry.session, "with": peers.first(), "peers": peers, "kind": kind,
+                "name": name.and_then(|progress| progress.name.clone()),
+            }));
         }
     }
     out.result(&lines.join("\n"), &json!(values))
+}
+
+/// The name of a session, or those of its other participants.
+pub(crate) fn title_of(account: &Account, session: &SessionId) -> String {
+    let Some(progress) = account.state().sessions.get(session) else {
+        return short(&session.to_string());
+    };
+    let me = account.id();
+    let others = progress.participants.iter().filter(|p| **p != me);
+    let others: Vec<String> = others.map(|peer| name_of(account, peer)).collect();
+    match &progress.name {
+        Some(name) => format!("{name} ({})", others.join(", ")),
+        None if others.is_empty() => short(&session.to_string()),
+        None => others.join(", "),
+    }
 }
 
 fn name_of(account: &Account, peer: &session_core::ids::AccountId) -> String {
@@ -107,7 +176,7 @@ fn name_of(account: &Account, peer: &session_core::ids::AccountId) -> String {
 }
 
 pub(crate) async fn send(args: &SendArgs, home: &Home, out: &Out) -> Result<(), CliError> {
-    let mut account = home.account().await?;
+    let mut account = home.account_or_offline().await?;
     let session = resolve_session(&mut account, &args.session).await?;
     let sent = if let Some(path) = &args.file {
         let content = std::fs::read(path).map_err(CliError::file(path))?;
@@ -143,6 +212,7 @@ pub(crate) async fn send(args: &SendArgs, home: &Home, out: &Out) -> Result<(), 
 pub(crate) async fn inbox(args: &InboxArgs, home: &Home, out: &Out) -> Result<(), CliError> {
     let mut account = home.account().await?;
     let mut all = Vec::new();
+    let mut unread = None;
     loop {
         let followed = match &args.session {
             Some(session) => vec![resolve_session(&mut account, session).await?],
@@ -155,7 +225,19 @@ pub(crate) async fn inbox(args: &InboxArgs, home: &Home, out: &Out) -> Result<()
         };
         let mut nothing = true;
         for session in followed {
-            let got = account.receive_waiting(&session, wait_ms).await?;
+            let got = match account.receive_waiting(&session, wait_ms).await {
+                Ok(got) => got,
+                // One person's keys must not keep the others' messages back; what is in this
+                // session stays unread until they are accepted.
+                Err(
+                    error @ (ClientError::KeyChanged { .. } | ClientError::UnvouchedKeys { .. }),
+                ) if !args.follow && args.session.is_none() => {
+                    note(&format!("{}: {error}", title_of(&account, &session)));
+                    unread.get_or_insert(error);
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
             if got.is_stale() && !out.is_json() {
                 out.line("warning: the node's signed head is over a minute old");
             }
@@ -165,7 +247,7 @@ pub(crate) async fn inbox(args: &InboxArgs, home: &Home, out: &Out) -> Result<()
                 if out.is_json() && args.follow {
                     out.line(&value.to_string());
                 } else if !out.is_json() {
-                    show(&account, message, out);
+                    show(&account, &session, message, out);
                 }
                 all.push(value);
             }
@@ -205,7 +287,7 @@ pub(crate) async fn inbox(args: &InboxArgs, home: &Home, out: &Out) -> Result<()
     if out.is_json() {
         out.line(&json!(all).to_string());
     }
-    Ok(())
+    unread.map_or(Ok(()), |error| Err(error.into()))
 }
 
 /// A stranger's request gets no confirmation: that would accept nothing but tell of us.
@@ -229,12 +311,21 @@ async fn every_session(account: &mut Account) -> Result<Vec<SessionId>, CliError
     Ok(sessions)
 }
 
-fn show(account: &Account, message: &Received, out: &Out) {
-    let who = out.paint("1", &name_of(account, &message.sender));
-    let doubt = match (message.verified, message.bound) {
-        (true, true) => "",
-        (true, false) => " (published format: the sender is not bound to the envelope)",
-        (false, _) => " (not signed)",
+fn show(account: &Account, session: &SessionId, message: &Received, out: &Out) {
+    let mut who = out.paint("1", &name_of(account, &message.sender));
+    let progress = account.state().sessions.get(session);
+    let several = progress.is_some_and(|p| p.participants.len() > 2);
+    let name = progress.and_then(|p| p.name.clone());
+    if several || name.is_some() {
+        let title = name.unwrap_or_else(|| short(&session.to_string()));
+        who = format!("[{title}] {who}");
+    }
+    let doubt = match (message.verified, message.bound, message.keys) {
+        (false, ..) => " (not signed)",
+        (true, false, _) => " (published format: the sender is not bound to the envelope)",
+        (true, true, KeyState::Rotated) => " (with new keys, signed by the previous ones)",
+        (true, true, KeyState::Earlier) => " (with the keys of that time)",
+        (true, true, KeyState::Current | KeyState::Unknown) => "",
     };
     match &message.item {
         Item::Text(text) => out.line(&format!("{who}{doubt}: {text}")),
@@ -276,6 +367,7 @@ fn message_json(session: &SessionId, message: &Received) -> Value {
         "sender": message.sender,
         "timeMs": message.time.ms(),
         "verified": message.verified,
+        "keys": message.keys.as_str(),
         "senderBound": message.bound,
         "kind": kind,
         "content": text,
@@ -285,25 +377,38 @@ fn message_json(session: &SessionId, message: &Received) -> Value {
 pub(crate) async fn receipts(args: &SessionArgs, home: &Home, out: &Out) -> Result<(), CliError> {
     let mut account = home.account().await?;
     let session = resolve_session(&mut account, &args.session).await?;
-    match account.receipt(&session).await? {
-        Some(receipt) => out.result(
-            &format!(
-                "{} has every message below number {}, proved",
-                name_of(&account, &receipt.account),
+    let (mut lines, mut values) = (Vec::new(), Vec::new());
+    for (peer, receipt) in account.receipts(&session).await? {
+        let who = name_of(&account, &peer);
+        lines.push(match &receipt {
+            Some(receipt) => format!(
+                "{who} has every message below number {}, proved",
                 receipt.up_to
             ),
-            &json!({ "account": receipt.account, "upTo": receipt.up_to, "timeMs": receipt.time.ms() }),
-        ),
-        None => out.result("nothing is confirmed yet, proved", &Value::Null),
+            None => format!("{who} has confirmed nothing yet, proved"),
+        });
+        values.push(json!({
+            "account": peer, "upTo": receipt.map(|receipt| receipt.up_to),
+            "timeMs": receipt.map(|receipt| receipt.time.ms()),
+        }));
     }
+    // Of two people the one receipt, as ever.
+    let value = match values.as_slice() {
+        [only] if only.get("upTo").is_some_and(Value::is_null) => Value::Null,
+        [only] => only.clone(),
+        _ => json!(values),
+    };
+    out.result(&lines.join("\n"), &value)
 }
 
 pub(crate) fn history(verb: &HistoryVerb, home: &Home, out: &Out) -> Result<(), CliError> {
     let HistoryVerb::Export = verb;
-    let mut lines = session_client::StateDir::open(&home.dir)?.history()?;
+    let mut lines = home.history()?.lines()?;
     lines.sort_by_key(|line| (line.time.parse::<u64>().unwrap_or_default(), line.sequence));
     // A crash between history and cursor shows a message twice in the file, not here.
-    lines.dedup_by_key(|line| (line.session, line.sequence));
+    lines.dedup_by(|a, b| {
+        a.sequence.is_some() && (a.session, a.sequence) == (b.session, b.sequence)
+    });
     let when = |line: &session_client::HistoryLine| {
         session_core::time::Time::from_ms(line.time.parse().unwrap_or_default()).to_string()
     };
@@ -319,19 +424,4 @@ pub(crate) fn history(verb: &HistoryVerb, home: &Home, out: &Out) -> Result<(), 
         })
         .collect();
     out.result(&text.join("\n"), &json!(lines))
-}
-
-pub(crate) async fn outbox(home: &Home, out: &Out) -> Result<(), CliError> {
-    // Opening the account sends what waits.
-    let account = home.account().await?;
-    let waiting = account.dir().waiting()?.len();
-    let flushed = account.flushed();
-    let mut text = format!("{} sent, {waiting} transactions wait", flushed.accepted);
-    for why in &flushed.refused {
-        text.push_str(&format!("\nrefused for good: {why}"));
-    }
-    let value = json!({
-        "sent": flushed.accepted, "waiting": waiting, "refused": flushed.refused,
-    });
-    out.result(&text, &value)
 }

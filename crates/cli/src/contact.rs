@@ -2,6 +2,7 @@
 
 use clap::Subcommand;
 use serde_json::json;
+use session_client::{Account, KeyChange, fingerprint};
 use session_crypto::IdentityId;
 
 use crate::home::{Home, parse_account};
@@ -40,8 +41,19 @@ pub(crate) async fn run(verb: ContactVerb, home: &Home, out: &Out) -> Result<(),
                 let problem = "a name must not be empty or look like an id";
                 return Err(CliError::Usage(problem.to_owned()));
             }
-            account.add_contact(&name, peer).await?;
-            out.done(&format!("{name} is {}", IdentityId::Pq(peer)))
+            let how = account.add_contact(&name, peer).await?;
+            let keys = keys_of(&account, &name);
+            let changed = how.map_or_else(String::new, |how| {
+                format!(
+                    "\nIts keys have changed since it was made, {}.",
+                    how.clause()
+                )
+            });
+            out.result(
+                &format!("{name} is {}\nkeys {keys}{changed}", IdentityId::Pq(peer)),
+                &json!({ "ok": true, "message": format!("{name} is {}", IdentityId::Pq(peer)),
+                    "keys": keys, "change": how.map(word) }),
+            )
         }
         ContactVerb::List => {
             let contacts = &account.state().contacts;
@@ -67,8 +79,30 @@ pub(crate) async fn run(verb: ContactVerb, home: &Home, out: &Out) -> Result<(),
             let peer = contact
                 .ok_or_else(|| CliError::NoContact(name.clone()))?
                 .account;
-            account.add_contact(&name, peer).await?;
-            out.done(&format!("{name}'s current keys are accepted"))
+            let how = account.add_contact(&name, peer).await?;
+            let keys = keys_of(&account, &name);
+            let text = match how {
+                None => format!("{name}'s keys are the ones you have"),
+                Some(how) => format!("{name}'s new keys are accepted, {}", how.clause()),
+            };
+            out.result(
+                &format!("{text}\nkeys {keys}"),
+                &json!({ "ok": true, "message": text, "keys": keys, "change": how.map(word) }),
+            )
         }
+    }
+}
+
+/// What the other compares with `session identity show`.
+fn keys_of(account: &Account, name: &str) -> String {
+    let keys = account.state().contacts.get(name).and_then(|c| c.keys());
+    keys.map(|keys| fingerprint(&keys)).unwrap_or_default()
+}
+
+const fn word(how: KeyChange) -> &'static str {
+    match how {
+        KeyChange::SignedByPrevious => "signedByPrevious",
+        KeyChange::ByRecoveryKey => "byRecoveryKey",
+        KeyChange::Unverifiable => "unverifiable",
     }
 }

@@ -3,73 +3,106 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use session_client::{Account, RpcClient};
+use session_client::{Account, History, IdentityFile, Lock, RpcClient, StateDir};
 use session_core::ids::{AccountId, SessionId};
-use session_crypto::{Identity, IdentityId, SealedIdentity};
+use session_crypto::{Identity, IdentityId, KdfCost};
 use zeroize::Zeroizing;
 
-use crate::out::CliError;
+use crate::out::{CliError, note};
 
 /// A person's directory and node.
 pub(crate) struct Home {
     pub(crate) dir: PathBuf,
     pub(crate) node: String,
+    /// Certificates to trust, PEM.
+    ca: Option<PathBuf>,
 }
 
 impl Home {
-    pub(crate) fn new(dir: Option<PathBuf>, node: &str) -> Result<Self, CliError> {
+    pub(crate) fn new(
+        dir: Option<PathBuf>,
+        node: &str,
+        ca: Option<PathBuf>,
+    ) -> Result<Self, CliError> {
         let default =
             || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".lux-session"));
         let dir = dir.or_else(default).ok_or(CliError::NoHome)?;
         Ok(Self {
             dir,
             node: node.to_owned(),
+            ca,
         })
-    }
-
-    /// Sealed with a passphrase.
-    pub(crate) fn sealed_path(&self) -> PathBuf {
-        self.dir.join("identity.sealed")
-    }
-
-    /// The Go project's JSON with secret keys in the open.
-    pub(crate) fn plain_path(&self) -> PathBuf {
-        self.dir.join("identity.json")
     }
 
     pub(crate) fn rpc(&self) -> Result<RpcClient, CliError> {
         let token = std::env::var("SESSION_TOKEN")
             .ok()
             .filter(|token| !token.is_empty());
-        Ok(RpcClient::new(&self.node, token)?)
+        let roots = self.ca.as_ref().map(|path| {
+            let pem = std::fs::read(path);
+            pem.map_err(CliError::file(path))
+        });
+        let roots = roots.transpose()?;
+        Ok(RpcClient::with_roots(&self.node, token, roots.as_deref())?)
+    }
+
+    /// The identity file, with what opens it.
+    pub(crate) fn identity_file(&self) -> Result<IdentityFile, CliError> {
+        let lock = match IdentityFile::is_sealed(&self.dir) {
+            None => return Err(CliError::NoIdentity(self.dir.clone())),
+            Some(false) => Lock::Exposed,
+            Some(true) => Lock::Passphrase(ask_passphrase("Passphrase: ")?, KdfCost::STANDARD),
+        };
+        Ok(IdentityFile::new(&self.dir, lock)?)
     }
 
     pub(crate) fn identity(&self) -> Result<Identity, CliError> {
-        let (sealed, plain) = (self.sealed_path(), self.plain_path());
-        let problem = |path: &PathBuf, problem: String| CliError::Identity {
-            path: path.clone(),
-            problem,
-        };
-        if sealed.exists() {
-            let bytes = std::fs::read(&sealed).map_err(CliError::file(&sealed))?;
-            let file = SealedIdentity::from_bytes(&bytes)
-                .map_err(|error| problem(&sealed, error.to_string()))?;
-            let passphrase = ask_passphrase("Passphrase: ")?;
-            return file
-                .open(passphrase.as_bytes())
-                .map_err(|error| problem(&sealed, error.to_string()));
-        }
-        if plain.exists() {
-            let text = std::fs::read_to_string(&plain).map_err(CliError::file(&plain))?;
-            let text = Zeroizing::new(text);
-            return Identity::from_json(&text).map_err(|error| problem(&plain, error.to_string()));
-        }
-        Err(CliError::NoIdentity(self.dir.clone()))
+        Ok(self.identity_file()?.load()?)
     }
 
+    /// What was said so far; sealed as the identity is.
+    pub(crate) fn history(&self) -> Result<History, CliError> {
+        let dir = StateDir::open(&self.dir)?;
+        match IdentityFile::is_sealed(&self.dir) {
+            Some(true) => Ok(History::sealed(dir, &self.identity()?)?),
+            Some(false) | None => Ok(History::plain(dir)),
+        }
+    }
+
+    /// The account, for what needs the node.
     pub(crate) async fn account(&self) -> Result<Account, CliError> {
-        let identity = self.identity()?;
-        Ok(Account::open(self.rpc()?, identity, &self.dir).await?)
+        let file = self.identity_file()?;
+        let account = Account::open_file(self.rpc()?, file, &self.dir).await?;
+        self.tell(&account);
+        Ok(account)
+    }
+
+    /// The account, for what can wait in the outbox until the node answers.
+    pub(crate) async fn account_or_offline(&self) -> Result<Account, CliError> {
+        let file = self.identity_file()?;
+        let account = Account::open_file_or_offline(self.rpc()?, file, &self.dir).await?;
+        self.tell(&account);
+        Ok(account)
+    }
+
+    /// What a person should know before anything else.
+    fn tell(&self, account: &Account) {
+        if account.followed_head_key() {
+            note(&format!(
+                "{} has a new head key, certified by its operator's root key: it was restored from \
+                 a backup. What was seen before still holds, and the new key is pinned",
+                self.node
+            ));
+        }
+        let flushed = account.flushed();
+        for why in &flushed.refused {
+            note(&format!(
+                "a transaction of the outbox was refused for good: {why}"
+            ));
+        }
+        for why in &flushed.unknown {
+            note(why);
+        }
     }
 }
 
@@ -98,11 +131,16 @@ pub(crate) fn parse_account(text: &str) -> Option<AccountId> {
     id.ok().or_else(|| text.parse().ok())
 }
 
-/// A session id, or the newest session with a contact.
+/// A session id, the name of a session, or the newest session of two with a contact.
 pub(crate) async fn resolve_session(
     account: &mut Account,
     text: &str,
 ) -> Result<SessionId, CliError> {
+    let mut named = account.state().sessions.iter();
+    let named = named.find(|(_, progress)| progress.name.as_deref() == Some(text));
+    if let Some((session, _)) = named {
+        return Ok(*session);
+    }
     let known = account
         .state()
         .contacts
@@ -114,14 +152,6 @@ pub(crate) async fn resolve_session(
             .parse()
             .map_err(|_| CliError::NoContact(text.to_owned()));
     };
-    // Newest first: ours, then those that the other opened.
-    for requests in [false, true] {
-        for entry in account.sessions(requests).await?.into_iter().rev() {
-            let with = account.peer_of(&entry.session).await?;
-            if with == peer && account.is_open(&entry.session).await? {
-                return Ok(entry.session);
-            }
-        }
-    }
-    Err(CliError::NoSession(text.to_owned()))
+    let found = account.session_with(&[peer]).await?;
+    found.ok_or_else(|| CliError::NoSession(text.to_owned()))
 }

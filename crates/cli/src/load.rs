@@ -4,18 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::Args;
+use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use session_chain::tx::identity::RegisterIdentity;
 use session_chain::tx::message::SendMessage;
 use session_chain::tx::session::{CreateSession, NewParticipant};
 use session_chain::tx::{KemKey, Kind, SigningKey, Tx};
-use session_client::RpcClient;
+use session_client::{RpcClient, RpcError};
 use session_core::codec::Encode;
 use session_core::ids::{ChainId, SessionId};
+use session_core::limits::VALID_AHEAD_MAX_MS;
 use session_core::log::Conversation;
+use session_core::submission::Submitted;
 use session_core::time::Time;
 use session_crypto::Identity;
 
@@ -27,9 +28,12 @@ pub(crate) struct LoadArgs {
     /// Messages to send
     #[arg(long, default_value_t = 10_000)]
     messages: usize,
-    /// Senders, each with a session of its own
+    /// Senders
     #[arg(long, default_value_t = 100)]
     senders: usize,
+    /// Sessions, up to 200 of each sender [default: one of each]
+    #[arg(long)]
+    sessions: Option<usize>,
     /// Connections at once
     #[arg(long, default_value_t = 16)]
     connections: usize,
@@ -42,13 +46,55 @@ pub(crate) struct LoadArgs {
     /// Messages a second in all; as fast as possible without it
     #[arg(long)]
     rate: Option<u64>,
+    /// Says "prepared" on standard error and waits for a line on standard input before it sends
+    #[arg(long)]
+    hold: bool,
 }
 
+/// Requests to one account in a day are limited, and each sender is another one's peer.
+const SESSIONS_OF_A_SENDER: usize = 200;
+
+/// Transactions in one call while preparing.
+const PAGE: usize = 150;
+
+/// A prime, so that every session has its turn.
+const STRIDE: usize = 1_000_003;
+
 /// One call, ready to send.
-struct Call {
-    method: &'static str,
-    params: Value,
-    messages: usize,
+enum Call {
+    /// A message as `sessionvm.SendMessage` has it.
+    Single(Value),
+    /// Encoded transactions.
+    Batch(Vec<Vec<u8>>),
+}
+
+impl Call {
+    const fn messages(&self) -> usize {
+        match self {
+            Self::Single(_) => 1,
+            Self::Batch(txs) => txs.len(),
+        }
+    }
+
+    /// How many of its messages were accepted, and why another was not.
+    async fn send(&self, rpc: &RpcClient) -> Result<(usize, Option<String>), RpcError> {
+        let txs = match self {
+            Self::Single(params) => {
+                let _reply: Value = rpc.call("sessionvm.SendMessage", params.clone()).await?;
+                return Ok((1, None));
+            }
+            Self::Batch(txs) => txs,
+        };
+        let (mut good, mut error) = (0, None);
+        for answer in rpc.submit(txs).await? {
+            match answer {
+                Submitted::Accepted { .. } => good += 1,
+                Submitted::Pending { .. } => error = Some("pending".to_owned()),
+                Submitted::Refused { reason, .. } => error = Some(reason),
+            }
+        }
+        Ok((good, error))
+    }
 }
 
 pub(crate) async fn run(args: &LoadArgs, home: &Home, out: &Out) -> Result<(), CliError> {
@@ -71,19 +117,25 @@ pub(crate) async fn run(args: &LoadArgs, home: &Home, out: &Out) -> Result<(), C
             args.messages, args.senders
         ));
     }
-    let senders = prepare(args, &rpc, chain).await?;
-    let calls = Arc::new(sign(args, chain, &senders)?);
+    let prepared = prepare(args, &rpc, chain, out).await?;
+    let calls = Arc::new(sign(args, chain, &prepared, out)?);
     if !out.is_json() {
         out.line("sending …");
     }
+    if args.hold {
+        eprintln!("prepared");
+        let _line = std::io::stdin().lines().next();
+    }
+    let progress = out.counter(args.messages, "sending");
     let began = Instant::now();
     let next = Arc::new(AtomicUsize::new(0));
     let mut tasks = Vec::new();
     for _ in 0..args.connections {
         let (rpc, calls, next) = (home.rpc()?, calls.clone(), next.clone());
+        let progress = progress.clone();
         let (rate, batch) = (args.rate, args.batch.max(1));
         tasks.push(tokio::spawn(async move {
-            work(&rpc, &calls, &next, rate, batch, began).await
+            work(&rpc, &calls, &next, rate, batch, began, &progress).await
         }));
     }
     let (mut latencies, mut accepted, mut refused) = (Vec::new(), 0, 0);
@@ -96,14 +148,9 @@ pub(crate) async fn run(args: &LoadArgs, home: &Home, out: &Out) -> Result<(), C
             first_error = first_error.or(error);
         }
     }
-    tell(
-        out,
-        began.elapsed(),
-        latencies,
-        accepted,
-        refused,
-        first_error,
-    )
+    let took = began.elapsed();
+    progress.finish_and_clear();
+    tell(out, took, latencies, accepted, refused, first_error)
 }
 
 /// Sends calls until none is left. Answers latencies, accepted, refused and the first error.
@@ -114,6 +161,7 @@ async fn work(
     rate: Option<u64>,
     batch: usize,
     began: Instant,
+    progress: &ProgressBar,
 ) -> (Vec<Duration>, usize, usize, Option<String>) {
     let (mut latencies, mut accepted, mut refused, mut error) = (Vec::new(), 0, 0, None);
     loop {
@@ -125,26 +173,18 @@ async fn work(
             tokio::time::sleep(due.saturating_sub(began.elapsed())).await;
         }
         let sent = Instant::now();
-        match rpc.call::<Value>(call.method, call.params.clone()).await {
-            Ok(reply) => {
-                let results = reply.get("results").and_then(Value::as_array);
-                let good = results.map_or(1, |list| {
-                    list.iter()
-                        .filter(|r| r.get("status") == Some(&json!("accepted")))
-                        .count()
-                });
-                if good < call.messages && error.is_none() {
-                    let bad = results.into_iter().flatten().find_map(|r| r.get("error"));
-                    error = bad.map(ToString::to_string);
-                }
+        match call.send(rpc).await {
+            Ok((good, problem)) => {
                 accepted += good;
-                refused += call.messages.saturating_sub(good);
+                refused += call.messages().saturating_sub(good);
+                error = error.or(problem);
             }
             Err(problem) => {
-                refused += call.messages;
+                refused += call.messages();
                 error.get_or_insert_with(|| problem.to_string());
             }
         }
+        progress.inc(call.messages() as u64);
         latencies.push(sent.elapsed());
     }
     (latencies, accepted, refused, error)
@@ -189,93 +229,107 @@ fn tell(
     )
 }
 
-/// Registers the senders and opens a session for each with the first one's successor.
+/// Who sends, and where to: each session with the place of its sender.
+struct Prepared {
+    senders: Vec<Identity>,
+    sessions: Vec<(usize, SessionId)>,
+}
+
+/// Registers the senders and opens their sessions: the first with the next sender, the second
+/// with the one after it, and so on.
 async fn prepare(
     args: &LoadArgs,
     rpc: &RpcClient,
     chain: ChainId,
-) -> Result<Vec<(Identity, SessionId)>, CliError> {
-    let mut identities = Vec::with_capacity(args.senders + 1);
-    for _ in 0..=args.senders {
-        identities.push(Identity::generate_without_phrase()?);
+    out: &Out,
+) -> Result<Prepared, CliError> {
+    let wanted = args.sessions.unwrap_or(args.senders);
+    let each = wanted.div_ceil(args.senders);
+    if each > SESSIONS_OF_A_SENDER.min(args.senders) {
+        return Err(CliError::Usage(format!(
+            "{wanted} sessions of {} senders: at most {SESSIONS_OF_A_SENDER} of each, with \
+             different others",
+            args.senders
+        )));
     }
-    let valid_until = Time::from_ms(
-        u64::try_from(
-            std::time::SystemTime::now()
-                .duration_since(std::time::UNIX_EPOCH)
-                .unwrap_or_default()
-                .as_millis(),
-        )
-        .unwrap_or(u64::MAX),
-    )
-    .after_ms(session_core::limits::VALID_AHEAD_MAX_MS / 2);
-    let signed = |identity: &Identity, kind: Kind| -> Result<Tx, CliError> {
-        let signer = identity.account_id();
-        let mut tx = Tx {
-            signer,
-            valid_until,
-            salt: 1,
-            kind,
-            signature: Vec::new(),
-        };
-        tx.signature = identity
-            .sign(&tx.signed_digest(&chain))?
-            .as_bytes()
-            .to_vec();
-        Ok(tx)
-    };
-    let mut registrations = Vec::new();
-    for identity in &identities {
-        let public = identity.public();
-        registrations.push(signed(
-            identity,
-            Kind::RegisterIdentity(RegisterIdentity {
+    let mut senders = Vec::with_capacity(args.senders + 1);
+    for _ in 0..=args.senders {
+        senders.push(Identity::generate_without_phrase()?);
+    }
+    for page in senders.chunks(PAGE) {
+        let register = |identity: &Identity| {
+            let public = identity.public();
+            let kind = Kind::RegisterIdentity(RegisterIdentity {
                 kem: KemKey(Box::new(*public.kem().as_bytes())),
                 signing: SigningKey(Box::new(*public.signing().as_bytes())),
                 recovery: None,
-            }),
-        )?);
+            });
+            signed(chain, identity, kind)
+        };
+        let page: Result<Vec<Tx>, CliError> = page.iter().map(register).collect();
+        submit_all(rpc, &page?).await?;
     }
-    submit_all(rpc, &registrations).await?;
-    let mut creates = Vec::new();
-    let pairs = identities.iter().zip(identities.iter().cycle().skip(1));
-    for (identity, peer) in pairs.take(args.senders) {
-        let mut accounts = [identity.account_id(), peer.account_id()];
-        accounts.sort_unstable();
-        let participants = accounts
-            .into_iter()
-            .map(|account| NewParticipant {
-                account,
-                kem: None,
-                signing: None,
-            })
-            .collect();
-        creates.push(signed(
-            identity,
-            Kind::CreateSession(CreateSession { participants }),
-        )?);
+    let mut sessions = Vec::with_capacity(wanted);
+    let progress = out.counter(wanted, "opening sessions");
+    while sessions.len() < wanted {
+        let mut creates = Vec::with_capacity(PAGE);
+        for at in (sessions.len()..wanted).take(PAGE) {
+            let (sender, round) = (at % args.senders, at / args.senders);
+            let pair = [sender, (sender + 1 + round) % senders.len()];
+            let [Some(identity), Some(peer)] = pair.map(|place| senders.get(place)) else {
+                continue;
+            };
+            let tx = signed(chain, identity, create_session(identity, peer))?;
+            let session = CreateSession::session_id(&tx.ids(&chain).action);
+            sessions.push((sender, session));
+            creates.push(tx);
+        }
+        submit_all(rpc, &creates).await?;
+        progress.inc(creates.len() as u64);
     }
-    submit_all(rpc, &creates).await?;
-    let sessions = creates
-        .iter()
-        .map(|tx| CreateSession::session_id(&tx.ids(&chain).action));
-    Ok(identities.into_iter().zip(sessions).collect())
+    progress.finish_and_clear();
+    Ok(Prepared { senders, sessions })
+}
+
+fn create_session(identity: &Identity, peer: &Identity) -> Kind {
+    let mut accounts = [identity.account_id(), peer.account_id()];
+    accounts.sort_unstable();
+    let participants = accounts.map(|account| NewParticipant {
+        account,
+        kem: None,
+        signing: None,
+    });
+    Kind::CreateSession(CreateSession {
+        participants: participants.into(),
+    })
+}
+
+/// Valid for half an hour from now.
+fn signed(chain: ChainId, identity: &Identity, kind: Kind) -> Result<Tx, CliError> {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_millis();
+    let now = Time::from_ms(u64::try_from(now).unwrap_or(u64::MAX));
+    let mut tx = Tx {
+        signer: identity.account_id(),
+        valid_until: now.after_ms(VALID_AHEAD_MAX_MS / 2),
+        salt: 1,
+        kind,
+        signature: Vec::new(),
+    };
+    tx.signature = identity
+        .sign(&tx.signed_digest(&chain))?
+        .as_bytes()
+        .to_vec();
+    Ok(tx)
 }
 
 async fn submit_all(rpc: &RpcClient, txs: &[Tx]) -> Result<(), CliError> {
-    for page in txs.chunks(150) {
-        let page: Vec<String> = page.iter().map(|tx| BASE64.encode(tx.to_bytes())).collect();
-        let reply: Value = rpc.call("sessionvm.Submit", json!({ "txs": page })).await?;
-        let results = reply
-            .get("results")
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default();
-        for result in results {
-            if result.get("status") != Some(&json!("accepted")) {
-                let problem = format!("preparing failed: {result}");
-                return Err(CliError::Usage(problem));
-            }
+    let txs: Vec<Vec<u8>> = txs.iter().map(Encode::to_bytes).collect();
+    for answer in rpc.submit(&txs).await? {
+        if !matches!(answer, Submitted::Accepted { .. }) {
+            return Err(CliError::Usage(format!("preparing failed: {answer:?}")));
         }
     }
     Ok(())
@@ -284,10 +338,20 @@ async fn submit_all(rpc: &RpcClient, txs: &[Tx]) -> Result<(), CliError> {
 fn sign(
     args: &LoadArgs,
     chain: ChainId,
-    senders: &[(Identity, SessionId)],
+    prepared: &Prepared,
+    out: &Out,
 ) -> Result<Vec<Call>, CliError> {
+    let progress = out.counter(args.messages, "signing");
     let mut txs = Vec::with_capacity(args.messages);
-    for (identity, session) in senders.iter().cycle().take(args.messages) {
+    for at in 0..args.messages {
+        // All over the state, as the messages of many people come.
+        let place = at.wrapping_mul(STRIDE) % prepared.sessions.len().max(1);
+        let Some((sender, session)) = prepared.sessions.get(place) else {
+            continue;
+        };
+        let Some(identity) = prepared.senders.get(*sender) else {
+            continue;
+        };
         let mut ciphertext = vec![0; args.size];
         getrandom::fill(&mut ciphertext)
             .map_err(|_| CliError::Io(std::io::ErrorKind::Other.into()))?;
@@ -309,36 +373,25 @@ fn sign(
             .as_bytes()
             .to_vec();
         txs.push((*session, tx));
+        progress.inc(1);
     }
+    progress.finish_and_clear();
     if args.batch > 0 {
-        let calls = txs.chunks(args.batch).map(|page| {
-            let list: Vec<String> = page
-                .iter()
-                .map(|(_, tx)| BASE64.encode(tx.to_bytes()))
-                .collect();
-            Call {
-                method: "sessionvm.Submit",
-                params: json!({ "txs": list }),
-                messages: page.len(),
-            }
-        });
-        return Ok(calls.collect());
+        let calls = txs.chunks(args.batch);
+        let encoded = |page: &[(SessionId, Tx)]| page.iter().map(|(_, tx)| tx.to_bytes()).collect();
+        return Ok(calls.map(|page| Call::Batch(encoded(page))).collect());
     }
     let mut calls = Vec::with_capacity(txs.len());
     for (session, tx) in txs {
         let Kind::SendMessage(message) = tx.kind else {
             continue;
         };
-        calls.push(Call {
-            method: "sessionvm.SendMessage",
-            params: json!({
-                "sessionId": session,
-                "sender": tx.signer,
-                "ciphertext": const_hex::encode(message.ciphertext),
-                "signature": const_hex::encode(tx.signature),
-            }),
-            messages: 1,
-        });
+        calls.push(Call::Single(json!({
+            "sessionId": session,
+            "sender": tx.signer,
+            "ciphertext": const_hex::encode(message.ciphertext),
+            "signature": const_hex::encode(tx.signature),
+        })));
     }
     Ok(calls)
 }

@@ -9,6 +9,7 @@ mod identity;
 mod load;
 mod node;
 mod out;
+mod outbox;
 mod proof;
 mod vectors;
 
@@ -25,7 +26,7 @@ use crate::out::{CliError, Out};
     name = "session",
     version,
     about,
-    after_help = "Examples:\n  session demo                          a node, two people, messages, a crash, proofs\n  session node run --data-dir ./node    a node of your own on 127.0.0.1:9652\n  session identity new                  who you are\n  session contact add bob 07…           who you write to\n  session open bob                      a session\n  session send bob \"Hello\"              words, or --file PATH\n  session inbox --follow                what others sent\n\nExit codes: 0 done, 1 failed, 2 wrong arguments, 3 not accepted yet (kept in the outbox),\n4 a proof or signature does not hold."
+    after_help = "Examples:\n  session demo                          a node, two people, messages, a crash, proofs\n  session node run --data-dir ./node    a node of your own on 127.0.0.1:9652\n  session identity new                  who you are\n  session contact add bob 07…           who you write to\n  session open bob                      a session\n  session open bob carol --name trip    one with several people\n  session send bob \"Hello\"              words, or --file PATH\n  session inbox --follow                what others sent\n\nExit codes: 0 done, 1 failed, 2 wrong arguments, 3 not accepted yet (kept in the outbox),\n4 a proof or signature does not hold."
 )]
 struct Args {
     #[command(flatten)]
@@ -39,7 +40,7 @@ struct Global {
     /// Directory with identity, contacts, outbox and history [default: ~/.lux-session]
     #[arg(long, env = "SESSION_HOME", global = true, value_name = "DIR")]
     home: Option<std::path::PathBuf>,
-    /// Node to talk to
+    /// Node to talk to, http://… or https://…; SESSION_TOKEN holds its access token
     #[arg(
         long,
         env = "SESSION_NODE",
@@ -47,6 +48,9 @@ struct Global {
         default_value = "http://127.0.0.1:9652"
     )]
     node: String,
+    /// Certificates to trust for https, PEM; without it the authorities of the web
+    #[arg(long, env = "SESSION_CA", global = true, value_name = "FILE")]
+    ca: Option<std::path::PathBuf>,
     /// Prints one JSON value instead of text
     #[arg(long, global = true)]
     json: bool,
@@ -65,10 +69,12 @@ enum Verb {
     /// Who you write to
     #[command(subcommand)]
     Contact(contact::ContactVerb),
-    /// Opens a session with a contact
+    /// Opens a session with a contact, or with up to 99
     Open(chat::OpenArgs),
     /// Accepts a session that somebody opened with you
     Accept(chat::SessionArgs),
+    /// Gives a session a name, for you alone
+    Name(chat::NameArgs),
     /// Lists your sessions and the requests of others, proved complete
     Sessions,
     /// Sends a text, standard input, or a file
@@ -80,8 +86,8 @@ enum Verb {
     /// What was sent and received so far
     #[command(subcommand)]
     History(chat::HistoryVerb),
-    /// Sends again what is not known to be accepted
-    Outbox,
+    /// Lists what waits to be accepted, and sends it if the node answers
+    Outbox(outbox::OutboxArgs),
     /// Rosters with roles
     #[command(subcommand)]
     Channel(channel::ChannelVerb),
@@ -150,20 +156,21 @@ fn run(args: Args, out: &Out) -> Result<(), CliError> {
 }
 
 async fn dispatch(global: Global, verb: Verb, out: &Out) -> Result<(), CliError> {
-    let home = Home::new(global.home, &global.node)?;
+    let home = Home::new(global.home, &global.node, global.ca)?;
     match verb {
         Verb::Demo(args) => demo::run(&args, out).await,
         Verb::Node(verb) => node::run(verb, &home, out).await,
-        Verb::Identity(verb) => identity::run(verb, &home, out),
+        Verb::Identity(verb) => identity::run(verb, &home, out).await,
         Verb::Contact(verb) => contact::run(verb, &home, out).await,
         Verb::Open(args) => chat::open(&args, &home, out).await,
         Verb::Accept(args) => chat::accept(&args, &home, out).await,
+        Verb::Name(args) => chat::name(&args, &home, out).await,
         Verb::Sessions => chat::sessions(&home, out).await,
         Verb::Send(args) => chat::send(&args, &home, out).await,
         Verb::Inbox(args) => chat::inbox(&args, &home, out).await,
         Verb::Receipts(args) => chat::receipts(&args, &home, out).await,
         Verb::History(verb) => chat::history(&verb, &home, out),
-        Verb::Outbox => chat::outbox(&home, out).await,
+        Verb::Outbox(args) => outbox::run(&args, &home, out).await,
         Verb::Channel(verb) => channel::run(verb, &home, out).await,
         Verb::Close(args) => chat::close(&args, &home, out).await,
         Verb::Prove(args) => proof::prove(&args, &home, out).await,

@@ -93,7 +93,9 @@ impl CliError {
 
     /// What to do about it, where that is not in the message.
     const fn way_out(&self) -> Option<&'static str> {
-        if matches!(
+        if matches!(self, Self::Client(ClientError::NoIdentity(_))) {
+            Some("make one with `session identity new`")
+        } else if matches!(
             self,
             Self::Client(ClientError::Rpc(RpcError::Unreachable { .. }))
         ) {
@@ -102,6 +104,11 @@ impl CliError {
             None
         }
     }
+}
+
+/// Something that a person should know, and no result.
+pub(crate) fn note(text: &str) {
+    let _closed = writeln!(std::io::stderr(), "note: {text}");
 }
 
 /// Where output goes.
@@ -162,16 +169,29 @@ impl Out {
         }
     }
 
-    /// A progress bar on a terminal's standard error; invisible elsewhere.
+    /// A progress bar of bytes on a terminal's standard error; invisible elsewhere.
     pub(crate) fn progress(&self, total: u64, what: &'static str) -> ProgressBar {
+        self.bar(total, what, "{msg} {wide_bar} {bytes}/{total_bytes} {eta}")
+    }
+
+    /// The same for things that are counted.
+    pub(crate) fn counter(&self, total: usize, what: &'static str) -> ProgressBar {
+        let total = u64::try_from(total).unwrap_or(u64::MAX);
+        self.bar(
+            total,
+            what,
+            "{msg} {wide_bar} {human_pos}/{human_len} {eta}",
+        )
+    }
+
+    fn bar(&self, total: u64, what: &'static str, template: &str) -> ProgressBar {
         let target = if self.json || !std::io::stderr().is_terminal() {
             ProgressDrawTarget::hidden()
         } else {
             ProgressDrawTarget::stderr()
         };
         let bar = ProgressBar::with_draw_target(Some(total), target);
-        let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {eta}");
-        if let Ok(style) = style {
+        if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
         bar.set_message(what);

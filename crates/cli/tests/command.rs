@@ -206,27 +206,8 @@ fn published_vectors_agree_and_one_wrong_digit_is_named() {
 fn a_channel_has_its_roster_proved_member_by_member() {
     let home = tempfile::tempdir().unwrap();
     let (alice, bob) = (home.path().join("alice"), home.path().join("bob"));
-    let mut node = Command::new(env!("CARGO_BIN_EXE_session"))
-        .args([
-            "node",
-            "run",
-            "--rpc",
-            "127.0.0.1:0",
-            "--log",
-            "error",
-            "--data-dir",
-        ])
-        .arg(home.path().join("node"))
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    let mut stdout = std::io::BufReader::new(node.stdout.take().unwrap());
-    std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
-    let rpc = serde_json::from_str::<Value>(&line).unwrap()["rpc"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let node = RunningNode::start(home.path());
+    let rpc = node.rpc.clone();
     let run = |home: &Path, args: &[&str]| {
         let all: Vec<&str> = ["--json", "--node", &rpc]
             .iter()
@@ -279,6 +260,275 @@ fn a_channel_has_its_roster_proved_member_by_member() {
     assert_eq!(run(&bob, &["channel", "leave", channel]).0, Some(0));
     assert!(of_bob(&run(&alice, &["channel", "show", channel]).1).is_none());
     assert_eq!(run(&alice, &["channel", "close", channel]).0, Some(0));
-    node.kill().unwrap();
-    node.wait().unwrap();
+}
+
+/// `session node run` on a free port, until it is dropped.
+struct RunningNode {
+    child: std::process::Child,
+    rpc: String,
+}
+
+impl RunningNode {
+    fn start(home: &Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_session"))
+            .args(["node", "run", "--rpc", "127.0.0.1:0", "--log", "error"])
+            .arg("--data-dir")
+            .arg(home.join("node"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
+        std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
+        let line: Value = serde_json::from_str(&line).unwrap();
+        let rpc = line["rpc"].as_str().unwrap().to_owned();
+        Self { child, rpc }
+    }
+}
+
+impl Drop for RunningNode {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}
+
+/// The command against a node, with JSON; and with the words of a phrase where they are needed.
+fn on(rpc: &str, home: &Path, args: &[&str], phrase: &str) -> (Option<i32>, Value) {
+    let output = Command::new(env!("CARGO_BIN_EXE_session"))
+        .args(["--json", "--node", rpc])
+        .args(args)
+        .env("SESSION_HOME", home)
+        .env("SESSION_PASSPHRASE", "not a secret")
+        .env("SESSION_PHRASE", phrase)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    // The last line: an error follows what was done before it.
+    let text = String::from_utf8(output.stdout).unwrap();
+    let last = text.lines().last().unwrap_or_default();
+    let value = serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {text}"));
+    (output.status.code(), value)
+}
+
+#[test]
+fn keys_rotate_are_stolen_and_taken_back_from_the_command_line() {
+    let home = tempfile::tempdir().unwrap();
+    let node = RunningNode::start(home.path());
+    let path = |name: &str| home.path().join(name);
+    let run = |name: &str, args: &[&str]| on(&node.rpc, &path(name), args, "");
+    let id_of = |name: &str| run(name, &["identity", "show"]).1;
+    let made = run("alice", &["identity", "new", "--plain"]).1;
+    let words = made["phrase"].as_str().unwrap().to_owned();
+    assert_eq!(run("bob", &["identity", "new"]).0, Some(0));
+    for person in ["alice", "bob"] {
+        assert_eq!(run(person, &["sessions"]).0, Some(0));
+    }
+    let id = made["id"].as_str().unwrap();
+    assert_eq!(
+        run("bob", &["contact", "add", "alice", id]).1["keys"],
+        id_of("alice")["keys"]
+    );
+    assert_eq!(run("bob", &["open", "alice"]).0, Some(0));
+
+    // The thief copies the files, and rotates first.
+    std::fs::create_dir_all(path("thief")).unwrap();
+    let stolen = path("alice").join("identity.json");
+    std::fs::copy(stolen, path("thief").join("identity.json")).unwrap();
+    let (code, rotated) = run("thief", &["identity", "rotate"]);
+    assert_eq!((code, &rotated["keyIndex"]), (Some(0), &Value::from(1)));
+    assert_eq!(id_of("thief")["id"], id);
+    let (code, told) = run("alice", &["inbox"]);
+    assert_eq!(code, Some(1));
+    assert!(
+        told["error"].as_str().unwrap().contains("--take-back"),
+        "{told}"
+    );
+    let take_back = ["identity", "recover", "--take-back"];
+    let (code, back) = on(&node.rpc, &path("alice"), &take_back, &words);
+    assert_eq!((code, &back["id"]), (Some(0), &made["id"]), "{back}");
+    assert_eq!(id_of("alice")["keys"], back["keys"]);
+    assert_eq!(run("thief", &["sessions"]).0, Some(1));
+    // The words are not in the file that lies open.
+    let file = std::fs::read(path("alice").join("identity.plain")).unwrap();
+    assert!(file.len() > 6_000, "expanded keys, no seed");
+
+    // Bob is told how the keys changed, and decides.
+    let (code, told) = run("bob", &["send", "alice", "is it you?"]);
+    assert_eq!(code, Some(1));
+    let error = told["error"].as_str().unwrap();
+    assert!(
+        error.contains("recovery key") && error.contains("session contact accept alice"),
+        "{told}"
+    );
+    let (code, accepted) = run("bob", &["contact", "accept", "alice"]);
+    assert_eq!(
+        (code, &accepted["change"]),
+        (Some(0), &Value::from("byRecoveryKey"))
+    );
+    assert_eq!(accepted["keys"], back["keys"]);
+    assert_eq!(run("bob", &["send", "alice", "is it you?"]).0, Some(0));
+    let inbox = run("alice", &["inbox"]).1;
+    assert_eq!(inbox[0]["content"], "is it you?");
+
+    // The end of an identity needs a word that means it.
+    assert_eq!(run("alice", &["identity", "revoke"]).0, Some(2));
+    assert_eq!(run("alice", &["identity", "revoke", "--yes"]).0, Some(0));
+    let (code, told) = run("alice", &["inbox"]);
+    assert_eq!(code, Some(1));
+    assert!(
+        told["error"].as_str().unwrap().contains("revoked"),
+        "{told}"
+    );
+    let (_, told) = run("bob", &["send", "alice", "hello?"]);
+    assert!(
+        told["error"].as_str().unwrap().contains("revoked"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_sealed_identity_rotates_and_its_words_find_the_keys_that_count() {
+    let home = tempfile::tempdir().unwrap();
+    let node = RunningNode::start(home.path());
+    let path = |name: &str| home.path().join(name);
+    let run = |name: &str, args: &[&str]| on(&node.rpc, &path(name), args, "");
+    let made = run("alice", &["identity", "new"]).1;
+    let words = made["phrase"].as_str().unwrap().to_owned();
+    for index in 1..=2 {
+        let (code, rotated) = run("alice", &["identity", "rotate"]);
+        assert_eq!((code, &rotated["keyIndex"]), (Some(0), &Value::from(index)));
+    }
+    let shown = run("alice", &["identity", "show"]).1;
+    assert_eq!(
+        (&shown["id"], &shown["rotation"]),
+        (&made["id"], &Value::from(2))
+    );
+    assert_eq!(run("alice", &["identity", "export"]).0, Some(2));
+    let (code, back) = on(&node.rpc, &path("again"), &["identity", "recover"], &words);
+    assert_eq!((code, &back["id"]), (Some(0), &made["id"]));
+    assert_eq!(run("again", &["identity", "show"]).1["keys"], shown["keys"]);
+    assert_eq!(run("again", &["sessions"]).0, Some(0));
+}
+
+#[test]
+fn what_is_sent_while_the_node_is_down_waits_and_is_listed() {
+    let home = tempfile::tempdir().unwrap();
+    let path = |name: &str| home.path().join(name);
+    let node = RunningNode::start(home.path());
+    let rpc = node.rpc.clone();
+    let run = |rpc: &str, name: &str, args: &[&str]| on(rpc, &path(name), args, "");
+    for person in ["alice", "bob"] {
+        assert_eq!(run(&rpc, person, &["identity", "new"]).0, Some(0));
+        assert_eq!(run(&rpc, person, &["sessions"]).0, Some(0));
+    }
+    let id = run(&rpc, "bob", &["identity", "show"]).1["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(
+        run(&rpc, "alice", &["contact", "add", "bob", &id]).0,
+        Some(0)
+    );
+    assert_eq!(run(&rpc, "alice", &["open", "bob"]).0, Some(0));
+    drop(node);
+
+    let (code, told) = run(&rpc, "alice", &["send", "bob", "later"]);
+    assert_eq!(code, Some(3), "{told}");
+    let error = told["error"].as_str().unwrap();
+    assert!(
+        error.contains("kept in the outbox") && error.contains("does not answer"),
+        "{told}"
+    );
+    let listed = Command::new(env!("CARGO_BIN_EXE_session"))
+        .args(["--node", &rpc, "outbox"])
+        .env("SESSION_HOME", path("alice"))
+        .env("SESSION_PASSPHRASE", "not a secret")
+        .output()
+        .unwrap();
+    assert_eq!(listed.status.code(), Some(3));
+    let text = String::from_utf8(listed.stdout).unwrap();
+    assert!(
+        text.contains("SendBatch") && text.contains("bob") && text.contains(" s "),
+        "{text}"
+    );
+    // Nothing can be read meanwhile, and that is said plainly.
+    assert_eq!(run(&rpc, "alice", &["inbox"]).0, Some(1));
+
+    let node = RunningNode::start(home.path());
+    // Neither what was said nor to whom lies open beside a sealed identity.
+    for file in std::fs::read_dir(path("alice")).unwrap() {
+        let path = file.unwrap().path();
+        if path.is_file() {
+            let bytes = std::fs::read(&path).unwrap();
+            assert!(!bytes.windows(5).any(|w| w == b"later"), "{path:?}");
+            assert!(!bytes.windows(5).any(|w| w == b"\"bob\""), "{path:?}");
+        }
+    }
+    let (code, history) = run(&rpc, "alice", &["history", "export"]);
+    assert_eq!(
+        (code, &history[0]["text"]),
+        (Some(0), &Value::from("later"))
+    );
+    let (code, flushed) = run(&node.rpc, "alice", &["outbox"]);
+    assert_eq!(
+        (code, &flushed["sent"], &flushed["waiting"]),
+        (Some(0), &1.into(), &0.into())
+    );
+    assert_eq!(run(&node.rpc, "bob", &["inbox"]).1[0]["content"], "later");
+    // Forgetting the node's key lets another one in: the chain is met as if for the first time,
+    // and nothing else is forgotten.
+    assert_eq!(run(&node.rpc, "alice", &["node", "forget"]).0, Some(0));
+    assert_eq!(
+        run(&node.rpc, "alice", &["send", "bob", "still here"]).0,
+        Some(0)
+    );
+    assert_eq!(
+        run(&node.rpc, "bob", &["inbox"]).1[0]["content"],
+        "still here"
+    );
+}
+
+#[test]
+fn several_people_talk_in_a_session_with_a_name() {
+    let home = tempfile::tempdir().unwrap();
+    let node = RunningNode::start(home.path());
+    let path = |name: &str| home.path().join(name);
+    let run = |name: &str, args: &[&str]| on(&node.rpc, &path(name), args, "");
+    let mut ids = Vec::new();
+    for person in ["alice", "bob", "carol"] {
+        let made = run(person, &["identity", "new"]).1;
+        assert_eq!(run(person, &["sessions"]).0, Some(0));
+        ids.push(made["id"].as_str().unwrap().to_owned());
+    }
+    for (name, id) in ["bob", "carol"].iter().zip(&ids[1..]) {
+        assert_eq!(run("alice", &["contact", "add", name, id]).0, Some(0));
+    }
+    let (code, opened) = run("alice", &["open", "bob", "carol", "--name", "trip"]);
+    assert_eq!((code, &opened["name"]), (Some(0), &Value::from("trip")));
+    assert_eq!(run("alice", &["open", "bob", "--name", "trip"]).0, Some(2));
+    assert_eq!(run("alice", &["send", "trip", "when?"]).0, Some(0));
+    let session = opened["sessionId"].as_str().unwrap();
+    for person in ["bob", "carol"] {
+        let inbox = run(person, &["inbox"]).1;
+        assert_eq!(inbox[0]["content"], "when?", "{inbox}");
+    }
+    assert_eq!(run("bob", &["send", session, "at nine"]).0, Some(0));
+    assert_eq!(run("alice", &["inbox", "trip"]).1[1]["content"], "at nine");
+    assert_eq!(run("carol", &["name", session, "holiday"]).0, Some(0));
+    assert_eq!(run("carol", &["send", "holiday", "fine"]).0, Some(0));
+    let receipts = run("alice", &["receipts", "trip"]).1;
+    assert_eq!(receipts.as_array().unwrap().len(), 2);
+    assert!(
+        receipts.as_array().unwrap().iter().all(|r| r["upTo"] == 1),
+        "{receipts}"
+    );
+    let listed = run("alice", &["sessions"]).1;
+    assert_eq!(
+        (
+            &listed[0]["name"],
+            listed[0]["peers"].as_array().unwrap().len()
+        ),
+        (&Value::from("trip"), 2)
+    );
 }

@@ -1,129 +1,29 @@
-//! An identity on one chain: registering, sessions, sending, confirming.
+//! An identity on one chain: connecting, and who it is there.
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use session_chain::tx::identity::RegisterIdentity;
-use session_chain::tx::message::AcknowledgeMessages;
-use session_chain::tx::session::{AcceptSession, CloseSession, CreateSession, NewParticipant};
 use session_chain::tx::{KemKey, Kind, SigningKey};
 use session_core::codec::Decode;
-use session_core::ids::{AccountId, ChainId, SessionId};
-use session_core::log::{Conversation, Entry, LogId, MembershipEvent};
-use session_core::record::{Acknowledgement, RecordKey};
-use session_core::session::{Roster, Session};
+use session_core::header::Header;
+use session_core::ids::{AccountId, ChainId};
+use session_core::parameters::Parameters;
+use session_core::record::RecordKey;
 use session_core::time::Time;
-use session_crypto::{CryptoError, Identity, KemPublicKey, PublicIdentity, SigningPublicKey};
+use session_crypto::{Identity, PublicIdentity};
 
+use crate::error::ClientError;
+use crate::history::History;
+use crate::identity_file::IdentityFile;
 use crate::outbox::Flushed;
+use crate::people::{Lookup, Reading, key_digest};
 use crate::rpc::{RpcClient, RpcError};
-use crate::state::{Contact, State, StateDir, StateError};
-use crate::trust::{TrustError, decode_proof};
-
-/// Why an operation failed.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// The node.
-    #[error("{0}")]
-    Rpc(#[from] RpcError),
-    /// A proof.
-    #[error("{0}")]
-    Trust(#[from] TrustError),
-    /// Keeping state.
-    #[error("{0}")]
-    State(#[from] StateError),
-    /// Cryptography.
-    #[error("{0}")]
-    Crypto(#[from] CryptoError),
-    /// A transaction was refused for good.
-    #[error("{0}")]
-    Refused(String),
-    /// A transaction is not accepted yet: it stays in the outbox.
-    #[error("not accepted yet; {waiting} transactions wait in the outbox and are sent again")]
-    Waiting {
-        /// How many.
-        waiting: usize,
-    },
-    /// The other account has not registered.
-    #[error("account {0} is not registered on this chain: ask its owner to connect once")]
-    NotRegistered(AccountId),
-    /// The node showed keys that do not hash to the account.
-    #[error("the node showed keys that do not belong to account {0}")]
-    OtherKeys(AccountId),
-    /// A contact's keys are others than the ones the name was bound to.
-    #[error(
-        "the keys of {name} have changed (rotation {index}): compare ids with {name} by another \
-         way, then accept them with `session contact accept {name}`"
-    )]
-    KeyChanged {
-        /// Name of the contact.
-        name: String,
-        /// Rotation index that the chain shows.
-        index: u32,
-    },
-    /// The session is unknown here.
-    #[error("session {0} has no participant but this account")]
-    NoPeer(SessionId),
-    /// Text or file too large.
-    #[error("{what} of {len} bytes: at most {limit} are possible")]
-    TooLarge {
-        /// What.
-        what: &'static str,
-        /// Given.
-        len: u64,
-        /// Limit.
-        limit: u64,
-    },
-    /// A name that no recipient would take.
-    #[error("{0:?} is no name for a file: one component, not hidden, at most 255 bytes")]
-    FileName(String),
-    /// The reply makes no sense.
-    #[error("the node's reply makes no sense: {0}")]
-    Reply(&'static str),
-}
-
-/// Current keys of an account.
-#[derive(Debug, Clone)]
-pub struct Lookup {
-    /// The keys.
-    pub keys: PublicIdentity,
-    /// 0 for the original ones, which hash to the account id.
-    pub index: u32,
-}
-
-/// What was sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sent {
-    /// Sequence number of the first message.
-    pub sequence: u64,
-    /// Messages.
-    pub messages: u64,
-}
-
-/// A session that this account is in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SessionEntry {
-    /// The session.
-    pub session: SessionId,
-    /// How the account came to it.
-    pub event: MembershipEvent,
-    /// Who opened it.
-    pub by: Option<AccountId>,
-}
-
-/// A delivery confirmation, proved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Receipt {
-    /// Who confirmed.
-    pub account: AccountId,
-    /// First sequence number not confirmed.
-    pub up_to: u64,
-    /// Block time.
-    pub time: Time,
-}
+use crate::state::{State, StateDir};
+use crate::trust::{Met, ShownHead, TrustError, decode_proof};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -131,39 +31,52 @@ struct HeadReply {
     chain: ChainId,
     header: String,
     head_key: String,
+    #[serde(default)]
+    certificate: Option<String>,
+    #[serde(default)]
+    root_key: Option<String>,
+}
+
+impl HeadReply {
+    fn shown(&self) -> ShownHead<'_> {
+        ShownHead {
+            chain: self.chain,
+            head_key: &self.head_key,
+            root_key: self.root_key.as_deref(),
+            certificate: self.certificate.as_deref(),
+        }
+    }
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct IdentityReply {
-    registered: bool,
-    kem_public_key: Option<String>,
-    signing_public_key: Option<String>,
-    key_index: Option<u32>,
-}
-
-#[derive(Deserialize)]
-struct ListReply {
-    next: u64,
-    proof: String,
-}
-
-#[derive(Deserialize)]
-struct ProofReply {
-    proof: String,
+struct ParametersReply {
+    proof: Option<String>,
 }
 
 /// An identity with its state on one chain.
 pub struct Account {
     pub(crate) rpc: RpcClient,
     pub(crate) identity: Identity,
+    /// Where the identity is kept, if it was opened from there.
+    pub(crate) file: Option<IdentityFile>,
+    /// Keys of a rotation that the chain has not accepted yet.
+    pub(crate) next: Option<Identity>,
     pub(crate) dir: StateDir,
+    pub(crate) history: History,
     pub(crate) state: State,
     pub(crate) chain: ChainId,
     pub(crate) known: HashMap<AccountId, Lookup>,
+    pub(crate) readings: HashMap<AccountId, Reading>,
     pub(crate) head_time: Time,
-    flushed: Flushed,
+    /// Why the node is not asked, and since when, once it did not answer.
+    pub(crate) away: Option<(String, Instant)>,
+    pub(crate) flushed: Flushed,
+    followed_head_key: bool,
 }
+
+/// A node that did not answer is not asked again for this long: a sender must not wait for it
+/// each time.
+const AWAY_FOR: Duration = Duration::from_secs(10);
 
 /// Wall clock.
 pub(crate) fn now() -> Time {
@@ -173,35 +86,190 @@ pub(crate) fn now() -> Time {
     Time::from_ms(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// Public keys as transactions carry them.
+pub(crate) fn tx_keys(public: &PublicIdentity) -> (KemKey, SigningKey) {
+    let kem = KemKey(Box::new(*public.kem().as_bytes()));
+    (kem, SigningKey(Box::new(*public.signing().as_bytes())))
+}
+
 impl Account {
     /// Connects, pins the chain and its head key, registers the identity if it is not, and sends
     /// what waits in the outbox.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// [`ClientError`]; [`ClientError::RotatedElsewhere`] and [`ClientError::Revoked`] where the
+    /// chain knows better than this identity.
     pub async fn open(rpc: RpcClient, identity: Identity, dir: &Path) -> Result<Self, ClientError> {
+        let mut this = Self::connect(rpc, identity, dir).await?;
+        this.settle_own_keys().await?;
+        this.flushed = this.flush_outbox().await?;
+        Ok(this)
+    }
+
+    /// The same with the identity in a file: its keys can rotate, and a rotation that was
+    /// interrupted is finished, or undone, as the chain says.
+    ///
+    /// # Errors
+    /// As [`Account::open`], and those of reading the file.
+    pub async fn open_file(
+        rpc: RpcClient,
+        file: IdentityFile,
+        dir: &Path,
+    ) -> Result<Self, ClientError> {
+        let (identity, next) = (file.load()?, file.load_next()?);
+        Self::open_loaded(rpc, file, identity, next, dir).await
+    }
+
+    /// The same, and where the node does not answer, offline: what is sent then waits in the
+    /// outbox. That needs an account that was opened on its chain before.
+    ///
+    /// # Errors
+    /// As [`Account::open_file`]; [`ClientError::Rpc`] where the account was never opened.
+    pub async fn open_file_or_offline(
+        rpc: RpcClient,
+        file: IdentityFile,
+        dir: &Path,
+    ) -> Result<Self, ClientError> {
+        let (identity, next) = (file.load()?, file.load_next()?);
+        let state = StateDir::open(dir)?.load()?;
+        let again = identity.duplicate()?;
+        match Self::open_loaded(rpc.clone(), file.clone(), identity, next, dir).await {
+            Err(ClientError::Rpc(error @ RpcError::Unreachable { .. }))
+                if state.registered && state.trust.chain.is_some() =>
+            {
+                let mut this = Self::open_offline(rpc, again, dir)?;
+                this.gone(error.to_string());
+                this.next = file.load_next()?;
+                this.keep_in(file)?;
+                Ok(this)
+            }
+            result => result,
+        }
+    }
+
+    /// An account that was opened on its chain before, without asking the node: it can send,
+    /// confirm and close where it knows keys and participants, and all of that waits in the
+    /// outbox until [`Account::flush_outbox`].
+    ///
+    /// # Errors
+    /// [`ClientError::NeverOpened`], [`ClientError::State`].
+    pub fn open_offline(
+        rpc: RpcClient,
+        identity: Identity,
+        dir: &Path,
+    ) -> Result<Self, ClientError> {
         let dir = StateDir::open(dir)?;
-        let mut state = dir.load()?;
-        let head: HeadReply = rpc.call("sessionvm.GetHead", json!({})).await?;
-        state.trust.pin(head.chain, &head.head_key)?;
-        dir.save(&state)?;
-        let header = const_hex::decode(&head.header).unwrap_or_default();
-        let header = session_core::header::Header::from_bytes(&header)
-            .map_err(|_| ClientError::Reply("header"))?;
-        let (chain, known) = (head.chain, HashMap::new());
-        let mut this = Self {
+        let state = dir.load()?;
+        let chain = state.trust.chain.filter(|_| state.registered);
+        let chain = chain.ok_or(ClientError::NeverOpened)?;
+        let mut this = Self::assemble(rpc, identity, dir, state, chain);
+        this.gone("it was opened offline".to_owned());
+        Ok(this)
+    }
+
+    async fn open_loaded(
+        rpc: RpcClient,
+        file: IdentityFile,
+        identity: Identity,
+        next: Option<Identity>,
+        dir: &Path,
+    ) -> Result<Self, ClientError> {
+        let mut this = Self::connect(rpc, identity, dir).await?;
+        this.keep_in(file)?;
+        this.next = next;
+        this.resume_rotation().await?;
+        this.settle_own_keys().await?;
+        this.flushed = this.flush_outbox().await?;
+        Ok(this)
+    }
+
+    /// The identity is kept in this file, and the history as well as it.
+    fn keep_in(&mut self, file: IdentityFile) -> Result<(), ClientError> {
+        if file.has_passphrase() {
+            self.history = History::sealed(self.dir.clone(), &self.identity)?;
+            if let Some(key) = self.history.key() {
+                self.dir.seal_with(key);
+                self.dir.open_contacts(&mut self.state)?;
+                self.dir.save(&self.state)?;
+            }
+        }
+        self.file = Some(file);
+        Ok(())
+    }
+
+    fn assemble(
+        rpc: RpcClient,
+        identity: Identity,
+        dir: StateDir,
+        state: State,
+        chain: ChainId,
+    ) -> Self {
+        Self {
             rpc,
             identity,
+            file: None,
+            next: None,
+            history: History::plain(dir.clone()),
             dir,
             state,
             chain,
-            known,
-            head_time: header.time,
+            known: HashMap::new(),
+            readings: HashMap::new(),
+            head_time: Time::default(),
+            away: None,
             flushed: Flushed::default(),
-        };
-        this.register().await?;
-        this.flushed = this.flush_outbox().await?;
+            followed_head_key: false,
+        }
+    }
+
+    /// Meets the node: chain, head key, root key.
+    pub(crate) async fn connect(
+        rpc: RpcClient,
+        identity: Identity,
+        dir: &Path,
+    ) -> Result<Self, ClientError> {
+        let dir = StateDir::open(dir)?;
+        let mut state = dir.load()?;
+        let head: HeadReply = rpc.call("sessionvm.GetHead", json!({})).await?;
+        let met = state.trust.meet(&head.shown())?;
+        dir.save(&state)?;
+        let header = const_hex::decode(&head.header).unwrap_or_default();
+        let header = Header::from_bytes(&header).map_err(|_| ClientError::Reply("header"))?;
+        let mut this = Self::assemble(rpc, identity, dir, state, head.chain);
+        this.head_time = header.time;
+        this.followed_head_key = met == Met::Followed;
+        if !this.state.trust.root_known {
+            this.pin_root_key().await?;
+        }
         Ok(this)
+    }
+
+    /// Meets a node that no longer signs with the pinned key. Answers whether it has another one
+    /// that is certified.
+    pub(crate) async fn meet_again(&mut self) -> Result<bool, ClientError> {
+        let head: HeadReply = self.rpc.call("sessionvm.GetHead", json!({})).await?;
+        let followed = self.state.trust.meet(&head.shown())? == Met::Followed;
+        self.followed_head_key |= followed;
+        Ok(followed)
+    }
+
+    /// The root key that the genesis names, proved under the pinned head key: from now on it is
+    /// what certifies another head key.
+    async fn pin_root_key(&mut self) -> Result<(), ClientError> {
+        let params = json!({ "proof": true });
+        let reply: ParametersReply = self.rpc.call("sessionvm.GetParameters", params).await?;
+        // A node of an earlier release proves nothing here: asked again next time.
+        let Some(proof) = reply.proof else {
+            return Ok(());
+        };
+        let proved = self.state.trust.check(&decode_proof(&proof)?)?;
+        let record = proved
+            .record
+            .filter(|_| proved.key == RecordKey::Parameters)
+            .ok_or(ClientError::Reply("the proof is not about the parameters"))?;
+        let parameters = Parameters::from_bytes(&record).map_err(TrustError::from)?;
+        self.state.trust.pin_root(parameters.root_key);
+        Ok(self.dir.save(&self.state)?)
     }
 
     /// The account's id.
@@ -239,299 +307,49 @@ impl Account {
         &self.dir
     }
 
-    async fn register(&mut self) -> Result<(), ClientError> {
-        let reply: IdentityReply = self
-            .rpc
-            .call("sessionvm.GetIdentity", json!({ "account": self.id() }))
-            .await?;
-        if reply.registered {
-            return Ok(());
+    /// What was said so far.
+    pub const fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Why the node is not asked, where it did not answer.
+    pub fn away(&self) -> Option<&str> {
+        self.away.as_ref().map(|(problem, _)| problem.as_str())
+    }
+
+    /// The node did not answer.
+    pub(crate) fn gone(&mut self, problem: String) {
+        self.away = Some((problem, Instant::now()));
+    }
+
+    /// Whether a node that did not answer may be asked again.
+    pub(crate) fn may_be_back(&self) -> bool {
+        let since = self.away.as_ref().map(|(_, since)| since.elapsed());
+        since.is_some_and(|since| since > AWAY_FOR)
+    }
+
+    /// Whether the node showed another head key than before, certified by the operator's root
+    /// key: it was restored from a backup.
+    pub const fn followed_head_key(&self) -> bool {
+        self.followed_head_key
+    }
+
+    pub(crate) async fn register(&mut self) -> Result<(), ClientError> {
+        if self.identity.rotation() > 0 {
+            // Only first keys hash to the account. This chain has seen no others.
+            let seed = self.identity.seed().cloned();
+            self.identity = Identity::from_seed(seed.ok_or(ClientError::OtherChainKeys)?)?;
         }
-        let public = self.identity.public();
+        let recovery = match self.identity.recovery_key()? {
+            Some(key) => Some(key_digest(key.public_key())),
+            None => self.state.recovery,
+        };
+        let (kem, signing) = tx_keys(self.identity.public());
         let kind = Kind::RegisterIdentity(RegisterIdentity {
-            kem: KemKey(Box::new(*public.kem().as_bytes())),
-            signing: SigningKey(Box::new(*public.signing().as_bytes())),
-            recovery: None,
-        });
-        let tx = self.sign(kind)?;
-        self.submit(vec![tx]).await?;
-        Ok(())
-    }
-
-    // ---- people
-
-    /// Current keys of an account, checked: original keys hash to the id, and those of a contact
-    /// are the ones its name was bound to.
-    ///
-    /// # Errors
-    /// [`ClientError::NotRegistered`], [`ClientError::OtherKeys`], [`ClientError::KeyChanged`].
-    pub async fn lookup(&mut self, account: AccountId) -> Result<Lookup, ClientError> {
-        if let Some(known) = self.known.get(&account) {
-            return Ok(known.clone());
-        }
-        let found = self.fetch_keys(account).await?;
-        if let Some((name, contact)) = self
-            .state
-            .contacts
-            .iter()
-            .find(|(_, contact)| contact.account == account)
-            && !contact.has_keys(&found.keys)
-        {
-            return Err(ClientError::KeyChanged {
-                name: name.clone(),
-                index: found.index,
-            });
-        }
-        self.known.insert(account, found.clone());
-        Ok(found)
-    }
-
-    async fn fetch_keys(&self, account: AccountId) -> Result<Lookup, ClientError> {
-        let reply: IdentityReply = self
-            .rpc
-            .call("sessionvm.GetIdentity", json!({ "account": account }))
-            .await?;
-        let (Some(kem), Some(signing)) = (reply.kem_public_key, reply.signing_public_key) else {
-            return Err(ClientError::NotRegistered(account));
-        };
-        let bytes = |text: &str| const_hex::decode(text).unwrap_or_default();
-        let kem = KemPublicKey::try_from(bytes(&kem).as_slice())?;
-        let signing = SigningPublicKey::try_from(bytes(&signing).as_slice())?;
-        let keys = PublicIdentity::new(kem, signing);
-        let index = reply.key_index.unwrap_or_default();
-        // Rotated keys do not hash to the id; only a contact who confirmed them is believed.
-        let pinned = self.state.contacts.values().any(|c| c.account == account);
-        if keys.account_id() != account && (index == 0 || !pinned) {
-            return Err(ClientError::OtherKeys(account));
-        }
-        Ok(Lookup { keys, index })
-    }
-
-    /// Binds a name to an account's current keys.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn add_contact(&mut self, name: &str, account: AccountId) -> Result<(), ClientError> {
-        let found = self.fetch_keys(account).await?;
-        let contact = Contact {
-            account,
-            kem_key: const_hex::encode(found.keys.kem().as_bytes()),
-            signing_key: const_hex::encode(found.keys.signing().as_bytes()),
-            key_index: found.index,
-        };
-        self.state.contacts.insert(name.to_owned(), contact);
-        self.known.remove(&account);
-        Ok(self.dir.save(&self.state)?)
-    }
-
-    /// Forgets a name. Answers whether there was one.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub fn remove_contact(&mut self, name: &str) -> Result<bool, ClientError> {
-        let removed = self.state.contacts.remove(name).is_some();
-        self.dir.save(&self.state)?;
-        Ok(removed)
-    }
-
-    // ---- sessions
-
-    /// Opens a session with another account: a request until it accepts or answers.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn create_session(&mut self, peer: AccountId) -> Result<SessionId, ClientError> {
-        self.lookup(peer).await?;
-        let mut accounts = [self.id(), peer];
-        accounts.sort_unstable();
-        let participants = accounts
-            .into_iter()
-            .map(|account| NewParticipant {
-                account,
-                kem: None,
-                signing: None,
-            })
-            .collect();
-        let outcome = self
-            .submit_one(Kind::CreateSession(CreateSession { participants }))
-            .await?;
-        let id = outcome
-            .get("sessionId")
-            .and_then(Value::as_str)
-            .and_then(|id| id.parse().ok());
-        let id = id.ok_or(ClientError::Reply("sessionId"))?;
-        self.state.sessions.entry(id).or_default().peer = Some(peer);
-        self.dir.save(&self.state)?;
-        Ok(id)
-    }
-
-    /// Accepts a session that somebody opened with this account.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn accept(&mut self, session: SessionId) -> Result<(), ClientError> {
-        self.submit_one(Kind::AcceptSession(AcceptSession { session }))
-            .await
-            .map(drop)
-    }
-
-    /// Closes a session.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn close(&mut self, session: SessionId) -> Result<(), ClientError> {
-        self.submit_one(Kind::CloseSession(CloseSession { session }))
-            .await
-            .map(drop)
-    }
-
-    /// Sessions that this account created or accepted, or, with `requests`, that others opened
-    /// with it. The list is proved complete.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn sessions(&mut self, requests: bool) -> Result<Vec<SessionEntry>, ClientError> {
-        let id = self.id();
-        let log = if requests {
-            LogId::Requests(id)
-        } else {
-            LogId::Memberships(id)
-        };
-        let mut out = Vec::new();
-        let mut from = 0u64;
-        loop {
-            let params =
-                json!({ "participant": id, "requests": requests, "from": from, "proof": true });
-            let reply: ListReply = self.rpc.call("sessionvm.ListSessions", params).await?;
-            let proof = decode_proof(&reply.proof)?;
-            let proved = self.state.trust.check(&proof)?;
-            let Some(entries) = proved.entries.filter(|entries| entries.log == log) else {
-                return Err(ClientError::Reply("the proof is about another log"));
-            };
-            if entries.from != from {
-                return Err(ClientError::Reply("the proof begins elsewhere"));
-            }
-            for entry in &entries.entries {
-                if let Entry::Membership(entry) = entry
-                    && let Conversation::Session(session) = entry.conversation
-                {
-                    out.push(SessionEntry {
-                        session,
-                        event: entry.event,
-                        by: entry.by,
-                    });
-                }
-            }
-            from = reply.next;
-            if from >= entries.count || entries.entries.is_empty() {
-                break;
-            }
-        }
-        self.dir.save(&self.state)?;
-        Ok(out)
-    }
-
-    /// Participants of a session, proved: a node that named somebody else would read what is
-    /// sealed to them.
-    async fn roster(&mut self, session: &SessionId) -> Result<Roster, ClientError> {
-        let params = json!({ "sessionId": session });
-        let reply: Value = self
-            .rpc
-            .call("sessionvm.GetSession", params.clone())
-            .await?;
-        let roster = reply.pointer("/session/roster").and_then(Value::as_str);
-        let roster = const_hex::decode(roster.unwrap_or_default()).unwrap_or_default();
-        let roster = Roster::from_bytes(&roster).map_err(|_| ClientError::Reply("roster"))?;
-        let reply: ProofReply = self.rpc.call("sessionvm.GetProof", params).await?;
-        let proved = self.state.trust.check(&decode_proof(&reply.proof)?)?;
-        let record = proved
-            .record
-            .filter(|_| proved.key == RecordKey::Session(*session))
-            .ok_or(ClientError::Reply("the proof is about something else"))?;
-        let record = Session::from_bytes(&record).map_err(TrustError::from)?;
-        if record.roster != roster.digest() {
-            return Err(ClientError::Reply("participants and proof differ"));
-        }
-        Ok(roster)
-    }
-
-    /// The other participant of a session.
-    pub(crate) async fn peer(&mut self, session: &SessionId) -> Result<AccountId, ClientError> {
-        if let Some(peer) = self.state.sessions.get(session).and_then(|p| p.peer) {
-            return Ok(peer);
-        }
-        let roster = self.roster(session).await?;
-        let me = self.id();
-        let mut others = roster.participants().iter().filter(|p| p.account != me);
-        let peer = others.next().ok_or(ClientError::NoPeer(*session))?.account;
-        self.state.sessions.entry(*session).or_default().peer = Some(peer);
-        Ok(peer)
-    }
-
-    /// The other participant of a session.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn peer_of(&mut self, session: &SessionId) -> Result<AccountId, ClientError> {
-        self.peer(session).await
-    }
-
-    /// Whether a session is pending or active.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn is_open(&self, session: &SessionId) -> Result<bool, ClientError> {
-        let reply: Value = self
-            .rpc
-            .call("sessionvm.GetSession", json!({ "sessionId": session }))
-            .await?;
-        let status = reply
-            .pointer("/session/status")
-            .and_then(Value::as_str)
-            .unwrap_or_default();
-        Ok(matches!(status, "pending" | "active"))
-    }
-
-    // ---- confirmations
-
-    /// Confirms delivery of every message below `up_to`.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn acknowledge(
-        &mut self,
-        session: &SessionId,
-        up_to: u64,
-    ) -> Result<(), ClientError> {
-        let conversation = Conversation::Session(*session);
-        let kind = Kind::AcknowledgeMessages(AcknowledgeMessages {
-            conversation,
-            up_to,
+            kem,
+            signing,
+            recovery,
         });
         self.submit_one(kind).await.map(drop)
-    }
-
-    /// The other participant's delivery confirmation, proved; none if there is none, also proved.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn receipt(&mut self, session: &SessionId) -> Result<Option<Receipt>, ClientError> {
-        let account = self.peer(session).await?;
-        let params = json!({ "sessionId": session, "account": account, "proof": true });
-        let reply: ProofReply = self.rpc.call("sessionvm.GetReceipts", params).await?;
-        let proved = self.state.trust.check(&decode_proof(&reply.proof)?)?;
-        let conversation = Conversation::Session(*session);
-        if proved.key != RecordKey::Acknowledgement(conversation, account) {
-            return Err(ClientError::Reply("the proof is about another receipt"));
-        }
-        let Some(record) = proved.record else {
-            return Ok(None);
-        };
-        let record = Acknowledgement::from_bytes(&record).map_err(TrustError::from)?;
-        Ok(Some(Receipt {
-            account,
-            up_to: record.up_to,
-            time: record.time,
-        }))
     }
 }

@@ -10,7 +10,8 @@ use session_core::codec::Decode;
 use session_core::ids::{AccountId, ChannelId};
 use session_core::record::RecordKey;
 
-use crate::account::{Account, ClientError};
+use crate::account::Account;
+use crate::error::ClientError;
 use crate::trust::{TrustError, decode_proof};
 
 /// One member as the node lists it.

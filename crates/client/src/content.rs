@@ -16,8 +16,24 @@ const VERSION: u8 = 1;
 /// Bytes of a file in one message: with the envelope well below a message's limit.
 pub const CHUNK_BYTES: usize = 192 * 1024;
 
-/// Largest file: what a session of ten thousand messages can carry.
-pub const FILE_BYTES_MAX: u64 = 9_000 * CHUNK_BYTES as u64;
+/// The same where a message is sealed to several people: 99 slots take 115 kB.
+const CHUNK_BYTES_MANY: usize = 128 * 1024;
+
+/// Bytes of a file in one message of a session with this many participants. Both sides derive
+/// it: a piece lies at its index times this.
+pub const fn chunk_bytes(participants: usize) -> usize {
+    if participants > 2 {
+        CHUNK_BYTES_MANY
+    } else {
+        CHUNK_BYTES
+    }
+}
+
+/// Pieces of a file at most: a session carries ten thousand messages.
+pub const FILE_CHUNKS_MAX: u64 = 9_000;
+
+/// Largest file.
+pub const FILE_BYTES_MAX: u64 = FILE_CHUNKS_MAX * CHUNK_BYTES as u64;
 
 /// Longest file name, in bytes.
 const NAME_MAX: usize = 255;

@@ -11,13 +11,16 @@ use session_core::ids::{AccountId, Digest, MessageId, SessionId};
 use session_core::log::{Conversation, Entry, LogId, MessageEntry, message_id};
 use session_core::proof::ProvedEntries;
 use session_core::time::{DAY_MS, Time};
-use session_crypto::Signature;
 use session_crypto::envelope::Format;
+use session_crypto::{Signature, SigningPublicKey};
 
-use crate::account::{Account, ClientError, now};
-use crate::content::{Bound, CHUNK_BYTES, Content};
-use crate::state::{HistoryLine, StateError};
-use crate::trust::{STALE_MS, Trust, decode_proof};
+use crate::account::{Account, now};
+use crate::content::{Bound, Content, chunk_bytes};
+use crate::error::{ClientError, KeyChange};
+use crate::history::HistoryLine;
+use crate::people::Reading;
+use crate::state::StateError;
+use crate::trust::{STALE_MS, Trust, TrustError, decode_proof};
 
 /// Messages asked for at once.
 const PAGE: u64 = 100;
@@ -53,6 +56,31 @@ pub enum Item {
     Refused(&'static str),
 }
 
+/// Which of the sender's keys a signature is by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyState {
+    /// Those that the sender's name is bound to; of no contact, the current ones.
+    Current,
+    /// Earlier ones, which counted when the message was sent.
+    Earlier,
+    /// Later ones than the name is bound to. The keys before them have signed that.
+    Rotated,
+    /// None that is known here.
+    Unknown,
+}
+
+impl KeyState {
+    /// A word for programs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Current => "current",
+            Self::Earlier => "earlier",
+            Self::Rotated => "rotated",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// One message of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Received {
@@ -64,6 +92,8 @@ pub struct Received {
     pub time: Time,
     /// Whether its signature was verified here, with the sender's own key.
     pub verified: bool,
+    /// Which of the sender's keys that was.
+    pub keys: KeyState,
     /// Whether the sender id is bound to the envelope; false for the published format.
     pub bound: bool,
     /// What it is.
@@ -159,15 +189,25 @@ impl Account {
     ) -> Result<Inbox, ClientError> {
         let mut inbox = Inbox::default();
         let mut wait_ms = wait_ms;
+        // What is sealed to several people opens only for the proved list of them.
+        self.participants(session).await?;
         loop {
             let from = self.state.sessions.entry(*session).or_default().cursor;
             let params = json!({
                 "sessionId": session, "from": from, "limit": PAGE, "waitMs": wait_ms, "proof": true,
             });
             let reply: Reply = self.rpc.call("sessionvm.GetMessages", params).await?;
+            if self.away.take().is_some() {
+                // The node is back: what was sent meanwhile goes out.
+                self.flushed = self.flush_outbox().await?;
+            }
             let proof = decode_proof(&reply.proof)?;
             inbox.proof_bytes += reply.proof.len() / 4 * 3;
-            let proved = self.state.trust.check(&proof)?;
+            let proved = match self.state.trust.check(&proof) {
+                // Restored while we looked on: read again under its new key.
+                Err(TrustError::NotSigned { .. }) if self.meet_again().await? => continue,
+                proved => proved?,
+            };
             inbox.height = proved.header.height;
             inbox.head_age_ms = Trust::age_ms(&proof, now()).unwrap_or(u64::MAX);
             let entries = proved
@@ -238,6 +278,7 @@ impl Account {
             sender: entry.sender,
             time: entry.time,
             verified: false,
+            keys: KeyState::Unknown,
             bound: false,
             item: Item::Pruned,
         };
@@ -262,25 +303,129 @@ impl Account {
         }
         if entry.sender == self.id() {
             (received.verified, received.bound, received.item) = (true, true, Item::Own);
+            received.keys = KeyState::Current;
             return Ok(received);
         }
-        received.verified = match self.lookup(entry.sender).await {
-            Ok(found) => self.is_signed(message, batch, entry, found.keys.signing()),
-            Err(ClientError::NotRegistered(_)) => false,
-            Err(error) => return Err(error),
-        };
-        if entry.verified && !received.verified {
-            received.item = Item::Refused("the signature does not hold");
-            return Ok(received);
-        }
-        match self.identity.open(entry.sender, &ciphertext) {
-            Ok(opened) => {
-                received.bound = opened.format == Format::V2;
-                received.item = self.read_content(session, entry.sender, &opened.plaintext)?;
+        // A sender may have rotated since its keys were looked at: then they are asked for again.
+        for asks in [false, true] {
+            for (key, state) in self.signers(entry, asks).await? {
+                if !received.verified && self.is_signed(message, batch, entry, &key) {
+                    (received.verified, received.keys) = (true, state);
+                }
             }
-            Err(_) => received.item = Item::Refused("it cannot be opened with this account's key"),
+            if received.verified || !entry.verified {
+                break;
+            }
+        }
+        if entry.verified && !received.verified {
+            received.item = Item::Refused(match self.contact_of(&entry.sender) {
+                Some((_, contact)) if contact.key_index > 0 => {
+                    "it is signed by none of the sender's keys that are known here"
+                }
+                _ => "the signature does not hold",
+            });
+            return Ok(received);
+        }
+        match self
+            .open_envelope(session, entry.sender, &ciphertext)
+            .await?
+        {
+            Ok((plaintext, bound)) => {
+                received.bound = bound;
+                received.item = self.read_content(session, entry.sender, &plaintext)?;
+            }
+            Err(why) => received.item = Item::Refused(why),
         }
         Ok(received)
+    }
+
+    /// The plaintext and whether the sender is bound to it, or why there is none. In a session of
+    /// several everybody must be able to read the same.
+    async fn open_envelope(
+        &mut self,
+        session: &SessionId,
+        sender: AccountId,
+        ciphertext: &[u8],
+    ) -> Result<Result<(Vec<u8>, bool), &'static str>, ClientError> {
+        let mut company = self.participants(session).await?;
+        let several = company.len() > 2;
+        if several {
+            company.retain(|account| *account != sender);
+            if let Ok(plaintext) = self.identity.open_many(sender, &company, ciphertext) {
+                return Ok(Ok((plaintext, true)));
+            }
+        }
+        Ok(match self.identity.open(sender, ciphertext) {
+            Ok(opened) if several && opened.format == Format::V2 => {
+                Err("it is sealed to this account alone, in a session of several")
+            }
+            Ok(opened) => Ok((opened.plaintext, opened.format == Format::V2)),
+            Err(_) => Err("it cannot be opened with this account's keys"),
+        })
+    }
+
+    /// Keys that may have signed an entry, the likeliest first. None of an account that has none.
+    async fn signers(
+        &mut self,
+        entry: &MessageEntry,
+        asks: bool,
+    ) -> Result<Vec<(SigningPublicKey, KeyState)>, ClientError> {
+        let sender = entry.sender;
+        let Reading { shown, history } = match self.reading_of(sender, asks).await {
+            Ok(found) => found,
+            Err(ClientError::NotRegistered(_)) => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let contact = self.contact_of(&sender);
+        let contact = contact.map(|(name, contact)| (name.clone(), contact.clone()));
+        let changed = |how: KeyChange| match &contact {
+            Some((name, _)) => ClientError::KeyChanged {
+                name: name.clone(),
+                index: shown.index,
+                how,
+            },
+            None => ClientError::UnvouchedKeys {
+                account: sender,
+                index: shown.index,
+                how,
+            },
+        };
+        let bound = contact.as_ref().and_then(|(_, contact)| contact.keys());
+        let Some(history) = history else {
+            // Only what was accepted here before can be believed.
+            let Some((_, contact)) = &contact else {
+                return Err(changed(KeyChange::Unverifiable));
+            };
+            if !contact.has_keys(&shown.keys) {
+                return Err(changed(KeyChange::Unverifiable));
+            }
+            let mut keys = vec![(shown.keys.signing().clone(), KeyState::Current)];
+            let earlier = contact.earlier.iter().filter_map(|hex| {
+                let bytes = const_hex::decode(hex).ok()?;
+                SigningPublicKey::try_from(bytes.as_slice()).ok()
+            });
+            keys.extend(earlier.map(|key| (key, KeyState::Earlier)));
+            return Ok(keys);
+        };
+        let at = history.at_height(entry.height);
+        let from = match bound {
+            Some(bound) => history
+                .position(&bound)
+                .ok_or_else(|| changed(KeyChange::Unverifiable))?,
+            None => history.current(),
+        };
+        // Without a name to hold on to, the account id is what the keys must come from.
+        let since = if contact.is_some() { from } else { 0 };
+        if at > since && history.change(since, at) != KeyChange::SignedByPrevious {
+            return Err(changed(history.change(since, at)));
+        }
+        let state = match at.cmp(&from) {
+            std::cmp::Ordering::Less => KeyState::Earlier,
+            std::cmp::Ordering::Equal => KeyState::Current,
+            std::cmp::Ordering::Greater => KeyState::Rotated,
+        };
+        let key = history.get(at).map(|since| since.keys.signing().clone());
+        Ok(key.map(|key| (key, state)).into_iter().collect())
     }
 
     fn is_signed(
@@ -288,7 +433,7 @@ impl Account {
         message: &MessageReply,
         batch: Option<&BatchReply>,
         entry: &MessageEntry,
-        key: &session_crypto::SigningPublicKey,
+        key: &SigningPublicKey,
     ) -> bool {
         let (text, digest) = match batch {
             Some(batch) => {
@@ -336,7 +481,10 @@ impl Account {
         match bound.content {
             Content::Text(text) => Ok(Item::Text(text)),
             Content::File { name, len, digest } => self.begin_file(&name, len, &digest),
-            Content::Chunk { file, index, bytes } => self.continue_file(&file, index, &bytes),
+            Content::Chunk { file, index, bytes } => {
+                let chunk_bytes = chunk_bytes(progress.participants.len());
+                self.continue_file(&file, index, chunk_bytes, &bytes)
+            }
         }
     }
 
@@ -368,6 +516,7 @@ impl Account {
         &self,
         digest: &Digest,
         index: u32,
+        chunk_bytes: usize,
         bytes: &[u8],
     ) -> Result<Item, ClientError> {
         let Ok(about) = std::fs::read_to_string(self.part_path(digest, ".about")) else {
@@ -378,7 +527,7 @@ impl Account {
         };
         let len: u64 = len.parse().unwrap_or_default();
         let part = self.part_path(digest, ".part");
-        let at = u64::from(index) * CHUNK_BYTES as u64;
+        let at = u64::from(index) * chunk_bytes as u64;
         if at.saturating_add(bytes.len() as u64) > len {
             return Ok(Item::Refused("a piece beyond the end of its file"));
         }
@@ -444,6 +593,6 @@ impl Account {
                 text,
             });
         }
-        Ok(self.dir.remember(&lines)?)
+        self.history.remember(&lines)
     }
 }

@@ -5,11 +5,15 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::{Request, StatusCode, header};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use session_core::submission::{Submitted, decode_reply, encode_request};
+
+use crate::tls::{self, TlsError};
 
 /// A reply larger than this is refused before it fills memory.
 const REPLY_MAX: usize = 32 << 20;
@@ -17,12 +21,19 @@ const REPLY_MAX: usize = 32 << 20;
 /// Longest call: long polls end at 25 s.
 const CALL_TIMEOUT: Duration = Duration::from_secs(40);
 
+const JSON: &str = "application/json";
+
+const OCTETS: &str = "application/octet-stream";
+
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RpcError {
-    /// The address is not `http://host:port`.
-    #[error("{0} is not an address such as http://127.0.0.1:9652")]
+    /// The address is not `http://host:port` or `https://host:port`.
+    #[error("{0} is not an address such as http://127.0.0.1:9652 or https://node.example")]
     Address(String),
+    /// The certificates to trust cannot be read.
+    #[error("certificates to trust: {0}")]
+    Certificates(TlsError),
     /// The node does not answer.
     #[error("the node at {address} does not answer: {problem}")]
     Unreachable {
@@ -66,7 +77,9 @@ impl RpcError {
             Self::Unreachable { .. } => true,
             // busy, limit, pending, storage full, unavailable
             Self::Refused { code, .. } => matches!(*code, -32_014..=-32_010),
-            Self::Address(_) | Self::Http { .. } | Self::Reply { .. } => false,
+            Self::Address(_) | Self::Certificates(_) | Self::Http { .. } | Self::Reply { .. } => {
+                false
+            }
         }
     }
 }
@@ -74,26 +87,47 @@ impl RpcError {
 /// A connection pool to one node.
 #[derive(Clone)]
 pub struct RpcClient {
-    http: HttpClient<HttpConnector, Full<Bytes>>,
+    http: HttpClient<HttpsConnector<HttpConnector>, Full<Bytes>>,
     address: String,
     token: Option<String>,
 }
 
 impl RpcClient {
-    /// A client of the node at `http://host:port`. Nothing is sent yet.
+    /// A client of the node at `http://host:port` or `https://host:port`; the latter is trusted
+    /// by the certificate authorities of the web. Nothing is sent yet.
     ///
     /// # Errors
     /// [`RpcError::Address`].
     pub fn new(address: &str, token: Option<String>) -> Result<Self, RpcError> {
+        Self::with_roots(address, token, None)
+    }
+
+    /// The same, trusting only the certificates in `roots`, PEM: a node's own certificate, or
+    /// that of an authority of one's own.
+    ///
+    /// # Errors
+    /// [`RpcError::Address`], [`RpcError::Certificates`].
+    pub fn with_roots(
+        address: &str,
+        token: Option<String>,
+        roots: Option<&[u8]>,
+    ) -> Result<Self, RpcError> {
         let address = address.trim_end_matches('/').to_owned();
         let uri: hyper::Uri = address
             .parse()
             .map_err(|_| RpcError::Address(address.clone()))?;
-        if uri.scheme_str() != Some("http") || uri.host().is_none() {
+        if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
             return Err(RpcError::Address(address));
         }
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
+        // The scheme decides, so the connector below takes both.
+        connector.enforce_http(false);
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls::config(roots).map_err(RpcError::Certificates)?)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(connector);
         let http = HttpClient::builder(TokioExecutor::new()).build(connector);
         Ok(Self {
             http,
@@ -118,7 +152,7 @@ impl RpcClient {
     ) -> Result<T, RpcError> {
         let body =
             json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
-        let reply = tokio::time::timeout(CALL_TIMEOUT, self.post("/rpc", body)).await;
+        let reply = tokio::time::timeout(CALL_TIMEOUT, self.post("/rpc", JSON, body)).await;
         let bytes = reply.map_err(|_| self.unreachable("no answer in 40 s"))??;
         let problem = |problem: serde_json::Error| RpcError::Reply {
             method: method.to_owned(),
@@ -156,21 +190,47 @@ impl RpcClient {
     /// # Errors
     /// [`RpcError`].
     pub async fn post_json(&self, path: &str, body: &Value) -> Result<Value, RpcError> {
-        let reply = self.post(path, body.to_string()).await?;
+        let reply = self.post(path, JSON, body.to_string()).await?;
         serde_json::from_slice(&reply).map_err(|problem| RpcError::Reply {
             method: path.to_owned(),
             problem: problem.to_string(),
         })
     }
 
-    async fn post(&self, path: &str, body: String) -> Result<Bytes, RpcError> {
-        let mut request = Request::post(format!("{}{path}", self.address))
-            .header(header::CONTENT_TYPE, "application/json");
+    /// Submits encoded transactions as bytes; the answers are in their order.
+    ///
+    /// # Errors
+    /// [`RpcError`].
+    pub async fn submit<T: AsRef<[u8]>>(&self, txs: &[T]) -> Result<Vec<Submitted>, RpcError> {
+        let body = encode_request(txs);
+        let reply = tokio::time::timeout(CALL_TIMEOUT, self.post("/submit", OCTETS, body)).await;
+        let bytes = reply.map_err(|_| self.unreachable("no answer in 40 s"))??;
+        let answers = decode_reply(&bytes).map_err(|problem| problem.to_string());
+        let answers = answers.and_then(|answers| {
+            let (got, sent) = (answers.len(), txs.len());
+            let all = got == sent;
+            all.then_some(answers)
+                .ok_or_else(|| format!("{got} answers to {sent} transactions"))
+        });
+        answers.map_err(|problem| RpcError::Reply {
+            method: "submit".to_owned(),
+            problem,
+        })
+    }
+
+    async fn post(
+        &self,
+        path: &str,
+        kind: &'static str,
+        body: impl Into<Bytes>,
+    ) -> Result<Bytes, RpcError> {
+        let mut request =
+            Request::post(format!("{}{path}", self.address)).header(header::CONTENT_TYPE, kind);
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
         let request = request
-            .body(Full::new(Bytes::from(body)))
+            .body(Full::new(body.into()))
             .map_err(|_| RpcError::Address(self.address.clone()))?;
         let response = self
             .http

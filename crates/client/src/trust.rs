@@ -1,8 +1,9 @@
 //! What a client believes: proofs it has verified, heads signed by a key it has pinned.
 //!
 //! Heights never go back; a log that was seen is only ever extended; a head older than a minute
-//! is told as stale (`spec/vm.md` §5, §7). The first head key that a chain shows is pinned; where
-//! the operator's root key is known it must have certified the head key.
+//! is told as stale (`spec/vm.md` §5, §7). The first head key that a chain shows is pinned, and
+//! with it the operator's root key, which the genesis names and a proof under that head shows.
+//! Another head key is followed where the root key has certified it, and refused otherwise.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +11,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use session_core::codec::{Decode, DecodeError, Encode};
-use session_core::header::{Header, SignedHead};
-use session_core::ids::ChainId;
+use session_core::hash::Tag;
+use session_core::header::{Header, SignedHead, head_key_payload};
+use session_core::ids::{BlockId, ChainId, Digest};
 use session_core::merkle::Frontier;
 use session_core::proof::{Proof, ProofError, Proved};
 use session_core::time::{MINUTE_MS, Time};
@@ -54,10 +56,18 @@ pub enum TrustError {
         /// Entries seen before.
         count: u64,
     },
+    /// The node showed another block at this height before.
+    #[error(
+        "the node shows another block {height} than it did: its state was rolled back or forked"
+    )]
+    OtherBlock {
+        /// The height.
+        height: u64,
+    },
     /// The node's key is another than the pinned one.
     #[error(
-        "the node's head key has changed: if its operator says so, forget the old one with \
-         `session node forget`"
+        "the node's head key has changed, and the operator's root key has not certified the new \
+         one: if its operator says that it is right, forget the old one with `session node forget`"
     )]
     OtherHeadKey,
 }
@@ -76,10 +86,41 @@ pub struct Trust {
     pub chain: Option<ChainId>,
     /// Pinned ML-DSA-65 head key, hex.
     pub head_key: String,
+    /// Hash of the operator's root key, which certifies head keys; none where the genesis names
+    /// none.
+    pub root_key: Option<Digest>,
+    /// Whether the root key was asked for.
+    pub root_known: bool,
     /// Highest head seen.
     pub height: u64,
+    /// Its block.
+    pub block: Option<BlockId>,
     /// Frontiers of logs, by log id in hex.
     pub logs: BTreeMap<String, String>,
+}
+
+/// What a node says of itself; nothing of it is believed yet.
+#[derive(Debug, Clone, Copy)]
+pub struct ShownHead<'a> {
+    /// Its chain.
+    pub chain: ChainId,
+    /// Its ML-DSA-65 head key, hex.
+    pub head_key: &'a str,
+    /// The operator's ML-DSA-65 root key, hex.
+    pub root_key: Option<&'a str>,
+    /// The root key's signature over the head key, hex.
+    pub certificate: Option<&'a str>,
+}
+
+/// How a node's head key is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Met {
+    /// It is pinned from now on.
+    First,
+    /// It is the pinned one.
+    Before,
+    /// It is another, certified by the pinned root key, and pinned from now on.
+    Followed,
 }
 
 /// Reads a proof from base64.
@@ -101,23 +142,57 @@ pub fn head_is_signed_by(head: &SignedHead, key: &SigningPublicKey) -> bool {
 }
 
 impl Trust {
-    /// Pins the first head key; later it must be the same.
+    /// Pins the first head key; later it must be the same, or one that the pinned root key has
+    /// certified. Heights do not go back with a new key either.
     ///
     /// # Errors
     /// [`TrustError::OtherHeadKey`], [`TrustError::OtherChain`].
-    pub fn pin(&mut self, chain: ChainId, head_key: &str) -> Result<(), TrustError> {
+    pub fn meet(&mut self, shown: &ShownHead<'_>) -> Result<Met, TrustError> {
         match self.chain {
-            None => (self.chain, self.head_key) = (Some(chain), head_key.to_owned()),
-            Some(expected) if expected != chain => {
-                return Err(TrustError::OtherChain {
-                    found: chain,
-                    expected,
-                });
+            None => {
+                self.chain = Some(shown.chain);
+                self.head_key = shown.head_key.to_owned();
+                Ok(Met::First)
             }
-            Some(_) if self.head_key != head_key => return Err(TrustError::OtherHeadKey),
-            Some(_) => {}
+            Some(expected) if expected != shown.chain => Err(TrustError::OtherChain {
+                found: shown.chain,
+                expected,
+            }),
+            Some(_) if self.head_key == shown.head_key => Ok(Met::Before),
+            Some(_) if self.is_certified(shown) => {
+                self.head_key = shown.head_key.to_owned();
+                Ok(Met::Followed)
+            }
+            Some(_) => Err(TrustError::OtherHeadKey),
         }
-        Ok(())
+    }
+
+    /// Whether the pinned root key has signed the shown head key.
+    fn is_certified(&self, shown: &ShownHead<'_>) -> bool {
+        let bytes =
+            |text: Option<&str>| const_hex::decode(text.unwrap_or_default()).unwrap_or_default();
+        let root = bytes(shown.root_key);
+        let pinned = self.root_key.map(|digest| digest.to_bytes());
+        let head = bytes(Some(shown.head_key));
+        let parts = (
+            SigningPublicKey::try_from(root.as_slice()),
+            SigningPublicKey::try_from(head.as_slice()),
+            Signature::try_from(bytes(shown.certificate).as_slice()),
+        );
+        let (Ok(root), Ok(head), Ok(signature)) = parts else {
+            return false;
+        };
+        pinned == Some(Tag::PublicKey.hash(&[root.as_ref()]))
+            && root
+                .verify(&head_key_payload(&shown.chain, head.as_ref()), &signature)
+                .is_ok()
+    }
+
+    /// Pins the root key that the chain's parameters name, or that they name none.
+    pub fn pin_root(&mut self, root_key: Option<Digest>) {
+        if !self.root_known {
+            (self.root_key, self.root_known) = (root_key, true);
+        }
     }
 
     fn key(&self) -> Option<SigningPublicKey> {
@@ -153,8 +228,14 @@ impl Trust {
                 seen: self.height,
             });
         }
+        let block = header.id();
+        if header.height == self.height && self.block.is_some_and(|seen| seen != block) {
+            return Err(TrustError::OtherBlock {
+                height: header.height,
+            });
+        }
         let extended = self.extend(proof)?;
-        self.height = header.height;
+        (self.height, self.block) = (header.height, Some(block));
         if let Some((log, frontier)) = extended {
             self.logs.insert(log, frontier);
         }

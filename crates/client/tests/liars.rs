@@ -9,9 +9,7 @@
     reason = "in a test a panic is the verdict"
 )]
 
-use std::path::Path;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex};
+mod support;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -20,7 +18,7 @@ use session_chain::tx::identity::RotateKeys;
 use session_chain::tx::message::SendMessage;
 use session_chain::tx::{KemKey, Kind, SigningKey, Tx};
 use session_client::{
-    Account, ClientError, Inbox, Item, RpcClient, RpcError, TrustError, decode_proof,
+    Account, ClientError, Inbox, Item, KeyChange, RpcClient, RpcError, TrustError, decode_proof,
 };
 use session_core::codec::Encode;
 use session_core::header::SignedHead;
@@ -29,120 +27,8 @@ use session_core::log::Conversation;
 use session_core::time::Time;
 use session_crypto::Identity;
 use session_fixture::ThrowawayNode;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 
-type Tamper = Box<dyn FnMut(&str, &mut Value) + Send>;
-
-const HONEST: u8 = 0;
-/// Connections end at once.
-const DOWN: u8 = 1;
-/// Calls reach the node, and nobody hears of it.
-const MUTE: u8 = 2;
-
-/// A proxy that changes what the node answers.
-#[derive(Clone)]
-struct Proxy {
-    address: String,
-    tamper: Arc<Mutex<Option<Tamper>>>,
-    mode: Arc<AtomicU8>,
-    upstream: Arc<Mutex<RpcClient>>,
-}
-
-impl Proxy {
-    async fn before(upstream: RpcClient) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
-        let this = Self {
-            address,
-            tamper: Arc::default(),
-            mode: Arc::default(),
-            upstream: Arc::new(Mutex::new(upstream)),
-        };
-        let proxy = this.clone();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(proxy.clone().serve(stream));
-            }
-        });
-        this
-    }
-
-    fn client(&self) -> RpcClient {
-        RpcClient::new(&self.address, None).unwrap()
-    }
-
-    fn lie(&self, tamper: impl FnMut(&str, &mut Value) + Send + 'static) {
-        *self.tamper.lock().unwrap() = Some(Box::new(tamper));
-    }
-
-    fn be_honest(&self) {
-        *self.tamper.lock().unwrap() = None;
-    }
-
-    fn set(&self, mode: u8) {
-        self.mode.store(mode, Ordering::SeqCst);
-    }
-
-    async fn serve(self, mut stream: TcpStream) -> Option<()> {
-        if self.mode.load(Ordering::SeqCst) == DOWN {
-            return None;
-        }
-        let mut bytes = Vec::new();
-        let body = loop {
-            if let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
-                let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
-                let length = head
-                    .lines()
-                    .find_map(|l| l.strip_prefix("content-length: "));
-                let length: usize = length?.trim().parse().ok()?;
-                if bytes.len() >= end + 4 + length {
-                    break bytes[end + 4..].to_vec();
-                }
-            }
-            if stream.read_buf(&mut bytes).await.ok()? == 0 {
-                return None;
-            }
-        };
-        let request: Value = serde_json::from_slice(&body).unwrap();
-        let method = request["method"].as_str().unwrap().to_owned();
-        let upstream = self.upstream.lock().unwrap().clone();
-        let reply = match upstream
-            .call::<Value>(&method, request["params"].clone())
-            .await
-        {
-            Ok(mut result) => {
-                if let Some(tamper) = self.tamper.lock().unwrap().as_mut() {
-                    tamper(&method, &mut result);
-                }
-                json!({ "jsonrpc": "2.0", "id": 1, "result": result })
-            }
-            Err(RpcError::Refused {
-                code,
-                message,
-                data,
-            }) => json!({
-                "jsonrpc": "2.0", "id": 1, "error": { "code": code, "message": message, "data": data },
-            }),
-            Err(_) => return None,
-        };
-        if self.mode.load(Ordering::SeqCst) != HONEST {
-            return None;
-        }
-        let reply = reply.to_string();
-        let head = format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
-            reply.len()
-        );
-        stream.write_all(head.as_bytes()).await.ok()?;
-        stream.write_all(reply.as_bytes()).await.ok()
-    }
-}
-
-/// The same identity once more, as after a restart.
-fn same(identity: &Identity) -> Identity {
-    Identity::from_phrase(&identity.recovery_phrase().unwrap()).unwrap()
-}
+use support::{DOWN, HONEST, MUTE, Proxy, account, restart, same, session_vm_options};
 
 struct World {
     node: ThrowawayNode,
@@ -179,12 +65,6 @@ impl World {
         self.proxy.be_honest();
         refused.expect_err("the lie is noticed")
     }
-}
-
-async fn account(rpc: RpcClient, path: &Path) -> Account {
-    Account::open(rpc, Identity::generate().unwrap(), path)
-        .await
-        .unwrap()
 }
 
 fn in_messages(method: &str, lie: impl FnOnce()) {
@@ -464,7 +344,8 @@ async fn nobody_is_sealed_to_on_the_word_of_a_node() {
             "{refused}"
         );
     }
-    // A contact's name is bound to both of the keys, whatever rotation the node speaks of.
+    // A contact's keys are no more to be exchanged, whatever rotation the node speaks of: the
+    // proved record names them.
     world.proxy.be_honest();
     world.bob.add_contact("alice", alice).await.unwrap();
     for names in [both, &both[..1], &both[1..]] {
@@ -475,7 +356,7 @@ async fn nobody_is_sealed_to_on_the_word_of_a_node() {
             .await
             .unwrap_err();
         assert!(
-            matches!(refused, ClientError::KeyChanged { index: 1, .. }),
+            matches!(refused, ClientError::OtherKeys(id) if id == alice),
             "{names:?}: {refused}"
         );
     }
@@ -559,17 +440,17 @@ async fn what_is_written_while_the_node_is_away_is_sent_exactly_once() {
     let session = alice.create_session(bob.id()).await.unwrap();
     alice.send_text(&session, "before").await.unwrap();
 
-    let unreachable = |error: ClientError| {
+    let waits = |error: ClientError, count: usize| {
         assert!(
-            matches!(error, ClientError::Rpc(RpcError::Unreachable { .. })),
+            matches!(&error, ClientError::Waiting { waiting, away: Some(_) } if *waiting == count),
             "{error}"
         )
     };
     proxy.set(MUTE);
     // It arrives, and Alice does not hear of it.
-    unreachable(alice.send_text(&session, "unheard").await.unwrap_err());
+    waits(alice.send_text(&session, "unheard").await.unwrap_err(), 1);
     proxy.set(DOWN);
-    unreachable(alice.send_text(&session, "away").await.unwrap_err());
+    waits(alice.send_text(&session, "away").await.unwrap_err(), 2);
     assert_eq!(alice.dir().waiting().unwrap().len(), 2);
 
     // Both restart, the node from its disk and on another port.
@@ -581,7 +462,10 @@ async fn what_is_written_while_the_node_is_away_is_sent_exactly_once() {
         .await
         .err()
         .unwrap();
-    unreachable(still_away);
+    assert!(
+        matches!(still_away, ClientError::Rpc(RpcError::Unreachable { .. })),
+        "{still_away}"
+    );
     let node = restart(options).await;
     let rpc = RpcClient::new(&node.url(), None).unwrap();
     *proxy.upstream.lock().unwrap() = rpc.clone();
@@ -598,25 +482,6 @@ async fn what_is_written_while_the_node_is_away_is_sent_exactly_once() {
     assert_eq!(inbox.texts(), ["before", "unheard", "away", "after"]);
     assert_eq!((inbox.count, inbox.messages.len()), (4, 4));
     assert_eq!(alice.flush_outbox().await.unwrap().accepted, 0);
-}
-
-fn session_vm_options(data_dir: &Path) -> session_fixture::NodeOptions {
-    session_fixture::NodeOptions {
-        data_dir: Some(data_dir.to_owned()),
-        ..session_fixture::NodeOptions::default()
-    }
-}
-
-/// The directory's lock is free once the last reader of the old node is gone.
-async fn restart(options: impl Fn() -> session_fixture::NodeOptions) -> ThrowawayNode {
-    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
-    loop {
-        match ThrowawayNode::start_with(options()).await {
-            Ok(node) => return node,
-            Err(error) => assert!(tokio::time::Instant::now() < deadline, "{error}"),
-        }
-        tokio::task::yield_now().await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -710,7 +575,8 @@ async fn a_contact_with_new_keys_is_told_before_anything_is_sealed_to_them() {
     let mut alice = Account::open(rpc, identity, &path).await.unwrap();
     let warned = alice.send_text(&session, "hello").await.unwrap_err();
     assert!(
-        matches!(&warned, ClientError::KeyChanged { name, index: 1 } if name == "bob"),
+        matches!(&warned, ClientError::KeyChanged { name, index: 1, how: KeyChange::SignedByPrevious }
+            if name == "bob"),
         "{warned}"
     );
     assert_eq!(alice.dir().waiting().unwrap().len(), 0);

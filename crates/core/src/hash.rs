@@ -51,8 +51,14 @@ pub enum Tag {
     SeedSign,
     /// Identity seed to ML-KEM seed (keyed BLAKE2b).
     SeedKem,
+    /// Identity seed to the seed of its ML-DSA recovery key (keyed BLAKE2b).
+    SeedRecovery,
     /// Envelope v2 message key (keyed BLAKE2b).
     EnvelopeKey,
+    /// Envelope v3: content key to the key of the ciphertext (keyed BLAKE2b).
+    EnvelopeManyKey,
+    /// Envelope v3: commitment to the content key (keyed BLAKE2b).
+    EnvelopeManyCommitment,
     /// Sealed identity file: additional authenticated data.
     IdentityFile,
     /// Published session id of the execution layer.
@@ -98,7 +104,10 @@ impl Tag {
             Self::Roster => "LUX:SessionVM:roster:v1",
             Self::SeedSign => "LUX:SessionVM:seed-sign:v1",
             Self::SeedKem => "LUX:SessionVM:seed-kem:v1",
+            Self::SeedRecovery => "LUX:SessionVM:seed-recovery:v1",
             Self::EnvelopeKey => "LUX:SessionVM:envelope-key:v2",
+            Self::EnvelopeManyKey => "LUX:SessionVM:envelope-key:v3",
+            Self::EnvelopeManyCommitment => "LUX:SessionVM:envelope-commitment:v3",
             Self::IdentityFile => "LUX:SessionVM:identity-file:v1",
             Self::PublishedSession => "LUX:Session:v1",
             Self::PublishedOracleRequest => "LUX:OracleRequest:v1",

@@ -76,6 +76,11 @@ impl Decode for Header {
     }
 }
 
+/// What an operator's root key signs to certify a head key: `H(head-key, chain || head key)`.
+pub fn head_key_payload(chain: &ChainId, head_key: &[u8]) -> Hash {
+    Tag::HeadKey.hash(&[chain.as_bytes(), head_key])
+}
+
 /// A node's own statement that it accepted a block: one key never signs two ids at one height.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedHead {

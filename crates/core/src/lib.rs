@@ -37,4 +37,5 @@ pub mod record;
 pub mod service;
 pub mod session;
 pub mod state_proof;
+pub mod submission;
 pub mod time;

@@ -87,6 +87,9 @@ pub const JSON_DEPTH_MAX: usize = 64;
 /// Body of one RPC request: a batch of binary transactions that fills a block, in base64.
 pub const RPC_BODY_MAX: usize = 2 * 1024 * 1024;
 
+/// Text of one refusal in a binary reply: a sentence with a few ids in it.
+pub const REFUSAL_TEXT_MAX: usize = 1_024;
+
 /// Genesis bytes. The published form is under a kilobyte; allocations take the rest.
 pub const GENESIS_BYTES_MAX: usize = 1024 * 1024;
 

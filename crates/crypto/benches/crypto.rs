@@ -48,6 +48,73 @@ mod identity {
     }
 }
 
+/// What opening an identity file costs its owner, and each guess a thief.
+mod passphrase {
+    use super::*;
+    use session_crypto::{KdfCost, SealedIdentity};
+
+    /// The standard cost, and around it: RFC 9106's first choice is out of reach of small
+    /// machines, OWASP's minimum is one pass less.
+    const COSTS: &[(u32, u32, u32)] = &[
+        (19 * 1024, 2, 1),
+        (64 * 1024, 1, 4),
+        (64 * 1024, 3, 4),
+        (128 * 1024, 3, 4),
+        (256 * 1024, 3, 4),
+    ];
+
+    #[divan::bench(args = COSTS, sample_count = 20)]
+    fn open_file(bencher: Bencher<'_, '_>, (memory, passes, lanes): (u32, u32, u32)) {
+        let cost = KdfCost::new(memory, passes, lanes).unwrap();
+        let identity = Identity::generate().unwrap();
+        let file = SealedIdentity::seal(&identity, b"correct horse", cost).unwrap();
+        bencher.bench(|| file.open(b"correct horse").unwrap());
+    }
+
+    /// What rotating adds: the keys of the first rotation, derived.
+    #[divan::bench]
+    fn next_keys(bencher: Bencher<'_, '_>) {
+        let identity = Identity::generate().unwrap();
+        bencher.bench(|| identity.next(1).unwrap());
+    }
+}
+
+/// One message of a kilobyte to several people.
+mod envelope_many {
+    use super::*;
+    use session_core::ids::AccountId;
+    use session_crypto::envelope::many::{Recipient, open, seal};
+
+    fn company(count: u8) -> (KemSecretKey, Vec<AccountId>) {
+        let accounts = (0..count).map(|n| AccountId::from_bytes([n; 32]));
+        (KemSecretKey::generate().unwrap(), accounts.collect())
+    }
+
+    const SENDER: AccountId = AccountId::from_bytes([255; 32]);
+
+    fn to<'a>(key: &'a KemSecretKey, accounts: &[AccountId]) -> Vec<Recipient<'a>> {
+        let recipient = |account: &AccountId| Recipient {
+            account: *account,
+            kem: key.public_key(),
+        };
+        accounts.iter().map(recipient).collect()
+    }
+
+    #[divan::bench(args = [2, 9, 99])]
+    fn seal_to(bencher: Bencher<'_, '_>, count: u8) {
+        let (key, accounts) = company(count);
+        let to = to(&key, &accounts);
+        bencher.bench(|| seal(SENDER, &to, &[7; 1_024]).unwrap());
+    }
+
+    #[divan::bench(args = [2, 9, 99])]
+    fn open_one(bencher: Bencher<'_, '_>, count: u8) {
+        let (key, accounts) = company(count);
+        let sealed = seal(SENDER, &to(&key, &accounts), &[7; 1_024]).unwrap();
+        bencher.bench(|| open(&key, &SENDER, &accounts[1], &accounts, &sealed).unwrap());
+    }
+}
+
 mod encapsulate_and_decapsulate {
     use super::*;
 

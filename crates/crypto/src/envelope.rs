@@ -9,7 +9,10 @@
 //! ```
 //!
 //! v1 is the published format: anybody can have sealed it. v2 opens only for the sender id it was
-//! sealed with. That binds the id, it does not prove it: a signature does.
+//! sealed with. That binds the id, it does not prove it: a signature does. v3 is v2 for several
+//! people: [`many`].
+
+pub mod many;
 
 use crate::aead::{self, NONCE_BYTES, TAG_BYTES};
 use crate::backend::{Active, Backend, KEM_CIPHERTEXT_BYTES};

@@ -41,6 +41,9 @@ pub enum CryptoError {
     /// A well-formed ciphertext that does not open with this key.
     #[error("decryption failed")]
     DecryptionFailed,
+    /// Recipients of one envelope that are none, too many, out of order, or without its reader.
+    #[error("recipients are 1 to 99, ascending by account, with the reader among them")]
+    InvalidRecipients,
     /// The operating system gave no randomness.
     #[error("the operating system gave no randomness")]
     NoRandomness,
@@ -57,7 +60,10 @@ impl CryptoError {
             | Self::InvalidSignature(_)
             | Self::InvalidCiphertext(_)
             | Self::DecryptionFailed => true,
-            Self::InvalidSecretKey(_) | Self::NoRandomness | Self::Library => false,
+            Self::InvalidSecretKey(_)
+            | Self::InvalidRecipients
+            | Self::NoRandomness
+            | Self::Library => false,
         }
     }
 }

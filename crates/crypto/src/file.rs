@@ -1,12 +1,18 @@
-//! An identity at rest: sealed with a passphrase.
+//! An identity at rest: sealed with a passphrase, or exposed.
 //!
 //! ```text
-//! "LUXID" || u8 version 1 || session id 33
-//!   || u32 memory KiB || u32 passes || u32 lanes || salt 16 || nonce 24      the header
-//! u32 n || XChaCha20-Poly1305(secrets) n         key = Argon2id(passphrase, salt)
-//! H(IdentityFile, everything before) 32          AAD = H(IdentityFile, header)
+//! sealed = "LUXID" || u8 version || session id 33
+//!            || u32 memory KiB || u32 passes || u32 lanes || salt 16 || nonce 24   the header
+//!          u32 n || XChaCha20-Poly1305(secrets) n      key = Argon2id(passphrase, salt)
+//!          H(IdentityFile, everything before) 32       AAD = H(IdentityFile, header)
+//! exposed = "LUXKEYS" || u8 version 1 || account 32 || secrets || H(IdentityFile, before) 32
 //! secrets = 1 || seed 32   or   2 || KEM secret 2400 || signing secret 4032
+//!    or, after a rotation: 3 || seed 32 || u32 rotation
+//!    or                    4 || u32 rotation || KEM secret || signing secret || u8 n || n × KEM secret
 //! ```
+//!
+//! Version 1 holds the first keys of an account, version 2 later ones: then the session id is not
+//! that of the keys, and what is still unread is opened with the earlier KEM keys.
 //!
 //! The digest at the end tells a damaged file from a wrong passphrase. It is no protection: whoever
 //! changes a file on purpose can write a new one, and then the passphrase seems wrong.
@@ -15,21 +21,25 @@ use crate::aead;
 use crate::backend::{Active, Backend};
 use crate::error::CryptoError;
 use crate::id::IdentityId;
-use crate::identity::Identity;
-use crate::kem::KEM_SECRET_KEY_BYTES;
+use crate::identity::{Identity, RETIRED_MAX};
+use crate::kem::{KEM_SECRET_KEY_BYTES, KemSecretKey};
 use crate::secret::{Secret, Seed, os_random};
-use crate::sign::SIGNING_SECRET_KEY_BYTES;
+use crate::sign::{SIGNING_SECRET_KEY_BYTES, SigningKey};
 use session_core::codec::{DecodeError, Reader, Writer};
 use session_core::hash::Tag;
 use session_core::ids::AccountId;
 use zeroize::{Zeroize, Zeroizing};
 
 const MAGIC: &[u8; 5] = b"LUXID";
+/// Holds the first keys of an account.
 const VERSION: u8 = 1;
+/// Holds later ones.
+const VERSION_ROTATED: u8 = 2;
+const EXPOSED_MAGIC: &[u8; 7] = b"LUXKEYS";
 const SALT_BYTES: usize = 16;
 const DIGEST_BYTES: usize = 32;
 const SECRETS_BYTES_MAX: usize =
-    1 + KEM_SECRET_KEY_BYTES + SIGNING_SECRET_KEY_BYTES + aead::TAG_BYTES;
+    6 + (1 + RETIRED_MAX) * KEM_SECRET_KEY_BYTES + SIGNING_SECRET_KEY_BYTES + aead::TAG_BYTES;
 
 /// What guessing one passphrase costs. Stored in the file, bounded when read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +126,7 @@ pub enum FileError {
     #[error("not an identity file")]
     NotAnIdentityFile,
     /// Written by a later release.
-    #[error("identity file of version {0}, this release reads {VERSION}")]
+    #[error("identity file of version {0}, this release reads up to {VERSION_ROTATED}")]
     UnknownVersion(u8),
     /// Cut short or changed since it was written.
     #[error("the identity file is damaged")]
@@ -148,6 +158,7 @@ pub enum FileError {
 /// A sealed identity: readable by anybody, openable with the passphrase.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealedIdentity {
+    version: u8,
     id: IdentityId,
     cost: KdfCost,
     salt: [u8; SALT_BYTES],
@@ -165,6 +176,10 @@ impl SealedIdentity {
         os_random(&mut salt)?;
         let nonce = aead::random_nonce()?;
         let mut file = Self {
+            version: match identity.rotation() {
+                0 => VERSION,
+                _ => VERSION_ROTATED,
+            },
             id: identity.id(),
             cost,
             salt,
@@ -186,8 +201,8 @@ impl SealedIdentity {
         let secrets = aead::open_body(&key, &self.nonce, &self.aad(), &self.sealed)
             .map(Zeroizing::new)
             .map_err(|_| FileError::WrongPassphrase)?;
-        let identity = identity_of(&secrets)?;
-        if identity.id() == self.id {
+        let identity = identity_of(&self.id.account_id(), &secrets)?;
+        if (identity.rotation() == 0) == (self.version == VERSION) {
             Ok(identity)
         } else {
             Err(FileError::ForeignIdentity)
@@ -224,7 +239,7 @@ impl SealedIdentity {
             .strip_prefix(MAGIC)
             .ok_or(FileError::NotAnIdentityFile)?;
         match rest.first() {
-            Some(&VERSION) => {}
+            Some(&(VERSION | VERSION_ROTATED)) => {}
             Some(&later) => return Err(FileError::UnknownVersion(later)),
             None => return Err(FileError::Damaged),
         }
@@ -241,7 +256,7 @@ impl SealedIdentity {
     /// Outer error: the layout. Inner error: the cost.
     fn read(bytes: &[u8]) -> Result<Result<Self, FileError>, DecodeError> {
         let mut input = Reader::new(bytes);
-        input.u8("version")?;
+        let version = input.u8("version")?;
         let prefix = input.u8("session id prefix")?;
         let account = AccountId::from_bytes(input.array("account id")?);
         let id = match prefix {
@@ -263,6 +278,7 @@ impl SealedIdentity {
         let sealed = input.bytes("secrets", SECRETS_BYTES_MAX)?.to_vec();
         input.finish()?;
         Ok(KdfCost::new(memory_kib, passes, lanes).map(|cost| Self {
+            version,
             id,
             cost,
             salt,
@@ -274,7 +290,7 @@ impl SealedIdentity {
     fn header(&self) -> Vec<u8> {
         let mut out = Writer::new();
         out.raw(MAGIC)
-            .u8(VERSION)
+            .u8(self.version)
             .u8(self.id.prefix())
             .value(&self.id.account_id());
         out.u32(self.cost.memory_kib)
@@ -289,132 +305,145 @@ impl SealedIdentity {
     }
 }
 
+impl Identity {
+    /// The identity as a file that **anybody who reads it can use**. The identity JSON of the
+    /// published project cannot hold keys that were rotated; this can.
+    pub fn to_exposed_file(&self) -> Zeroizing<Vec<u8>> {
+        let secrets = secrets_of(self);
+        // Reserved at once: growing would leave copies of secrets behind.
+        let mut out = Zeroizing::new(Vec::with_capacity(secrets.len() + 80));
+        out.extend_from_slice(EXPOSED_MAGIC);
+        out.push(VERSION);
+        out.extend_from_slice(self.account_id().as_bytes());
+        out.extend_from_slice(&secrets);
+        let digest = Tag::IdentityFile.hash(&[&out]);
+        out.extend_from_slice(&digest);
+        out
+    }
+
+    /// Reads such a file.
+    ///
+    /// # Errors
+    /// [`FileError::NotAnIdentityFile`], [`FileError::UnknownVersion`], [`FileError::Damaged`],
+    /// [`FileError::ForeignIdentity`].
+    pub fn from_exposed_file(bytes: &[u8]) -> Result<Self, FileError> {
+        let rest = bytes
+            .strip_prefix(EXPOSED_MAGIC)
+            .ok_or(FileError::NotAnIdentityFile)?;
+        match rest.first() {
+            Some(&VERSION) => {}
+            Some(&later) => return Err(FileError::UnknownVersion(later)),
+            None => return Err(FileError::Damaged),
+        }
+        let (before, digest) = bytes
+            .split_last_chunk::<DIGEST_BYTES>()
+            .ok_or(FileError::Damaged)?;
+        if Tag::IdentityFile.hash(&[before]) != *digest {
+            return Err(FileError::Damaged);
+        }
+        let rest = before.get(EXPOSED_MAGIC.len() + 1..);
+        let (account, secrets) = rest
+            .and_then(|rest| rest.split_first_chunk())
+            .ok_or(FileError::Damaged)?;
+        identity_of(&AccountId::from_bytes(*account), secrets)
+    }
+}
+
 const SECRETS_SEED: u8 = 1;
 const SECRETS_EXPANDED: u8 = 2;
+const SECRETS_SEED_ROTATED: u8 = 3;
+const SECRETS_EXPANDED_ROTATED: u8 = 4;
 
 fn secrets_of(identity: &Identity) -> Zeroizing<Vec<u8>> {
     // Reserved at once: growing would leave copies of secrets behind.
     let mut out = Zeroizing::new(Vec::with_capacity(SECRETS_BYTES_MAX));
-    match identity.seed() {
-        Some(seed) => {
+    let rotation = identity.rotation();
+    match (identity.seed(), rotation) {
+        (Some(seed), 0) => {
             out.push(SECRETS_SEED);
             out.extend_from_slice(seed.expose());
         }
-        None => {
+        (Some(seed), _) => {
+            out.push(SECRETS_SEED_ROTATED);
+            out.extend_from_slice(seed.expose());
+            out.extend_from_slice(&rotation.to_be_bytes());
+        }
+        (None, 0) => {
             out.push(SECRETS_EXPANDED);
             out.extend_from_slice(identity.kem_key().expose());
             out.extend_from_slice(identity.signing_key().expose());
+        }
+        (None, _) => {
+            out.push(SECRETS_EXPANDED_ROTATED);
+            out.extend_from_slice(&rotation.to_be_bytes());
+            out.extend_from_slice(identity.kem_key().expose());
+            out.extend_from_slice(identity.signing_key().expose());
+            let retired = identity.retired();
+            // At most RETIRED_MAX.
+            out.push(u8::try_from(retired.len()).unwrap_or(u8::MAX));
+            for key in retired {
+                out.extend_from_slice(key.expose());
+            }
         }
     }
     out
 }
 
-fn identity_of(secrets: &[u8]) -> Result<Identity, FileError> {
-    match secrets.split_first() {
-        Some((&SECRETS_SEED, seed)) => Ok(Identity::from_seed(Seed::copy_from(seed)?)?),
-        Some((&SECRETS_EXPANDED, keys)) => {
-            let (kem, signing) = keys
+/// The identity of `account` in these secrets.
+fn identity_of(account: &AccountId, secrets: &[u8]) -> Result<Identity, FileError> {
+    let (&kind, rest) = secrets.split_first().ok_or(FileError::Damaged)?;
+    let identity = match kind {
+        SECRETS_SEED => Identity::from_seed(Seed::copy_from(rest)?)?,
+        SECRETS_SEED_ROTATED => {
+            let (seed, rotation) = rest.split_last_chunk().ok_or(FileError::Damaged)?;
+            let rotation = nonzero(*rotation)?;
+            Identity::from_seed_at(Seed::copy_from(seed)?, rotation)?
+        }
+        SECRETS_EXPANDED => {
+            let (kem, signing) = rest
                 .split_at_checked(KEM_SECRET_KEY_BYTES)
                 .ok_or(FileError::Damaged)?;
-            Ok(Identity::from_secret_keys(kem, signing)?)
+            Identity::from_secret_keys(kem, signing)?
         }
-        Some(_) | None => Err(FileError::Damaged),
+        SECRETS_EXPANDED_ROTATED => expanded_rotated(account, rest)?,
+        _ => return Err(FileError::Damaged),
+    };
+    if identity.account_id() == *account {
+        Ok(identity)
+    } else {
+        Err(FileError::ForeignIdentity)
     }
+}
+
+fn nonzero(rotation: [u8; 4]) -> Result<u32, FileError> {
+    match u32::from_be_bytes(rotation) {
+        0 => Err(FileError::Damaged),
+        rotation => Ok(rotation),
+    }
+}
+
+/// The account is the file's word: these keys do not hash to it, and only the chain can tell
+/// whether they are its own.
+fn expanded_rotated(account: &AccountId, rest: &[u8]) -> Result<Identity, FileError> {
+    let mut input = Reader::new(rest);
+    let damaged = |_| FileError::Damaged;
+    let rotation = nonzero(input.array("rotation").map_err(damaged)?)?;
+    let kem = input.take("KEM secret", KEM_SECRET_KEY_BYTES);
+    let kem = KemSecretKey::from_bytes(kem.map_err(damaged)?)?;
+    let signing = input.take("signing secret", SIGNING_SECRET_KEY_BYTES);
+    let signing = SigningKey::from_bytes(signing.map_err(damaged)?)?;
+    let count = usize::from(input.u8("retired keys").map_err(damaged)?);
+    if count > RETIRED_MAX {
+        return Err(FileError::Damaged);
+    }
+    let mut retired = Vec::with_capacity(count);
+    for _ in 0..count {
+        let key = input.take("retired KEM secret", KEM_SECRET_KEY_BYTES);
+        retired.push(KemSecretKey::from_bytes(key.map_err(damaged)?)?);
+    }
+    input.finish().map_err(damaged)?;
+    Ok(Identity::rotated(*account, rotation, kem, signing, retired))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const COST: KdfCost = KdfCost::INSECURE_FOR_TESTS;
-
-    #[test]
-    fn both_kinds_of_identity_come_back_and_only_one_has_a_phrase() {
-        for identity in [Identity::generate(), Identity::generate_without_phrase()] {
-            let identity = identity.unwrap();
-            let file = SealedIdentity::seal(&identity, b"correct horse", COST).unwrap();
-            let read = SealedIdentity::from_bytes(&file.to_bytes()).unwrap();
-            assert_eq!(read, file);
-            assert_eq!(read.id(), identity.id());
-            let back = read.open(b"correct horse").unwrap();
-            assert_eq!(back.public(), identity.public());
-            assert_eq!(back.recovery_phrase(), identity.recovery_phrase());
-            assert_eq!(
-                read.open(b"battery staple").unwrap_err(),
-                FileError::WrongPassphrase
-            );
-        }
-    }
-
-    #[test]
-    fn damage_is_told_from_a_wrong_passphrase() {
-        let identity = Identity::generate_without_phrase().unwrap();
-        let bytes = SealedIdentity::seal(&identity, b"p", COST)
-            .unwrap()
-            .to_bytes();
-        for at in (6..bytes.len()).step_by(37) {
-            let mut bad = bytes.clone();
-            bad[at] ^= 1;
-            assert_eq!(
-                SealedIdentity::from_bytes(&bad),
-                Err(FileError::Damaged),
-                "byte {at}"
-            );
-        }
-        for cut in [6, 50, bytes.len() - 1] {
-            assert_eq!(
-                SealedIdentity::from_bytes(&bytes[..cut]),
-                Err(FileError::Damaged)
-            );
-        }
-        assert_eq!(
-            SealedIdentity::from_bytes(b"{}"),
-            Err(FileError::NotAnIdentityFile)
-        );
-        let mut later = bytes;
-        later[5] = 9;
-        assert_eq!(
-            SealedIdentity::from_bytes(&later),
-            Err(FileError::UnknownVersion(9))
-        );
-    }
-
-    #[test]
-    fn a_hostile_file_cannot_ask_for_gigabytes() {
-        let identity = Identity::generate().unwrap();
-        let mut file = SealedIdentity::seal(&identity, b"p", COST).unwrap();
-        file.cost.memory_kib = u32::MAX;
-        assert_eq!(
-            SealedIdentity::from_bytes(&file.to_bytes()),
-            Err(FileError::CostOutOfBounds {
-                memory_kib: u32::MAX,
-                passes: 1,
-                lanes: 1
-            })
-        );
-        assert!(KdfCost::new(7, 1, 1).is_err());
-        assert!(KdfCost::new(64, 0, 1).is_err());
-        assert!(KdfCost::new(64, 1, u32::MAX).is_err());
-    }
-
-    #[test]
-    fn a_relabelled_file_does_not_open() {
-        let identity = Identity::generate().unwrap();
-        let mut file = SealedIdentity::seal(&identity, b"p", COST).unwrap();
-        file.id = IdentityId::Pq(AccountId::from_bytes([1; 32]));
-        assert_eq!(file.open(b"p").unwrap_err(), FileError::WrongPassphrase);
-    }
-
-    #[test]
-    fn the_standard_cost_is_within_its_own_limits() {
-        let KdfCost {
-            memory_kib,
-            passes,
-            lanes,
-        } = KdfCost::STANDARD;
-        assert_eq!(
-            KdfCost::new(memory_kib, passes, lanes),
-            Ok(KdfCost::STANDARD)
-        );
-    }
-}
+mod tests;

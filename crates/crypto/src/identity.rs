@@ -1,7 +1,9 @@
 //! Who somebody is: a KEM key to be written to, and a signing key to speak with.
 
 mod json;
+mod rotation;
 pub use json::IdentityJsonError;
+pub use rotation::{RETIRED_MAX, recovery_key, rotation_signing_key};
 
 use crate::envelope::{self, Opened, Parties};
 use crate::error::CryptoError;
@@ -11,7 +13,6 @@ use crate::phrase::RecoveryPhrase;
 use crate::secret::Seed;
 use crate::sign::{Signature, SigningKey, SigningPublicKey};
 use session_core::codec::{Decode, DecodeError, Encode, Reader, Writer};
-use session_core::hash::Tag;
 use session_core::ids::AccountId;
 
 /// The public half of an identity, 3136 bytes: KEM key, then signing key.
@@ -88,11 +89,19 @@ impl Decode for PublicIdentity {
 }
 
 /// A whole identity, with its secrets.
+///
+/// Its account id is the hash of its first keys and stays when they rotate; [`Identity::public`]
+/// are the current ones.
 pub struct Identity {
     kem: KemSecretKey,
     signing: SigningKey,
     seed: Option<Seed>,
     public: PublicIdentity,
+    account: AccountId,
+    /// 0 for the first keys. With a seed: the index that the keys are derived with.
+    rotation: u32,
+    /// Earlier KEM keys, newest first: what was sealed to them is still to be read.
+    retired: Vec<KemSecretKey>,
 }
 
 impl Identity {
@@ -122,8 +131,7 @@ impl Identity {
     /// # Errors
     /// [`CryptoError::Library`].
     pub fn from_seed(seed: Seed) -> Result<Self, CryptoError> {
-        let signing = SigningKey::from_seed(&crate::derive::keyed(&seed, Tag::SeedSign, &[]))?;
-        let kem = KemSecretKey::from_seed(&crate::derive::keyed(&seed, Tag::SeedKem, &[]))?;
+        let (kem, signing) = rotation::keys_of(&seed, 0)?;
         Ok(Self::assemble(kem, signing, Some(seed)))
     }
 
@@ -147,19 +155,19 @@ impl Identity {
         ))
     }
 
-    /// The public half.
+    /// The public half of the current keys. After a rotation its own hash is not the account id.
     pub const fn public(&self) -> &PublicIdentity {
         &self.public
     }
 
-    /// The account id of the public half.
+    /// The account id: hash of the first keys.
     pub const fn account_id(&self) -> AccountId {
-        self.public.account_id
+        self.account
     }
 
     /// The session id, `07…`.
     pub const fn id(&self) -> IdentityId {
-        self.public.id()
+        IdentityId::Pq(self.account)
     }
 
     /// The key that opens what is sealed to this identity.
@@ -211,16 +219,49 @@ impl Identity {
             sender,
             recipient: self.account_id(),
         };
-        envelope::open(&self.kem, &parties, envelope)
+        self.with_each_kem_key(|key| envelope::open(key, &parties, envelope))
+    }
+
+    /// Opens an envelope to this identity and others ([`envelope::many`], format v3).
+    /// `recipients` are all that it must be sealed to, ascending.
+    ///
+    /// # Errors
+    /// [`CryptoError::InvalidCiphertext`], [`CryptoError::DecryptionFailed`].
+    pub fn open_many(
+        &self,
+        sender: AccountId,
+        recipients: &[AccountId],
+        envelope: &[u8],
+    ) -> Result<Vec<u8>, CryptoError> {
+        let me = self.account;
+        self.with_each_kem_key(|key| envelope::many::open(key, &sender, &me, recipients, envelope))
+    }
+
+    /// The current key first, then those before it: what was sealed to one of them opens.
+    fn with_each_kem_key<T>(
+        &self,
+        open: impl Fn(&KemSecretKey) -> Result<T, CryptoError>,
+    ) -> Result<T, CryptoError> {
+        let mut result = open(&self.kem);
+        for key in &self.retired {
+            if !matches!(result, Err(CryptoError::DecryptionFailed)) {
+                break;
+            }
+            result = open(key);
+        }
+        result
     }
 
     pub(crate) fn assemble(kem: KemSecretKey, signing: SigningKey, seed: Option<Seed>) -> Self {
         let public = PublicIdentity::new(kem.public_key().clone(), signing.public_key().clone());
         Self {
+            account: public.account_id(),
             kem,
             signing,
             seed,
             public,
+            rotation: 0,
+            retired: Vec::new(),
         }
     }
 }

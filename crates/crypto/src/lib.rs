@@ -65,7 +65,9 @@ mod verifier;
 pub use error::{CryptoError, Flaw};
 pub use file::{FileError, KdfCost, SealedIdentity};
 pub use id::{ID_CHARS, IdError, IdentityId};
-pub use identity::{Identity, IdentityJsonError, PublicIdentity};
+pub use identity::{
+    Identity, IdentityJsonError, PublicIdentity, RETIRED_MAX, recovery_key, rotation_signing_key,
+};
 pub use kem::{KEM_SECRET_KEY_BYTES, KemCiphertext, KemPublicKey, KemSecretKey};
 pub use legacy::{LEGACY_SIGNATURE_BYTES, LegacyIdentity, LegacyPublicIdentity, x25519};
 pub use phrase::{PHRASE_WORDS, PhraseError, RecoveryPhrase};

@@ -5,7 +5,7 @@
 //!
 //! header  = offset  bytes
 //!           0       8      "LUXSSBAK"
-//!           8       4      format version, little endian       (1)
+//!           8       4      format version, little endian       (2)
 //!           12      4      keyspaces version, little endian    (1)
 //!
 //! frame   = 0       1      01

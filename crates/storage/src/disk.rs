@@ -21,7 +21,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, EngineSnapshot};
 use crate::error::StoreError;
 use crate::format::Directory;
 use crate::journal::{self, DamagedJournal};
@@ -136,7 +136,13 @@ impl DiskStore {
             damaged_journal,
             ..
         } = options;
-        let engine = Engine::open(&directory.db(), exists, cache_bytes, damaged_journal)?;
+        let engine = Engine::open(
+            &directory.db(),
+            &directory.segments(),
+            exists,
+            cache_bytes,
+            damaged_journal,
+        )?;
         let state = State {
             engine: Some(engine),
             generation: 0,
@@ -224,9 +230,13 @@ impl Store for DiskStore {
         let engine = state.engine(&self.shared)?;
         let reserve = self.shared.options.reserve_bytes;
         state.check_room(if only_deletes { reserve / 4 } else { reserve })?;
-        engine
-            .commit(ops, durability)
-            .map_err(|error| self.shared.write_failed(&state, error))
+        engine.commit(ops, durability).map_err(|error| {
+            if matches!(error, StoreError::NoSpace { written: false, .. }) {
+                // Noticed before anything was changed.
+                return error;
+            }
+            self.shared.write_failed(&state, error)
+        })
     }
 
     fn flush(&self) -> Result<(), StoreError> {
@@ -247,20 +257,21 @@ impl Store for DiskStore {
         }
         // Without room recovery would only fail; until then the old engine serves the readers.
         state.check_room(self.shared.options.reserve_bytes / 2)?;
-        let db = directory.db();
+        let (db, segments) = (directory.db(), directory.segments());
         let DiskOptions {
             cache_bytes,
             damaged_journal,
             ..
         } = self.shared.options;
+        let open = || Engine::open(&db, &segments, true, cache_bytes, damaged_journal);
         state.generation = state.generation.wrapping_add(1);
         if let Some(engine) = state.engine.take() {
             // It failed already; what it says about that now does not matter.
             let _known = engine.close();
         }
-        let recovered = Engine::open(&db, true, cache_bytes, damaged_journal)
+        let recovered = open()
             .and_then(|engine| retire(engine, &db))
-            .and_then(|()| Engine::open(&db, true, cache_bytes, damaged_journal))
+            .and_then(|()| open())
             .map_err(|error| self.shared.write_failed(&state, error))?;
         state.engine = Some(recovered);
         *self.shared.failure() = None;
@@ -416,7 +427,7 @@ fn allocated_bytes(path: &Path) -> Result<u64, StoreError> {
 struct DiskView {
     shared: Arc<Shared>,
     generation: u64,
-    snapshot: fjall::Snapshot,
+    snapshot: EngineSnapshot,
 }
 
 impl DiskView {

@@ -1,5 +1,6 @@
 //! One opening of the engine (fjall): the only file that knows it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::error::{EngineError, StoreError, is_no_space};
 use crate::journal;
+use crate::segment::{Epoch, Pointer, Segments, Usage, UsageChanges};
 use crate::store::{Direction, Durability, KeyRange, Keyspace, Op, Pair};
 
 /// From this size on a value of a keyspace with large values gets its place in a separate file.
@@ -24,6 +26,19 @@ const SEPARATION_BYTES: u32 = 1024;
 
 /// Start after a kill costs 1.6 ms per MB of journal; 64 MB cost 20 to 30 % of the throughput.
 const JOURNAL_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// A synced batch with more bytes of bodies than this writes them into a segment: once instead
+/// of twice, but with a second sync. One message alone goes the way with one.
+const SEGMENT_BATCH_BYTES: usize = 12 * 1024;
+
+/// How much of each segment is in use; not a keyspace of the store's users.
+const USAGE: &str = "segments";
+
+/// First byte of a stored body: the value follows.
+const INLINE: u8 = 0;
+
+/// First byte of a stored body: a pointer into a segment follows.
+const IN_SEGMENT: u8 = 1;
 
 /// The engine halts a writer for good when its background thread has died with four full tables
 /// waiting (30 runs of small files). So we wait in front of it, where we notice the death. One
@@ -39,14 +54,24 @@ const BACKGROUND_DEADLINE: Duration = Duration::from_secs(300);
 pub(crate) struct Engine {
     // Dropped before the database that they belong to.
     keyspaces: Vec<fjall::Keyspace>,
+    usage: fjall::Keyspace,
+    segments: Segments,
     db: Database,
     path: PathBuf,
 }
 
+/// A snapshot, with what keeps the segments that it refers to.
+pub(crate) struct EngineSnapshot {
+    inner: fjall::Snapshot,
+    _epoch: Epoch,
+}
+
 impl Engine {
-    /// Creates, or opens what `exists`. `path` is the engine's own directory.
+    /// Creates, or opens what `exists`. `path` is the engine's own directory, `segments` that of
+    /// the bodies.
     pub(crate) fn open(
         path: &Path,
+        segments: &Path,
         exists: bool,
         cache_bytes: u64,
         damaged: journal::DamagedJournal,
@@ -55,7 +80,7 @@ impl Engine {
         if exists {
             check_files(path, journals)?;
         }
-        guard(path, || {
+        let (db, keyspaces, usage) = guard(path, || {
             let db = Database::builder(path)
                 .cache_size(cache_bytes)
                 .max_journaling_size(JOURNAL_BYTES_MAX)
@@ -65,48 +90,83 @@ impl Engine {
                 .iter()
                 .map(|keyspace| db.keyspace(keyspace.name(), || create_options(*keyspace)))
                 .collect::<fjall::Result<Vec<_>>>()?;
-            Ok(Self {
-                keyspaces,
-                db,
-                path: path.to_owned(),
-            })
+            let usage = db.keyspace(USAGE, || create_options(Keyspace::Meta))?;
+            // What was replayed must be on the disk before files that it does not name are removed.
+            db.persist(PersistMode::SyncData)?;
+            Ok((db, keyspaces, usage))
+        })?;
+        let segments = Segments::open(segments, read_usage(path, &usage)?)?;
+        Ok(Self {
+            keyspaces,
+            usage,
+            segments,
+            db,
+            path: path.to_owned(),
         })
     }
 
-    pub(crate) fn snapshot(&self) -> fjall::Snapshot {
-        self.db.snapshot()
+    pub(crate) fn snapshot(&self) -> EngineSnapshot {
+        // In this order: what the snapshot sees is then kept for it.
+        let epoch = self.segments.epoch();
+        EngineSnapshot {
+            inner: self.db.snapshot(),
+            _epoch: epoch,
+        }
     }
 
     pub(crate) fn get(
         &self,
-        at: Option<&fjall::Snapshot>,
+        at: Option<&EngineSnapshot>,
         keyspace: Keyspace,
         key: &[u8],
     ) -> Result<Option<Vec<u8>>, StoreError> {
+        let bodies = keyspace == Keyspace::Bodies;
+        let _epoch = (bodies && at.is_none()).then(|| self.segments.epoch());
         let keyspace = self.keyspace(keyspace)?;
         let value = guard(&self.path, || match at {
-            Some(snapshot) => snapshot.get(keyspace, key),
+            Some(snapshot) => snapshot.inner.get(keyspace, key),
             None => keyspace.get(key),
         })?;
-        Ok(value.map(|value| value.to_vec()))
+        match value {
+            Some(value) if bodies => self.body(key, &value).map(Some),
+            Some(value) => Ok(Some(value.to_vec())),
+            None => Ok(None),
+        }
+    }
+
+    /// The value that a stored body stands for.
+    fn body(&self, key: &[u8], stored: &[u8]) -> Result<Vec<u8>, StoreError> {
+        if let Some((&INLINE, value)) = stored.split_first() {
+            return Ok(value.to_vec());
+        }
+        let pointer = pointer_of(stored).ok_or_else(|| self.damaged("a stored body"))?;
+        self.segments.read(key, &pointer)
+    }
+
+    fn damaged(&self, what: &'static str) -> StoreError {
+        StoreError::Corrupt {
+            path: self.path.clone(),
+            what,
+            source: None,
+        }
     }
 
     pub(crate) fn contains(
         &self,
-        at: Option<&fjall::Snapshot>,
+        at: Option<&EngineSnapshot>,
         keyspace: Keyspace,
         key: &[u8],
     ) -> Result<bool, StoreError> {
         let keyspace = self.keyspace(keyspace)?;
         guard(&self.path, || match at {
-            Some(snapshot) => snapshot.contains_key(keyspace, key),
+            Some(snapshot) => snapshot.inner.contains_key(keyspace, key),
             None => keyspace.contains_key(key),
         })
     }
 
     pub(crate) fn range(
         &self,
-        at: &fjall::Snapshot,
+        at: &EngineSnapshot,
         keyspace: Keyspace,
         range: &KeyRange,
         limit: usize,
@@ -116,22 +176,29 @@ impl Engine {
         if range.is_empty() || limit == 0 {
             return Ok(Vec::new());
         }
+        let bodies = keyspace == Keyspace::Bodies;
         let keyspace = self.keyspace(keyspace)?;
         let pair = |guard: fjall::Guard| {
             guard
                 .into_inner()
                 .map(|(key, value)| (key.to_vec(), value.to_vec()))
         };
-        guard(&self.path, || {
+        let mut pairs: Vec<Pair> = guard(&self.path, || {
             let inside = match range.upper() {
-                Some(upper) => at.range(keyspace, range.lower()..upper),
-                None => at.range(keyspace, range.lower()..),
+                Some(upper) => at.inner.range(keyspace, range.lower()..upper),
+                None => at.inner.range(keyspace, range.lower()..),
             };
             match direction {
                 Direction::Ascending => inside.take(limit).map(pair).collect(),
                 Direction::Descending => inside.rev().take(limit).map(pair).collect(),
             }
-        })
+        })?;
+        if bodies {
+            for (key, value) in &mut pairs {
+                *value = self.body(key, value)?;
+            }
+        }
+        Ok(pairs)
     }
 
     /// One atomic batch of distinct keys. The caller makes sure that there is one at a time.
@@ -144,6 +211,8 @@ impl Engine {
             return guard(&self.path, || self.db.persist(mode));
         }
         self.wait_for_room(&ops)?;
+        let synced = durability == Durability::Synced;
+        let (ops, usages) = self.place_bodies(ops, synced)?;
         let mut batch = self.db.batch().durability(Some(mode));
         for op in ops {
             let keyspace = self.keyspace(op.keyspace)?;
@@ -152,30 +221,94 @@ impl Engine {
                 None => batch.remove(keyspace, op.key),
             }
         }
-        guard(&self.path, || batch.commit())
+        for (number, usage) in usages {
+            match usage {
+                Some(usage) => batch.insert(&self.usage, number.to_be_bytes(), usage.to_bytes()),
+                None => batch.remove(&self.usage, number.to_be_bytes()),
+            }
+        }
+        guard(&self.path, || batch.commit())?;
+        self.segments.committed(synced);
+        Ok(())
+    }
+
+    /// Turns bodies into what is stored of them, and tells how the segments' usages change.
+    fn place_bodies(
+        &self,
+        mut ops: Vec<Op>,
+        synced: bool,
+    ) -> Result<(Vec<Op>, UsageChanges), StoreError> {
+        let bodies = |op: &&Op| op.keyspace == Keyspace::Bodies;
+        let mut dropped = Vec::new();
+        if !self.segments.is_empty() {
+            for op in ops.iter().filter(bodies).filter(|op| !op.new) {
+                dropped.extend(self.pointer(&op.key)?);
+            }
+        }
+        let values: Vec<(&[u8], &[u8])> = ops
+            .iter()
+            .filter(bodies)
+            .filter_map(|op| Some((op.key.as_slice(), op.value.as_deref()?)))
+            .collect();
+        let bytes: usize = values.iter().map(|(_, value)| value.len()).sum();
+        let added = if synced && bytes > SEGMENT_BATCH_BYTES {
+            self.segments.append(&values)?
+        } else {
+            Vec::new()
+        };
+        let mut pointers = added.iter();
+        let bodies = ops.iter_mut().filter(|op| op.keyspace == Keyspace::Bodies);
+        for value in bodies.filter_map(|op| op.value.as_mut()) {
+            match pointers.next() {
+                Some(pointer) => {
+                    value.clear();
+                    value.push(IN_SEGMENT);
+                    value.extend(pointer.to_bytes());
+                }
+                None => value.insert(0, INLINE),
+            }
+        }
+        if added.is_empty() && dropped.is_empty() {
+            return Ok((ops, Vec::new()));
+        }
+        Ok((ops, self.segments.account(&added, &dropped)))
+    }
+
+    /// Where the value of a body lies, if it lies in a segment.
+    fn pointer(&self, key: &[u8]) -> Result<Option<Pointer>, StoreError> {
+        let keyspace = self.keyspace(Keyspace::Bodies)?;
+        let stored = guard(&self.path, || keyspace.get(key))?;
+        Ok(stored.and_then(|stored| pointer_of(&stored)))
     }
 
     /// Writes every table in memory out and waits for it. The caller keeps writers away.
     pub(crate) fn flush(&self) -> Result<(), StoreError> {
-        for keyspace in &self.keyspaces {
+        for keyspace in self.every_keyspace() {
             guard(&self.path, || keyspace.rotate_memtable())?;
         }
         self.wait_until(|| {
-            self.keyspaces
-                .iter()
+            self.every_keyspace()
                 .all(|keyspace| keyspace.sealed_memtable_count() == 0)
         })
+    }
+
+    fn every_keyspace(&self) -> impl Iterator<Item = &fjall::Keyspace> {
+        self.keyspaces.iter().chain([&self.usage])
     }
 
     /// Closes; afterwards nothing of this opening touches the files.
     pub(crate) fn close(self) -> Result<(), StoreError> {
         let Self {
             keyspaces,
+            usage,
+            segments,
             db,
             path,
         } = self;
+        drop(segments);
         guard(&path, || {
             drop(keyspaces);
+            drop(usage);
             drop(db);
             Ok(())
         })
@@ -183,8 +316,7 @@ impl Engine {
 
     /// How many entries sit in memory only (and in journals).
     pub(crate) fn unflushed(&self) -> usize {
-        self.keyspaces
-            .iter()
+        self.every_keyspace()
             .map(|keyspace| {
                 keyspace.tree.active_memtable().len() + keyspace.sealed_memtable_count()
             })
@@ -227,6 +359,27 @@ impl Engine {
             .get(keyspace.index())
             .ok_or(StoreError::Closed)
     }
+}
+
+fn pointer_of(stored: &[u8]) -> Option<Pointer> {
+    let (&kind, pointer) = stored.split_first()?;
+    (kind == IN_SEGMENT).then(|| Pointer::from_bytes(pointer))?
+}
+
+fn read_usage(path: &Path, usage: &fjall::Keyspace) -> Result<BTreeMap<u32, Usage>, StoreError> {
+    let pairs: Vec<_> = guard(path, || {
+        usage.iter().map(|pair| pair.into_inner()).collect()
+    })?;
+    let parse = |(number, usage): (fjall::UserKey, fjall::UserValue)| {
+        let number = u32::from_be_bytes(number.as_ref().try_into().ok()?);
+        Some((number, Usage::from_bytes(&usage)?))
+    };
+    let parsed: Option<BTreeMap<u32, Usage>> = pairs.into_iter().map(parse).collect();
+    parsed.ok_or_else(|| StoreError::Corrupt {
+        path: path.to_owned(),
+        what: "the usage of a segment",
+        source: None,
+    })
 }
 
 /// Where a file is gone the engine takes what is left for something unfinished, removes it and

@@ -5,6 +5,7 @@
 //! <dir>/LOCK         locked while open; holds the pid of who locked it
 //! <dir>/UNFINISHED   only while the directory is being made: "creating" or "restoring"
 //! <dir>/db/          the engine's files
+//! <dir>/segments/    message bodies
 //! ```
 //!
 //! `FORMAT` is written last, so a directory with it is complete. Without it, `UNFINISHED` tells
@@ -17,7 +18,7 @@ use std::path::{Path, PathBuf};
 use crate::error::StoreError;
 
 /// Version of the directory layout and of everything in `db/`.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// Version of the keyspaces' creation options: the engine keeps those a keyspace was created
 /// with, so a change needs a migration.
@@ -109,6 +110,11 @@ impl Directory {
         self.path.join("db")
     }
 
+    /// Where message bodies are kept.
+    pub(crate) fn segments(&self) -> PathBuf {
+        self.path.join("segments")
+    }
+
     /// Whether `FORMAT` is there.
     pub(crate) const fn is_complete(&self) -> bool {
         self.complete
@@ -148,13 +154,15 @@ impl Directory {
     }
 
     fn clear_db(&self) -> Result<(), StoreError> {
-        let db = self.db();
-        match fs::remove_dir_all(&db) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(StoreError::io(db, "remove an unfinished store")(error))
+        for made in [self.db(), self.segments()] {
+            match fs::remove_dir_all(&made) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(StoreError::io(made, "remove an unfinished store")(error));
+                }
+                Ok(()) | Err(_) => {}
             }
-            Ok(()) | Err(_) => Ok(()),
         }
+        Ok(())
     }
 }
 

@@ -46,6 +46,7 @@ pub mod faulty;
 pub mod format;
 mod journal;
 mod memory;
+mod segment;
 mod store;
 pub mod writer;
 

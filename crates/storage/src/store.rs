@@ -333,6 +333,8 @@ pub(crate) struct Op {
     pub(crate) key: Vec<u8>,
     /// `None` deletes.
     pub(crate) value: Option<Vec<u8>>,
+    /// The caller knows that the key is not there yet.
+    pub(crate) new: bool,
 }
 
 /// Changes that become visible and durable together. Where a key occurs twice the later change
@@ -363,6 +365,23 @@ impl Batch {
             keyspace,
             key: key.into(),
             value: Some(value.into()),
+            new: false,
+        })
+    }
+
+    /// Sets `key`, which is not there yet: spares the store from looking. Where that is wrong the
+    /// new value counts all the same, but the room of the old one may not come back.
+    pub fn put_new(
+        &mut self,
+        keyspace: Keyspace,
+        key: impl Into<Vec<u8>>,
+        value: impl Into<Vec<u8>>,
+    ) -> &mut Self {
+        self.push(Op {
+            keyspace,
+            key: key.into(),
+            value: Some(value.into()),
+            new: true,
         })
     }
 
@@ -372,6 +391,7 @@ impl Batch {
             keyspace,
             key: key.into(),
             value: None,
+            new: false,
         })
     }
 
@@ -438,7 +458,11 @@ impl Batch {
         let mut last_of_each: Vec<Op> = Vec::with_capacity(self.ops.len());
         for op in self.ops {
             match last_of_each.last_mut() {
-                Some(last) if last.keyspace == op.keyspace && last.key == op.key => *last = op,
+                Some(last) if last.keyspace == op.keyspace && last.key == op.key => {
+                    let new = last.new;
+                    *last = op;
+                    last.new = new;
+                }
                 Some(_) | None => last_of_each.push(op),
             }
         }

@@ -50,7 +50,11 @@ fn changes(number: u64) -> Vec<Change> {
     let mut random = Random(number);
     (0..2 + random.below(7))
         .map(|index| {
-            let keyspace = Keyspace::ALL[random.below(Keyspace::ALL.len() as u64) as usize];
+            // Bodies more often than the others: large batches of them have files of their own.
+            let keyspace = match random.below(3) {
+                0 => Keyspace::Bodies,
+                _ => Keyspace::ALL[random.below(Keyspace::ALL.len() as u64) as usize],
+            };
             let bytes = match random.below(20) {
                 0 => 100_000,
                 1..=4 => random.below(9_000),

@@ -33,7 +33,12 @@ fn fill(directory: &Path) -> Vec<Content> {
         for (index, keyspace) in Keyspace::ALL.into_iter().enumerate() {
             let key = number.to_be_bytes().to_vec();
             // The separated keyspaces get large values too.
-            let bytes = if number % 4 == 0 { 3_000 } else { 30 + index };
+            let bytes = match (number % 4, keyspace) {
+                // Enough for a file of their own.
+                (0, Keyspace::Bodies) => 14_000,
+                (0, _) => 3_000,
+                _ => 30 + index,
+            };
             let value = vec![number as u8 ^ index as u8; bytes];
             batch.put(keyspace, key.clone(), value.clone());
             state.insert((keyspace, key), value);
@@ -201,7 +206,9 @@ fn a_file_cut_short_or_missing_is_an_error_or_loses_only_the_journals_end() {
             }
         }
     }
-    for path in files(&directory.path().join("db")) {
+    let parts = ["db", "segments"].map(|part| files(&directory.path().join(part)));
+    assert!(parts.iter().all(|part| !part.is_empty()));
+    for path in parts.concat() {
         let hidden = path.with_extension("hidden");
         if path.ends_with("db/lock") {
             continue;

@@ -83,7 +83,7 @@ fn another_version_is_refused_and_both_are_named() {
         assert!(matches!(error, StoreError::Format { .. }), "{error}");
         let said = error.to_string();
         assert!(
-            said.contains(found) && said.contains("reads format 1 keyspaces 1"),
+            said.contains(found) && said.contains("reads format 2 keyspaces 1"),
             "{said}"
         );
     }

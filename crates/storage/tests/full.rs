@@ -12,17 +12,25 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use session_storage::{
     Batch, DiskOptions, DiskStore, Durability, Health, Keyspace, Store, StoreError, View,
 };
 
+/// One at a time: a child on its way to become `mount` holds every lock of its parent.
+static ONE: Mutex<()> = Mutex::new(());
+
 /// A file system of some MiB, unmounted when dropped.
-struct Small(tempfile::TempDir);
+struct Small(
+    tempfile::TempDir,
+    #[allow(dead_code, reason = "held")] MutexGuard<'static, ()>,
+);
 
 impl Small {
     fn mount(mebibytes: u32) -> Option<Self> {
+        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let directory = tempfile::tempdir().expect("a directory");
         let mounted = Command::new("mount")
             .args([
@@ -38,7 +46,7 @@ impl Small {
         if !mounted {
             eprintln!("SKIPPED: cannot mount a small file system here, disk-full is NOT tested");
         }
-        mounted.then_some(Self(directory))
+        mounted.then_some(Self(directory, one))
     }
 
     fn path(&self) -> &Path {
@@ -52,13 +60,10 @@ impl Drop for Small {
     }
 }
 
-fn body(number: u64) -> Batch {
+/// Bodies go into segments, the rest of `large` into the journal.
+fn body(large: Keyspace, number: u64) -> Batch {
     let mut batch = Batch::new();
-    batch.put(
-        Keyspace::Bodies,
-        number.to_be_bytes(),
-        vec![number as u8; 100_000],
-    );
+    batch.put(large, number.to_be_bytes(), vec![number as u8; 100_000]);
     batch.put(
         Keyspace::Messages,
         number.to_be_bytes(),
@@ -68,10 +73,10 @@ fn body(number: u64) -> Batch {
 }
 
 /// Commits until an error; the number acknowledged and the error.
-fn fill(store: &DiskStore, from: u64) -> (u64, StoreError) {
+fn fill(store: &DiskStore, large: Keyspace, from: u64) -> (u64, StoreError) {
     let mut number = from;
     loop {
-        match store.commit(body(number), Durability::Synced) {
+        match store.commit(body(large, number), Durability::Synced) {
             Ok(()) => number += 1,
             Err(error) => return (number, error),
         }
@@ -79,11 +84,9 @@ fn fill(store: &DiskStore, from: u64) -> (u64, StoreError) {
     }
 }
 
-fn assert_there(store: &DiskStore, acknowledged: u64) {
+fn assert_there(store: &DiskStore, large: Keyspace, acknowledged: u64) {
     for number in 0..acknowledged {
-        let body = store
-            .get(Keyspace::Bodies, &number.to_be_bytes())
-            .expect("get");
+        let body = store.get(large, &number.to_be_bytes()).expect("get");
         assert_eq!(
             body,
             Some(vec![number as u8; 100_000]),
@@ -109,13 +112,13 @@ fn near_a_full_disk_batches_are_refused_and_go_on_once_there_is_room() {
     let store = DiskStore::open_with(disk.path().join("store"), options).expect("open");
     let ballast = disk.path().join("ballast");
     std::fs::write(&ballast, vec![1; 8 << 20]).expect("write");
-    let (acknowledged, error) = fill(&store, 0);
+    let (acknowledged, error) = fill(&store, Keyspace::Bodies, 0);
     assert!(
         matches!(error, StoreError::NoSpace { written: false, .. }),
         "{error}"
     );
     assert!(matches!(store.health(), Health::Ready));
-    assert_there(&store, acknowledged);
+    assert_there(&store, Keyspace::Bodies, acknowledged);
     // Deletions are how room is made: they may use the reserve.
     let mut delete = Batch::new();
     delete.delete(Keyspace::Messages, *b"nothing");
@@ -123,22 +126,23 @@ fn near_a_full_disk_batches_are_refused_and_go_on_once_there_is_room() {
         .commit(delete, Durability::Synced)
         .expect("a deletion");
     std::fs::remove_file(&ballast).expect("remove");
-    let (more, _) = fill(&store, acknowledged);
+    let (more, _) = fill(&store, Keyspace::Bodies, acknowledged);
     assert!(
         more > acknowledged,
         "nothing was taken although there was room"
     );
-    assert_there(&store, more);
+    assert_there(&store, Keyspace::Bodies, more);
     store
         .close()
         .expect("the reserve is enough to write all tables");
     let store = DiskStore::open_with(disk.path().join("store"), options).expect("open");
-    assert_there(&store, more);
+    assert_there(&store, Keyspace::Bodies, more);
 }
 
 #[test]
 fn a_write_into_a_full_disk_loses_nothing_acknowledged_and_recovers_once_there_is_room() {
     let Some(disk) = Small::mount(80) else { return };
+    let large = Keyspace::Blocks;
     let directory = disk.path().join("store");
     let options = DiskOptions {
         reserve_bytes: 0,
@@ -147,12 +151,12 @@ fn a_write_into_a_full_disk_loses_nothing_acknowledged_and_recovers_once_there_i
     let ballast = disk.path().join("ballast");
     let store = DiskStore::open_with(&directory, options).expect("open");
     std::fs::write(&ballast, vec![1; 45 << 20]).expect("write");
-    let (acknowledged, error) = fill(&store, 0);
+    let (acknowledged, error) = fill(&store, large, 0);
     assert!(error.is_no_space(), "{error}");
     assert!(matches!(store.health(), Health::Failed(_)));
-    assert_there(&store, acknowledged);
+    assert_there(&store, large, acknowledged);
     let refused = store
-        .commit(body(acknowledged + 1), Durability::Synced)
+        .commit(body(large, acknowledged + 1), Durability::Synced)
         .expect_err("failed");
     assert!(
         matches!(refused, StoreError::Failed { .. }) && refused.is_no_space(),
@@ -166,17 +170,47 @@ fn a_write_into_a_full_disk_loses_nothing_acknowledged_and_recovers_once_there_i
         assert!(Instant::now() < deadline, "{error}");
     }
     assert!(matches!(store.health(), Health::Ready));
-    assert_there(&store, acknowledged);
+    assert_there(&store, large, acknowledged);
     // The batch that failed: wholly or not at all.
     let key = acknowledged.to_be_bytes();
     assert_eq!(
-        store.contains(Keyspace::Bodies, &key).expect("contains"),
+        store.contains(large, &key).expect("contains"),
         store.contains(Keyspace::Messages, &key).expect("contains"),
     );
     store
-        .commit(body(acknowledged), Durability::Synced)
+        .commit(body(large, acknowledged), Durability::Synced)
         .expect("there is room again");
     drop(store);
     let store = DiskStore::open_with(&directory, options).expect("open");
-    assert_there(&store, acknowledged + 1);
+    assert_there(&store, large, acknowledged + 1);
+}
+
+#[test]
+fn bodies_that_find_no_room_are_refused_and_the_store_stays_ready() {
+    let Some(disk) = Small::mount(40) else { return };
+    let directory = disk.path().join("store");
+    let options = DiskOptions {
+        reserve_bytes: 0,
+        ..DiskOptions::default()
+    };
+    let store = DiskStore::open_with(&directory, options).expect("open");
+    let ballast = disk.path().join("ballast");
+    std::fs::write(&ballast, vec![1; 20 << 20]).expect("write");
+    let large = Keyspace::Bodies;
+    let (acknowledged, error) = fill(&store, large, 0);
+    assert!(
+        matches!(error, StoreError::NoSpace { written: false, .. }),
+        "{error}"
+    );
+    assert!(matches!(store.health(), Health::Ready));
+    assert_there(&store, large, acknowledged);
+    let key = acknowledged.to_be_bytes();
+    assert!(!store.contains(large, &key).expect("contains"));
+    std::fs::remove_file(&ballast).expect("remove");
+    store
+        .commit(body(large, acknowledged), Durability::Synced)
+        .expect("there is room again");
+    drop(store);
+    let store = DiskStore::open_with(&directory, options).expect("open");
+    assert_there(&store, large, acknowledged + 1);
 }

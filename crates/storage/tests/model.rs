@@ -50,8 +50,13 @@ fn keys() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn values() -> impl Strategy<Value = Vec<u8>> {
-    // Around the size from which values are kept apart.
-    let sizes = prop_oneof![0..20_usize, 1000..1050_usize, Just(5000_usize)];
+    // Around the size from which values are kept apart, and large enough for a segment.
+    let sizes = prop_oneof![
+        0..20_usize,
+        1000..1050_usize,
+        Just(5000_usize),
+        12_280..12_300_usize
+    ];
     (sizes, any::<u8>()).prop_map(|(size, byte)| vec![byte; size])
 }
 

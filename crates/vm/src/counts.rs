@@ -39,12 +39,10 @@ impl Counts {
     /// What a block adds and takes away; `before` are the changed cells as they were.
     pub(crate) fn of_block(changes: &Changes, before: &Changes) -> Self {
         let mut counts = Self::default();
-        let records = changes
-            .iter()
-            .take_while(|((table, _), _)| *table == Table::Record);
-        for (cell, value) in records {
-            let was = before.get(cell).is_some_and(Option::is_some);
-            let (key, by) = (&cell.1, i64::from(value.is_some()) - i64::from(was));
+        let records = changes.iter().filter(|(table, ..)| *table == Table::Record);
+        for (table, key, value) in records {
+            let was = before.get(table, key).flatten().is_some();
+            let by = i64::from(value.is_some()) - i64::from(was);
             if by != 0 {
                 counts.add(key, by);
             }

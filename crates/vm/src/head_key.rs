@@ -5,8 +5,11 @@
 //! makes a new key, certified by the root key from the recovery phrase in `operator.phrase`.
 //!
 //! ```text
-//! head.key = "LUXHEAD1" | secret key 4032 | u64 height | block id 32 | certificate 3309 | SHA-256
+//! head.key = "LUXHEAD2" | secret key 4032 | u64 height | block id 32 | option certificate 3309
+//!            | option root key 1952 | SHA-256
 //! ```
+//!
+//! Version 1 had no root key: there it is taken from the phrase, if that is still in its place.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -15,14 +18,16 @@ use std::sync::{Mutex, PoisonError};
 
 use session_core::codec::{Decode, DecodeError, Reader, Writer};
 use session_core::hash::{Tag, sha256};
-use session_core::header::{Header, SIGNATURE_LEN, SignedHead};
+use session_core::header::{Header, SIGNATURE_LEN, SignedHead, head_key_payload};
 use session_core::ids::{BlockId, ChainId, Digest};
 use session_core::time::{SECOND_MS, Time};
 use session_crypto::{
     CryptoError, Identity, PhraseError, RecoveryPhrase, Signature, SigningKey, SigningPublicKey,
 };
 
-const MAGIC: &[u8; 8] = b"LUXHEAD1";
+const MAGIC: &[u8; 8] = b"LUXHEAD2";
+/// Without the root key.
+const MAGIC_1: &[u8; 8] = b"LUXHEAD1";
 const SECRET_LEN: usize = session_crypto::SIGNING_SECRET_KEY_BYTES;
 
 /// Signed heights that a running node remembers, so that a call that began before the newest
@@ -96,7 +101,7 @@ pub struct Certificate {
 impl Certificate {
     /// What the root key signs.
     pub fn payload(chain: &ChainId, head_key: &SigningPublicKey) -> [u8; 32] {
-        Tag::HeadKey.hash(&[chain.as_bytes(), head_key.as_ref()])
+        head_key_payload(chain, head_key.as_ref())
     }
 }
 
@@ -164,6 +169,8 @@ pub struct HeadKey {
     chain: ChainId,
     key: SigningKey,
     certificate: Option<Certificate>,
+    /// The key that made the certificate, for those who check it.
+    root_key: Option<SigningPublicKey>,
     state: Mutex<State>,
 }
 
@@ -234,6 +241,7 @@ impl HeadKey {
             chain,
             key,
             certificate: None,
+            root_key: None,
             state: Mutex::new(State::new(None)),
         })
     }
@@ -249,7 +257,15 @@ impl HeadKey {
     ) -> Result<Self, HeadKeyError> {
         let path = directory.join("head.key");
         match std::fs::read(&path) {
-            Ok(bytes) => Self::read(path, chain, &bytes),
+            Ok(bytes) => {
+                let mut this = Self::read(path, chain, &bytes)?;
+                if this.root_key.is_none() && this.certificate.is_some() {
+                    let root = root_identity(directory, false).ok().flatten();
+                    let key = root.map(|root| root.public().signing().clone());
+                    this.root_key = key.filter(|key| Some(key_digest(key)) == root_key);
+                }
+                Ok(this)
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 Self::make(directory, path, chain, root_key)
             }
@@ -258,7 +274,14 @@ impl HeadKey {
     }
 
     fn read(path: PathBuf, chain: ChainId, bytes: &[u8]) -> Result<Self, HeadKeyError> {
-        let parse = || -> Result<(SigningKey, u64, BlockId, Option<Signature>), ()> {
+        type Parts = (
+            SigningKey,
+            u64,
+            BlockId,
+            Option<Signature>,
+            Option<SigningPublicKey>,
+        );
+        let parse = || -> Result<Parts, ()> {
             let (body, sum) = bytes.split_last_chunk::<32>().ok_or(())?;
             if sha256(body) != *sum {
                 return Err(());
@@ -270,21 +293,26 @@ impl HeadKey {
                 let height = input.u64("height")?;
                 let block = BlockId::decode(input)?;
                 let signature: Option<[u8; SIGNATURE_LEN]> = input.option("certificate")?;
-                Ok((magic, secret, height, block, signature))
+                let root: Option<SigningPublicKey> = match &magic {
+                    MAGIC_1 => None,
+                    _ => input.option("root key")?,
+                };
+                Ok((magic, secret, height, block, signature, root))
             };
-            let (magic, secret, height, block, signature) = parts(&mut input).map_err(drop)?;
+            let (magic, secret, height, block, signature, root) =
+                parts(&mut input).map_err(drop)?;
             input.finish().map_err(drop)?;
-            if magic != *MAGIC {
+            if magic != *MAGIC && magic != *MAGIC_1 {
                 return Err(());
             }
             let key = SigningKey::from_bytes(&secret).map_err(drop)?;
             let signature = signature
                 .map(|s| Signature::try_from(s.as_slice()))
                 .transpose();
-            Ok((key, height, block, signature.map_err(drop)?))
+            Ok((key, height, block, signature.map_err(drop)?, root))
         };
         let parsed = parse();
-        let (key, height, block, signature) =
+        let (key, height, block, signature, root_key) =
             parsed.map_err(|()| HeadKeyError::Damaged { path: path.clone() })?;
         let head_key = key.public_key().clone();
         let certificate = signature.map(|signature| Certificate {
@@ -299,6 +327,7 @@ impl HeadKey {
             chain,
             key,
             certificate,
+            root_key,
             state,
         })
     }
@@ -310,8 +339,8 @@ impl HeadKey {
         root_key: Option<Digest>,
     ) -> Result<Self, HeadKeyError> {
         let key = SigningKey::generate()?;
-        let certificate = match root_key {
-            None => None,
+        let (certificate, root_key) = match root_key {
+            None => (None, None),
             Some(expected) => {
                 let phrase = directory.join("operator.phrase");
                 let root = root_identity(directory, false)?.ok_or(HeadKeyError::NoRootKey {
@@ -322,10 +351,11 @@ impl HeadKey {
                 }
                 let head_key = key.public_key().clone();
                 let signature = root.sign(&Certificate::payload(&chain, &head_key))?;
-                Some(Certificate {
+                let certificate = Certificate {
                     head_key,
                     signature,
-                })
+                };
+                (Some(certificate), Some(root.public().signing().clone()))
             }
         };
         let this = Self {
@@ -333,6 +363,7 @@ impl HeadKey {
             chain,
             key,
             certificate,
+            root_key,
             state: Mutex::new(State::new(None)),
         };
         this.write(0, &BlockId::from_bytes([0; 32]))?;
@@ -349,7 +380,8 @@ impl HeadKey {
             .u64(height)
             .value(block);
         let signature = self.certificate.as_ref().map(|c| *c.signature.as_bytes());
-        out.option(signature.as_ref());
+        out.option(signature.as_ref())
+            .option(self.root_key.as_ref());
         let mut bytes = out.into_bytes();
         let sum = sha256(&bytes);
         bytes.extend_from_slice(&sum);
@@ -364,6 +396,11 @@ impl HeadKey {
     /// The root key's certificate, where the genesis names a root key.
     pub const fn certificate(&self) -> Option<&Certificate> {
         self.certificate.as_ref()
+    }
+
+    /// The operator's root key that made the certificate.
+    pub const fn root_key(&self) -> Option<&SigningPublicKey> {
+        self.root_key.as_ref()
     }
 
     /// Signs an accepted block. A signature of the same block is renewed at most once a second.

@@ -2,7 +2,7 @@
 
 use session_chain::tx::legacy::LegacyKey;
 use session_chain::tx::{KemKey, SigningKey};
-use session_chain::view::{Table, View, ViewError, account_keys_key, legacy_key_key};
+use session_chain::view::{Table, View, ViewError, account_keys_key, legacy_key_key, rotation_key};
 use session_core::account::Account;
 use session_core::codec::{Decode, Reader};
 use session_core::ids::AccountId;
@@ -38,6 +38,15 @@ impl PublicKeys {
     }
 }
 
+fn post_quantum(cell: &[u8]) -> Result<PublicKeys, ViewError> {
+    let mut input = Reader::new(cell);
+    let kem = KemKey::decode(&mut input)?;
+    Ok(PublicKeys::PostQuantum(
+        kem,
+        SigningKey::decode(&mut input)?,
+    ))
+}
+
 /// Registered public keys of an account.
 ///
 /// # Errors
@@ -48,12 +57,28 @@ pub fn account_keys(head: &Head, account: &AccountId) -> Result<Option<PublicKey
         return Ok(None);
     }
     if let Some(bytes) = head.view().get(Table::Keys, &account_keys_key(account))? {
-        let mut input = Reader::new(&bytes);
-        let (kem, signing) = (KemKey::decode(&mut input)?, SigningKey::decode(&mut input)?);
-        return Ok(Some(PublicKeys::PostQuantum(kem, signing)));
+        return post_quantum(&bytes).map(Some);
     }
     let legacy = legacy_key(head, account)?.ok_or(ViewError::Missing(Table::Keys))?;
     Ok(Some(PublicKeys::Legacy(legacy)))
+}
+
+/// The keys that a registered account began with, `index` rotations ago.
+///
+/// # Errors
+/// [`ViewError`].
+pub(crate) fn first_keys(
+    head: &Head,
+    account: &AccountId,
+    index: u32,
+) -> Result<Option<PublicKeys>, ViewError> {
+    if index == 0 {
+        return account_keys(head, account);
+    }
+    if let Some(bytes) = head.view().get(Table::Keys, &rotation_key(account, 0))? {
+        return post_quantum(&bytes).map(Some);
+    }
+    Ok(legacy_key(head, account)?.map(PublicKeys::Legacy))
 }
 
 /// The Ed25519 key that an account was registered with, if it is an `05` account.

@@ -16,7 +16,6 @@ use session_chain::tx::{Tx, TxIds};
 use session_chain::versions::Versions;
 use session_chain::view::ViewError;
 use session_core::account::Account;
-use session_core::codec::Encode;
 use session_core::hash::Tag;
 use session_core::header::{Header, SignedHead};
 use session_core::ids::{AccountId, BlockId, ChainId};
@@ -445,8 +444,16 @@ impl Node {
     /// [`SubmitError`].
     pub async fn submit(&self, tx: Tx) -> Result<Accepted, SubmitError> {
         let ids = tx.ids(&self.chain);
+        self.submit_as(tx, ids).await
+    }
+
+    /// [`Node::submit`] for those who have computed the ids already.
+    ///
+    /// # Errors
+    /// [`SubmitError`].
+    pub async fn submit_as(&self, tx: Tx, ids: TxIds) -> Result<Accepted, SubmitError> {
         self.admit(&self.head(), &tx, &ids)?;
-        let bytes = tx.to_bytes().len();
+        let bytes = tx.encoded_len();
         self.enqueue(tx, ids, bytes)?
             .await
             .unwrap_or(Err(SubmitError::Stopping))

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use session_chain::block::{Built, StoredBlock};
-use session_chain::view::{Cell, Cells, Changes, Table, View, ViewError};
+use session_chain::view::{Cells, Changes, Table, View, ViewError, is_message_body};
 use session_core::codec::{Decode, Encode, Reader, Writer};
 use session_core::header::Header;
 use session_core::ids::BlockId;
@@ -81,6 +81,10 @@ pub(crate) fn batch_of(header: &Header, id: &BlockId, stored: &[u8], changes: Ch
 pub(crate) fn put_changes(batch: &mut Batch, changes: Changes) {
     for ((table, key), value) in changes {
         match value {
+            // The numbers of a log are given once.
+            Some(value) if table == Table::Body && is_message_body(&key) => {
+                batch.put_new(Keyspace::Bodies, key, value)
+            }
             Some(value) => batch.put(keyspace(table), key, value),
             None => batch.delete(keyspace(table), key),
         };
@@ -164,8 +168,8 @@ pub(crate) fn delete_bodies(batch: &mut Batch, cells: Vec<Vec<u8>>) {
     }
 }
 
-/// Records and rosters that are kept in memory at most: some 60 MB.
-const HOT_CELLS: usize = 150_000;
+/// Records, and rosters, that are kept in memory at most: some 60 MB.
+const HOT_CELLS: usize = 100_000;
 
 /// The last accepted state, with records and rosters kept in memory: a point read of the store
 /// costs as much as hashing a message.
@@ -174,14 +178,13 @@ pub(crate) struct HotView<'a> {
     hot: &'a Hot,
 }
 
+type Kept = HashMap<Vec<u8>, Option<Vec<u8>>>;
+
 /// What [`HotView`] keeps between blocks.
 #[derive(Default)]
 pub(crate) struct Hot {
-    cells: RefCell<HashMap<Cell, Option<Vec<u8>>>>,
-}
-
-const fn is_hot(table: Table) -> bool {
-    matches!(table, Table::Record | Table::Roster)
+    records: RefCell<Kept>,
+    rosters: RefCell<Kept>,
 }
 
 impl Hot {
@@ -193,36 +196,54 @@ impl Hot {
         }
     }
 
+    const fn kept(&self, table: Table) -> Option<&RefCell<Kept>> {
+        match table {
+            Table::Record => Some(&self.records),
+            Table::Roster => Some(&self.rosters),
+            Table::Entry
+            | Table::Tile
+            | Table::Body
+            | Table::Keys
+            | Table::Message
+            | Table::Deadline => None,
+        }
+    }
+
     /// Takes over what a durable block has changed.
     pub(crate) fn update(&self, changes: &Changes) {
-        let mut cells = self.cells.borrow_mut();
-        if cells.len() > HOT_CELLS {
-            cells.clear();
-        }
-        for ((table, key), value) in changes.iter().filter(|((table, _), _)| is_hot(*table)) {
-            cells.insert((*table, key.clone()), value.clone());
+        for table in [Table::Record, Table::Roster] {
+            let Some(kept) = self.kept(table) else {
+                continue;
+            };
+            let mut kept = kept.borrow_mut();
+            if kept.len() > HOT_CELLS {
+                kept.clear();
+            }
+            for (key, value) in changes.table(table) {
+                kept.insert(key.clone(), value.clone());
+            }
         }
     }
 
     /// Forgets everything: after a failed write only the store knows.
     pub(crate) fn clear(&self) {
-        self.cells.borrow_mut().clear();
+        self.records.borrow_mut().clear();
+        self.rosters.borrow_mut().clear();
     }
 }
 
 impl View for HotView<'_> {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, ViewError> {
-        if !is_hot(table) {
+        let Some(kept) = self.hot.kept(table) else {
             return self.store.get(table, key);
-        }
-        let cell = (table, key.to_vec());
-        if let Some(value) = self.hot.cells.borrow().get(&cell) {
+        };
+        if let Some(value) = kept.borrow().get(key) {
             return Ok(value.clone());
         }
         let value = self.store.get(table, key)?;
-        let mut cells = self.hot.cells.borrow_mut();
-        if cells.len() <= HOT_CELLS {
-            cells.insert(cell, value.clone());
+        let mut kept = kept.borrow_mut();
+        if kept.len() <= HOT_CELLS {
+            kept.insert(key.to_vec(), value.clone());
         }
         Ok(value)
     }

@@ -7,7 +7,7 @@ use session_core::record::Outcome;
 
 use super::{KemKey, SigningKey, Tx};
 use crate::state::{Scope, TxError};
-use crate::view::{Table, account_keys_key};
+use crate::view::{Table, View as _, account_keys_key, rotation_key};
 
 /// Registers an account: its id is the hash of these keys, its signature is theirs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,9 +74,29 @@ impl RotateKeys {
             .checked_add(1)
             .ok_or(TxError::LimitReached { what: "rotations" })?;
         keys.since_height = scope.context.height;
+        let index = keys.index;
         scope.put_account(&tx.signer, &account)?;
+        scope.keep_rotation(tx, index)?;
         scope.put_keys(&tx.signer, &self.kem, &self.signing);
         Ok(Outcome::Done)
+    }
+}
+
+impl Scope<'_, '_> {
+    /// Keeps the signed rotation, and before the first one the keys that the account id is the
+    /// hash of: so the current keys can be followed from the id. `apply` reads neither.
+    fn keep_rotation(&mut self, tx: &Tx, index: u32) -> Result<(), TxError> {
+        if index == 1
+            && let Some(first) = self.over.get(Table::Keys, &account_keys_key(&tx.signer))?
+        {
+            let key = rotation_key(&tx.signer, 0);
+            self.over.put(Table::Keys, key, first);
+        }
+        let mut rotation = Writer::new();
+        rotation.u64(self.context.height).value(tx);
+        let key = rotation_key(&tx.signer, index);
+        self.over.put(Table::Keys, key, rotation.into_bytes());
+        Ok(())
     }
 }
 

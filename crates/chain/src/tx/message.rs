@@ -121,14 +121,9 @@ impl SendMessage {
         let (mut target, verified) = scope.target(&self.conversation, tx)?;
         let ids = scope.ids.messages.clone();
         let first = target.log().count();
-        for (id, body_hash) in ids {
-            scope.append(
-                &self.conversation,
-                &mut target,
-                tx,
-                (id, body_hash),
-                verified,
-            )?;
+        // That no message has this id was checked before anything else.
+        for id in ids {
+            scope.append(&self.conversation, &mut target, tx, id, verified)?;
             let auth = AuthRef::Own(&tx.signature);
             scope.put_body(&self.conversation, first, &self.ciphertext, &auth);
         }
@@ -150,6 +145,11 @@ impl SendBatch {
         let ids = scope.ids.messages.clone();
         let first = target.log().count();
         for ((at, ciphertext), id) in (first..).zip(&self.ciphertexts).zip(&ids) {
+            // Not a duplicate of the batch, whose other messages may be new: a retry is
+            // recognised by its action.
+            if let Some((_, sequence)) = message_place(&scope.over, &id.0)? {
+                return Err(TxError::MessageKnown { sequence });
+            }
             scope.append(&self.conversation, &mut target, tx, *id, verified)?;
             scope.put_body(&self.conversation, at, ciphertext, &AuthRef::Batch(first));
         }
@@ -252,8 +252,9 @@ impl Scope<'_, '_> {
         position: usize,
         tx: &Tx,
     ) -> Result<bool, TxError> {
-        if self.has_keys(&tx.signer)? {
-            self.require_signer(tx)?;
+        let account = self.account(&tx.signer)?;
+        if let Some(account) = account.filter(|account| account.keys.is_some()) {
+            self.require_keys_of(tx, &account)?;
             return Ok(true);
         }
         if let Some(key) = self.session_signing_key(session, position)? {
@@ -278,11 +279,6 @@ impl Scope<'_, '_> {
         (id, body_hash): (MessageId, Digest),
         verified: bool,
     ) -> Result<(), TxError> {
-        // Not a duplicate of the batch, whose other messages may be new: a retry is recognised by
-        // its action.
-        if let Some((_, sequence)) = message_place(&self.over, &id)? {
-            return Err(TxError::MessageKnown { sequence });
-        }
         let log = conversation.log();
         let sequence = target.log().count();
         let entry = Entry::Message(MessageEntry {

@@ -230,6 +230,7 @@ fn every_count_has_its_bound() {
     };
     let fits = |kind: Kind| {
         let tx = tx(kind, 64);
+        assert_eq!(tx.encoded_len(), tx.to_bytes().len());
         assert_eq!(Tx::from_bytes(&tx.to_bytes()), Ok(tx));
     };
     let participants = |n: usize| {

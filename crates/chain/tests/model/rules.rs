@@ -131,7 +131,13 @@ impl Model {
                     .accounts
                     .get_mut(&tx.signer)
                     .ok_or(TxError::UnknownAccount)?;
-                let (_, _, index, _) = account.keys.as_ref().ok_or(TxError::UnknownAccount)?;
+                let keys = account.keys.clone().ok_or(TxError::UnknownAccount)?;
+                let (kem, signing, index, _) = keys;
+                // The first keys of an 05 account stay where they were put.
+                if account.legacy_key().is_none() && account.rotations.is_empty() {
+                    account.first = Some((kem, signing));
+                }
+                account.rotations.push((height, tx.clone()));
                 account.keys = Some((k.kem.clone(), k.signing.clone(), index + 1, height));
                 self.touch(RecordKey::Account(tx.signer));
                 Ok(Outcome::Done)

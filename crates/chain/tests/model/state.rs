@@ -42,6 +42,9 @@ pub(crate) struct MAccount {
     pub(crate) request_quota: Leak,
     pub(crate) memberships: Vec<MembershipEntry>,
     pub(crate) requests: Vec<MembershipEntry>,
+    /// The keys before the first rotation, and each rotation with its height.
+    pub(crate) first: Option<(KemKey, SigningKey)>,
+    pub(crate) rotations: Vec<(u64, session_chain::tx::Tx)>,
 }
 
 impl MAccount {
@@ -301,6 +304,18 @@ impl Model {
                 since_height: *since_height,
             },
         );
+        if let Some((kem, signing)) = &account.first {
+            let bytes = [&kem.0[..], &signing.0[..]].concat();
+            out.put(Table::Keys, session_chain::view::rotation_key(id, 0), bytes);
+        }
+        for (index, (height, tx)) in (1..).zip(&account.rotations) {
+            let bytes = [&height.to_be_bytes()[..], &tx.to_bytes()].concat();
+            out.put(
+                Table::Keys,
+                session_chain::view::rotation_key(id, index),
+                bytes,
+            );
+        }
         let record = Account {
             keys,
             recovery: account.recovery,

@@ -108,12 +108,14 @@ impl PublicIdentity {
 }
 
 impl Identity {
-    /// The identity JSON of the published project: **secret keys in the clear**. To keep an
-    /// identity on disk use [`SealedIdentity`](crate::SealedIdentity).
+    /// The identity JSON of the published project: **secret keys in the clear**. It holds the
+    /// current keys under their own hash, so after a rotation it is another id's: only
+    /// identities with [`rotation`](Identity::rotation) 0 travel this way. To keep an identity on
+    /// disk use [`SealedIdentity`](crate::SealedIdentity).
     pub fn to_json_exposing_secrets(&self) -> Zeroizing<String> {
         Zeroizing::new(
             Fields {
-                session_id: self.id().to_string(),
+                session_id: self.public.id().to_string(),
                 kem_public_key: STANDARD.encode(self.public.kem.as_bytes()),
                 kem_secret_key: Some(STANDARD.encode(self.kem.expose())),
                 dsa_public_key: STANDARD.encode(self.public.signing.as_bytes()),

@@ -170,3 +170,54 @@ proptest! {
         prop_assert!(crate::open_signed_message(BOB.public().signing(), &noise).is_err());
     }
 }
+
+#[test]
+fn the_keys_of_a_rotation_are_the_same_for_ever() {
+    let mut last = ALICE.public().clone();
+    for rotation in 1..4 {
+        let next = ALICE.next(rotation).unwrap();
+        assert_eq!(next.account_id(), ALICE.account_id());
+        assert_ne!(next.public(), &last);
+        let again = Identity::from_seed_at(Secret::new([1; 32]), rotation).unwrap();
+        assert_eq!(again.public(), next.public());
+        last = next.public().clone();
+    }
+    // Fixed by this release, as the first keys are.
+    let second = ALICE.next(1).unwrap().public().id().to_string();
+    assert_eq!(
+        second,
+        "070c0a3aebc0d848c42ef6d464a49d2ed91e53cc31a6636b4ceaebfc657893ce5f"
+    );
+    let recovery = ALICE.recovery_key().unwrap().unwrap();
+    let digest = crate::derive::blake2b_256(&[recovery.public_key().as_bytes()]);
+    assert_eq!(
+        const_hex::encode(digest),
+        "ee950ddd7ca5b4c1ae73d4bc05cb615a0b2dfef7c5dd02e70d4b09d8d27d9ed6"
+    );
+    assert_ne!(recovery.public_key(), ALICE.public().signing());
+}
+
+#[test]
+fn an_identity_without_a_seed_rotates_to_fresh_keys() {
+    let first = Identity::generate_without_phrase().unwrap();
+    let (a, b) = (first.next(1).unwrap(), first.next(1).unwrap());
+    assert_ne!(a.public(), b.public());
+    assert_eq!((a.account_id(), a.rotation()), (first.account_id(), 1));
+    assert!(a.recovery_key().unwrap().is_none());
+    // What was sealed to the account before is still opened, and what comes after too.
+    let sealed = ALICE.seal_to(first.public(), b"before").unwrap();
+    assert_eq!(
+        a.open(ALICE.account_id(), &sealed).unwrap().plaintext,
+        b"before"
+    );
+    let parties = Parties {
+        sender: ALICE.account_id(),
+        recipient: first.account_id(),
+    };
+    let sealed = envelope::seal(a.public().kem(), &parties, b"after").unwrap();
+    assert_eq!(
+        a.open(ALICE.account_id(), &sealed).unwrap().plaintext,
+        b"after"
+    );
+    assert!(first.open(ALICE.account_id(), &sealed).is_err());
+}

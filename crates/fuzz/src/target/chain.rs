@@ -13,9 +13,14 @@ use session_chain::tx::session::{
 use session_chain::tx::transfer::Transfer;
 use session_chain::tx::{KEM_KEY_LEN, KemKey, Kind, SIGNING_KEY_LEN, SigningKey, Tx};
 use session_core::channel::Role;
+use session_core::codec::Encode;
 use session_core::header::Header;
 use session_core::ids::{AccountId, BlockId, ChainId, ChannelId, Digest, SessionId};
 use session_core::log::Conversation;
+use session_core::record::Outcome;
+use session_core::submission::{
+    Submitted, decode_reply, decode_request, encode_reply, encode_request,
+};
 use session_core::time::Time;
 
 pub(super) const TARGETS: &[Target] = &[
@@ -33,6 +38,54 @@ pub(super) const TARGETS: &[Target] = &[
             true
         },
         seeds: || seeds(txs()),
+    },
+    Target {
+        name: "submit_request",
+        run: |bytes| {
+            let Ok(txs) = decode_request(bytes) else {
+                return false;
+            };
+            assert!(encode_request(&txs) == bytes, "another encoding");
+            true
+        },
+        seeds: || {
+            let small: Vec<Vec<u8>> = txs_without_keys().iter().map(Encode::to_bytes).collect();
+            vec![encode_request(&small), encode_request(&[[]])]
+        },
+    },
+    Target {
+        name: "submit_reply",
+        run: |bytes| {
+            let Ok(answers) = decode_reply(bytes) else {
+                return false;
+            };
+            assert!(encode_reply(&answers) == bytes, "another encoding");
+            true
+        },
+        seeds: || {
+            let refused = Submitted::Refused {
+                code: 32_016,
+                reason: "known".to_owned(),
+                retry_ms: Some(5),
+                sequence: None,
+            };
+            let pending = txs_without_keys().into_iter().map(|tx| Submitted::Pending {
+                action: tx.ids(&CHAIN).action,
+                tx: tx.ids(&CHAIN).tx,
+            });
+            let accepted = txs_without_keys()
+                .into_iter()
+                .map(|tx| Submitted::Accepted {
+                    action: tx.ids(&CHAIN).action,
+                    tx: None,
+                    height: 7,
+                    outcome: Outcome::Sequence(9),
+                    repeated: true,
+                });
+            vec![encode_reply(
+                &pending.chain(accepted).chain([refused]).collect::<Vec<_>>(),
+            )]
+        },
     },
     Target {
         name: "block",

@@ -5,6 +5,7 @@
 
 use super::{Target, codec, seeds};
 use session_core::ids::AccountId;
+use session_crypto::envelope::many::{self, Recipient};
 use session_crypto::envelope::{Format, seal_published_v1};
 use session_crypto::{
     Identity, IdentityId, KdfCost, LegacyPublicIdentity, PublicIdentity, RecoveryPhrase,
@@ -24,6 +25,28 @@ pub(super) const TARGETS: &[Target] = &[
             let v2 = me.public().seal(SENDER, b"hello");
             let empty = me.public().seal(SENDER, b"");
             [v1, v2, empty].into_iter().flatten().collect()
+        },
+    },
+    Target {
+        name: "envelope_many",
+        run: envelope_many,
+        seeds: || {
+            let Some(me) = identity() else {
+                return Vec::new();
+            };
+            let companies = companies(me.account_id());
+            let sealed = companies.iter().map(|company| {
+                let kem = me.public().kem();
+                let to: Vec<Recipient<'_>> = company
+                    .iter()
+                    .map(|account| Recipient {
+                        account: *account,
+                        kem,
+                    })
+                    .collect();
+                many::seal(SENDER, &to, b"hello")
+            });
+            sealed.flatten().collect()
         },
     },
     Target {
@@ -94,6 +117,27 @@ pub(super) const TARGETS: &[Target] = &[
             let cost = KdfCost::INSECURE_FOR_TESTS;
             let file = identity().and_then(|me| SealedIdentity::seal(me, PASSPHRASE, cost).ok());
             file.map(|file| file.to_bytes()).into_iter().collect()
+        },
+    },
+    Target {
+        name: "exposed_identity_file",
+        run: |bytes| {
+            let Ok(identity) = Identity::from_exposed_file(bytes) else {
+                return false;
+            };
+            let same = identity.to_exposed_file();
+            assert!(same.as_slice() == bytes, "a file has one encoding");
+            true
+        },
+        seeds: || {
+            let Some(me) = identity() else {
+                return Vec::new();
+            };
+            let rotated = me.next(3).ok();
+            let expanded = rotated.as_ref().and_then(|me| me.without_seed().ok());
+            let all = [Some(me), rotated.as_ref(), expanded.as_ref()];
+            let files = all.into_iter().flatten();
+            files.map(|me| me.to_exposed_file().to_vec()).collect()
         },
     },
     Target {
@@ -180,6 +224,32 @@ fn envelope(bytes: &[u8]) -> bool {
     let known = [&b"hello"[..], b""].contains(&&opened.plaintext[..]);
     assert!(known, "an envelope that nobody sealed opens");
     true
+}
+
+/// Those that an envelope to several people may be sealed to here: one, and three.
+fn companies(me: AccountId) -> [Vec<AccountId>; 2] {
+    let other = |byte| AccountId::from_bytes([byte; 32]);
+    let mut three = vec![me, other(0), other(0xff)];
+    three.sort_unstable();
+    [vec![me], three]
+}
+
+fn envelope_many(bytes: &[u8]) -> bool {
+    let Some(me) = identity() else { return false };
+    let parts = many::Parts::read(bytes);
+    for company in companies(me.account_id()) {
+        if let Ok(plaintext) = me.open_many(SENDER, &company, bytes) {
+            let overhead = many::overhead_bytes(company.len());
+            assert!(bytes.len() == plaintext.len() + overhead, "bytes are lost");
+            assert!(
+                plaintext == b"hello",
+                "an envelope that nobody sealed opens"
+            );
+            assert!(parts.is_ok_and(|parts| parts.recipients() == company.len()));
+            return true;
+        }
+    }
+    false
 }
 
 /// Opening costs what the file says, so only files that say little are opened.

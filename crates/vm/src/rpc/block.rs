@@ -82,5 +82,6 @@ pub(super) fn get_head(context: &Context, head: &Head) -> Reply {
         "signedAt": signed.signed_at.to_string(),
         "headKey": const_hex::encode(key.public_key().as_ref()),
         "certificate": key.certificate().map(|c| const_hex::encode(c.signature.as_bytes())),
+        "rootKey": key.root_key().map(|key| const_hex::encode(key.as_ref())),
     }))
 }

@@ -297,6 +297,9 @@ impl From<TxError> for RpcError {
         let this = Self::new(code, error.to_string());
         if let TxError::RateLimited { retry_ms, .. } = error {
             this.retry(retry_ms)
+        } else if let TxError::MessageKnown { sequence } = error {
+            let data = Some(json!({ "sequence": sequence }));
+            Self { data, ..this }
         } else {
             this
         }

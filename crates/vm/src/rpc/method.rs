@@ -129,7 +129,8 @@ async fn dispatch(context: &Context, method: &str, params: Params<'_>) -> Reply 
         "sessionvm.GetHead" => block::get_head(context, &head),
         "sessionvm.GetAction" => read::get_action(context, &head, params),
         "sessionvm.GetChunk" => read::get_chunk(&head, params),
-        "sessionvm.GetParameters" => read::get_parameters(context),
+        "sessionvm.GetRotations" => super::rotation::get_rotations(&head, params),
+        "sessionvm.GetParameters" => read::get_parameters(context, &head, params),
         "sessionvm.Health" => read::health(context),
         _ => Err(RpcError::new(
             METHOD_NOT_FOUND,

@@ -9,6 +9,7 @@ pub mod openrpc;
 mod proof;
 mod read;
 mod room;
+mod rotation;
 mod server;
 mod stream;
 mod subscribe;

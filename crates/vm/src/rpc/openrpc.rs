@@ -223,7 +223,7 @@ pub const METHODS: &[Method] = &[
         name: "sessionvm.GetHead",
         about: "The last accepted block, signed by the node's head key.",
         params: &[],
-        result: "chain, height, id, header, signedHead, signedAt, headKey, certificate",
+        result: "chain, height, id, header, signedHead, signedAt, headKey, certificate, rootKey",
     },
     Method {
         name: "sessionvm.GetAction",
@@ -244,10 +244,23 @@ pub const METHODS: &[Method] = &[
         result: "channel",
     },
     Method {
+        name: "sessionvm.GetRotations",
+        about: "The first keys of an account and its rotations, each signed by the keys before.",
+        params: &[
+            need("account", "cb58", "Account, CB58 or 07… id."),
+            may(
+                "from",
+                "integer",
+                "First rotation, default 1; up to 100 a reply.",
+            ),
+        ],
+        result: "account, keyIndex, first: kemPublicKey, signingPublicKey; rotations: index, height, tx",
+    },
+    Method {
         name: "sessionvm.GetParameters",
-        about: "The chain's id and parameters.",
-        params: &[],
-        result: "chain, sessionTTL, maxMessages, maxChannels, retentionDays, admission, allowLegacy, …",
+        about: "The chain's id and parameters; rootKey is a hash.",
+        params: &[PROOF],
+        result: "chain, sessionTTL, maxMessages, maxChannels, retentionDays, admission, allowLegacy, …, proof?",
     },
 ];
 

@@ -527,9 +527,16 @@ pub(super) fn get_chunk(head: &Head, params: Params<'_>) -> Reply {
     }))
 }
 
-pub(super) fn get_parameters(context: &Context) -> Reply {
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct ParametersParams {
+    proof: bool,
+}
+
+pub(super) fn get_parameters(context: &Context, head: &Head, params: Params<'_>) -> Reply {
+    let params: ParametersParams = params.parse()?;
     let parameters = context.node.parameters();
-    reply(&json!({
+    let mut result = json!({
         "chain": context.node.chain(),
         "sessionTTL": parameters.session_ttl_ms / 1_000,
         "maxMessages": parameters.max_messages,
@@ -543,7 +550,13 @@ pub(super) fn get_parameters(context: &Context) -> Reply {
         "allowLegacy": parameters.allow_legacy,
         "price": parameters.price,
         "rootKey": parameters.root_key,
-    }))
+    });
+    if params.proof {
+        let key = RecordKey::Parameters;
+        let proof = signed_proof(context, head, |state| state.prove_record(key))?;
+        put(&mut result, "proof", json!(proof));
+    }
+    reply(&result)
 }
 
 /// What `Health` answers.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, FromRequest, Request, State, WebSocketUpgrade};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
@@ -27,10 +27,11 @@ use super::dialect::{answer, text};
 use super::method::Context;
 use super::openrpc::document;
 use super::read::health_json;
-use super::room::Room;
+use super::room::{Held, Room};
 use super::stream::TakenStream;
 use super::subscribe;
 use super::tls::Tls;
+use super::write::submit_bytes;
 use crate::rates::Rates;
 
 /// A TLS handshake must be over within this time.
@@ -49,6 +50,9 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A body must arrive within this time.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Content type of binary batches and of their answers.
+const OCTETS: &str = "application/octet-stream";
 
 /// How long a large request waits for others to make room.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(5);
@@ -259,6 +263,7 @@ async fn serve_connection(
 fn router(shared: Shared) -> Router {
     Router::new()
         .route("/rpc", any(rpc))
+        .route("/submit", axum::routing::post(submit))
         .route("/ws", get(websocket))
         .route("/health", get(health))
         .route("/ready", get(ready))
@@ -364,26 +369,59 @@ fn token_given(headers: &HeaderMap, token: &str) -> bool {
 async fn rpc(State(shared): State<Shared>, request: Request) -> Response {
     let method = request.method().clone();
     let content_type = request.headers().get(header::CONTENT_TYPE).cloned();
-    // The body, and what is decoded from it.
-    let wanted = 2 * announced(request.headers());
-    let Ok(held) = tokio::time::timeout(ROOM_TIMEOUT, shared.room.take(wanted)).await else {
-        return busy("too many large requests at once: try again\n");
-    };
-    let body = tokio::time::timeout(BODY_TIMEOUT, axum::body::Bytes::from_request(request, &()));
-    match body.await {
-        Ok(Ok(body)) => {
+    match read_body(&shared, request).await {
+        Ok((body, held)) => {
             let reply = answer(&shared.context, &method, content_type.as_ref(), &body).await;
             drop((body, held));
             roomy(&shared.room, reply).await
         }
+        Err(refused) => refused,
+    }
+}
+
+/// A batch of transactions as bytes.
+async fn submit(State(shared): State<Shared>, request: Request) -> Response {
+    let given = request.headers().get(header::CONTENT_TYPE);
+    if given.is_none_or(|kind| kind.as_bytes() != OCTETS.as_bytes()) {
+        // What a page of a browser may send without asking is never that.
+        let message = "the content type is application/octet-stream\n";
+        return text(StatusCode::UNSUPPORTED_MEDIA_TYPE, message);
+    }
+    let (body, held) = match read_body(&shared, request).await {
+        Ok(read) => read,
+        Err(refused) => return refused,
+    };
+    let metrics = shared.context.node.metrics();
+    metrics.calls.fetch_add(1, Ordering::Relaxed);
+    let answered = submit_bytes(&shared.context, &body).await;
+    drop((body, held));
+    match answered {
+        // Answers are smaller than what they answer.
+        Ok(reply) => ([(header::CONTENT_TYPE, OCTETS)], reply).into_response(),
+        Err(error) => {
+            metrics.call_errors.fetch_add(1, Ordering::Relaxed);
+            let message = format!("{}\n", error.full_message());
+            text(StatusCode::BAD_REQUEST, message)
+        }
+    }
+}
+
+/// A request's body, with room for it and for what is decoded from it.
+async fn read_body(shared: &Shared, request: Request) -> Result<(Bytes, Held), Response> {
+    let wanted = 2 * announced(request.headers());
+    let Ok(held) = tokio::time::timeout(ROOM_TIMEOUT, shared.room.take(wanted)).await else {
+        return Err(busy("too many large requests at once: try again\n"));
+    };
+    match tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, &())).await {
+        Ok(Ok(body)) => Ok((body, held)),
         Ok(Err(rejection)) => {
             let limit = format!("the body is larger than {RPC_BODY_MAX} bytes, or broke off\n");
-            text(rejection.into_response().status(), limit)
+            Err(text(rejection.into_response().status(), limit))
         }
-        Err(_) => text(
+        Err(_) => Err(text(
             StatusCode::REQUEST_TIMEOUT,
             "the body did not arrive in time\n",
-        ),
+        )),
     }
 }
 

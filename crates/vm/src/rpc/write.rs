@@ -1,5 +1,7 @@
 //! The methods that change the state.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use rayon::prelude::*;
@@ -14,13 +16,13 @@ use session_chain::tx::{
 };
 use session_core::codec::Decode;
 use session_core::header::SIGNATURE_LEN;
-use session_core::ids::{ActionId, SessionId};
+use session_core::ids::{ActionId, SessionId, TxId};
 use session_core::limits::{
     BLOCK_TXS_MAX, CIPHERTEXT_MAX, PARTICIPANTS_MAX, PARTICIPANTS_MIN, VALID_AHEAD_MAX_MS,
 };
-use session_core::log::message_id;
 use session_core::record::{Outcome, RecordKey};
 use session_core::session::Session;
+use session_core::submission::{Submitted, decode_request, encode_reply};
 use session_core::time::Time;
 
 use super::error::{PENDING, RpcError};
@@ -32,13 +34,13 @@ use crate::producer::{Accepted, SubmitError};
 type Reply = Result<String, RpcError>;
 
 /// Submits, waits, and tells a wait that was cut.
-async fn submit_and_wait(context: &Context, tx: Tx) -> Result<Accepted, RpcError> {
-    let ids = tx.ids(&context.node.chain());
-    match tokio::time::timeout(WAIT_MAX, context.node.submit(tx)).await {
+async fn submit_and_wait(context: &Context, tx: Tx, ids: TxIds) -> Result<Accepted, RpcError> {
+    let (id, action) = (ids.tx, ids.action);
+    match tokio::time::timeout(WAIT_MAX, context.node.submit_as(tx, ids)).await {
         Ok(answer) => Ok(answer?),
         Err(_) => {
             let mut problem = RpcError::new(PENDING, "pending: not accepted yet");
-            problem.data = Some(json!({ "txId": ids.tx, "action": ids.action }));
+            problem.data = Some(json!({ "txId": id, "action": action }));
             Err(problem)
         }
     }
@@ -128,7 +130,8 @@ pub(super) async fn create_session(context: &Context, params: Params<'_>) -> Rep
         ));
     }
     let tx = unsigned(context, Kind::CreateSession(CreateSession { participants }))?;
-    let accepted = submit_and_wait(context, tx).await?;
+    let ids = tx.ids(&context.node.chain());
+    let accepted = submit_and_wait(context, tx, ids).await?;
     let Outcome::Session(id) = accepted.outcome else {
         return Err(RpcError::new(
             super::error::INTERNAL,
@@ -182,8 +185,6 @@ pub(super) async fn send_message(context: &Context, params: Params<'_>) -> Reply
         }
         signature.clear();
     }
-    let body = session_core::ids::Digest::from_bytes(session_core::hash::sha256(&ciphertext));
-    let id = message_id(&context.node.chain(), &conversation, &sender, &body);
     let kind = Kind::SendMessage(SendMessage {
         conversation,
         ciphertext,
@@ -195,7 +196,9 @@ pub(super) async fn send_message(context: &Context, params: Params<'_>) -> Reply
         kind,
         signature,
     };
-    let accepted = submit_and_wait(context, tx).await?;
+    let ids = tx.ids(&context.node.chain());
+    let id = ids.messages.first().map(|(id, _)| *id);
+    let accepted = submit_and_wait(context, tx, ids).await?;
     let Outcome::Sequence(sequence) = accepted.outcome else {
         return Err(RpcError::new(
             super::error::INTERNAL,
@@ -240,52 +243,107 @@ pub(super) async fn submit(context: &Context, params: Params<'_>) -> Reply {
             format!("1 to {BLOCK_TXS_MAX} transactions"),
         ));
     }
+    let decode = |text: &String| {
+        BASE64
+            .decode(text)
+            .map_err(|_| RpcError::param("txs", "a transaction is not base64"))
+    };
+    let wait = params.wait_ms.map_or(WAIT_MAX, Duration::from_millis);
+    let answers = submit_all(context, &params.txs, decode, wait.min(WAIT_MAX)).await;
+    let results: Vec<Value> = answers.iter().map(answer_json).collect();
+    Ok(json!({ "results": results }).to_string())
+}
+
+/// The same as bytes, see [`session_core::submission`].
+pub(super) async fn submit_bytes(context: &Context, body: &[u8]) -> Result<Vec<u8>, RpcError> {
+    let txs = decode_request(body)?;
+    let answers = submit_all(context, &txs, |tx| Ok(*tx), WAIT_MAX).await;
+    let answers: Vec<Submitted> = answers.into_iter().map(answer_bytes).collect();
+    Ok(encode_reply(&answers))
+}
+
+/// What became of one transaction of a batch.
+enum TxAnswer {
+    Accepted(ActionId, Accepted),
+    Pending(ActionId, TxId),
+    Refused(RpcError),
+}
+
+async fn submit_all<T: Sync, B: AsRef<[u8]>>(
+    context: &Context,
+    txs: &[T],
+    decode: impl Fn(&T) -> Result<B, RpcError> + Sync,
+    wait: Duration,
+) -> Vec<TxAnswer> {
     let chain = context.node.chain();
     let head = context.node.head();
-    let admit = |text: &String| -> Result<(Tx, TxIds, usize), RpcError> {
-        let bytes = BASE64
-            .decode(text)
-            .map_err(|_| RpcError::param("txs", "a transaction is not base64"))?;
-        let tx = Tx::from_bytes(&bytes)?;
+    let admit = |tx: &T| -> Result<(Tx, TxIds, usize), RpcError> {
+        let bytes = decode(tx)?;
+        let tx = Tx::from_bytes(bytes.as_ref())?;
         let ids = tx.ids(&chain);
         context.node.admit(&head, &tx, &ids)?;
-        Ok((tx, ids, bytes.len()))
+        Ok((tx, ids, bytes.as_ref().len()))
     };
     // Verification is the work: a batch spreads over the cores, a single one stays here.
-    let admitted: Vec<_> = if params.txs.len() > 2 {
-        tokio::task::block_in_place(|| params.txs.par_iter().map(admit).collect())
+    let admitted: Vec<_> = if txs.len() > 2 {
+        tokio::task::block_in_place(|| txs.par_iter().map(admit).collect())
     } else {
-        params.txs.iter().map(admit).collect()
+        txs.iter().map(admit).collect()
     };
     let mut waiting = Vec::with_capacity(admitted.len());
     for admitted in admitted {
-        waiting.push(match admitted {
-            Ok((tx, ids, bytes)) => {
-                let (action, id) = (ids.action, ids.tx);
-                let answer = context.node.enqueue(tx, ids, bytes).map_err(RpcError::from);
-                answer.map(|answer| (action, id, answer))
-            }
-            Err(problem) => Err(problem),
-        });
+        waiting.push(admitted.and_then(|(tx, ids, bytes)| {
+            let (action, id) = (ids.action, ids.tx);
+            let answer = context.node.enqueue(tx, ids, bytes)?;
+            Ok((action, id, answer))
+        }));
     }
-    let wait = params
-        .wait_ms
-        .map_or(WAIT_MAX, std::time::Duration::from_millis)
-        .min(WAIT_MAX);
     let deadline = tokio::time::Instant::now() + wait;
-    let mut results = Vec::with_capacity(waiting.len());
+    let mut answers = Vec::with_capacity(waiting.len());
     for entry in waiting {
-        results.push(match entry {
-            Err(problem) => error_json(&problem),
+        answers.push(match entry {
+            Err(problem) => TxAnswer::Refused(problem),
             Ok((action, id, answer)) => match tokio::time::timeout_at(deadline, answer).await {
-                Ok(Ok(Ok(accepted))) => accepted_json(&accepted, action),
-                Ok(Ok(Err(error))) => error_json(&error.into()),
-                Ok(Err(_)) => error_json(&SubmitError::Stopping.into()),
-                Err(_) => json!({ "status": "pending", "action": action, "txId": id }),
+                Ok(Ok(Ok(accepted))) => TxAnswer::Accepted(action, accepted),
+                Ok(Ok(Err(error))) => TxAnswer::Refused(error.into()),
+                Ok(Err(_)) => TxAnswer::Refused(SubmitError::Stopping.into()),
+                Err(_) => TxAnswer::Pending(action, id),
             },
         });
     }
-    Ok(json!({ "results": results }).to_string())
+    answers
+}
+
+fn answer_json(answer: &TxAnswer) -> Value {
+    match answer {
+        TxAnswer::Accepted(action, accepted) => accepted_json(accepted, *action),
+        TxAnswer::Pending(action, id) => {
+            json!({ "status": "pending", "action": action, "txId": id })
+        }
+        TxAnswer::Refused(problem) => error_json(problem),
+    }
+}
+
+fn answer_bytes(answer: TxAnswer) -> Submitted {
+    match answer {
+        TxAnswer::Accepted(action, accepted) => Submitted::Accepted {
+            action,
+            tx: accepted.tx,
+            height: accepted.height,
+            outcome: accepted.outcome,
+            repeated: accepted.repeated,
+        },
+        TxAnswer::Pending(action, tx) => Submitted::Pending { action, tx },
+        TxAnswer::Refused(problem) => {
+            let fact = |name: &str| problem.data.as_ref()?.get(name)?.as_u64();
+            Submitted::Refused {
+                code: problem.code.unsigned_abs(),
+                reason: problem.full_message(),
+                retry_ms: fact("retryMs"),
+                sequence: fact("sequence"),
+            }
+        }
+    }
 }
 
 fn accepted_json(accepted: &Accepted, action: ActionId) -> Value {

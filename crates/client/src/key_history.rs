@@ -1,0 +1,235 @@
+//! The keys that an account had, each signed for by the one before it (`spec/vm.md` §3).
+//!
+//! ```text
+//! account id = hash of the first keys ── signs ─▶ second keys ── signs ─▶ … ─▶ current keys
+//!                       recovery key (its hash is in the account's record) ─▶ any of them
+//! ```
+//!
+//! The chain of signatures needs nobody's word. A link by the recovery key is as good as the
+//! record that names it: the state root vouches for it, the previous keys do not. From which block
+//! on keys counted is the node's word, held to the order of the rotations and to the record.
+
+use serde::Deserialize;
+use serde_json::json;
+use session_chain::tx::{Kind, Tx};
+use session_core::account::Account as AccountRecord;
+use session_core::codec::Decode;
+use session_core::ids::{AccountId, ChainId};
+use session_crypto::{KemPublicKey, PublicIdentity, Signature, SigningPublicKey};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use crate::account::Account;
+use crate::error::{ClientError, KeyChange};
+use crate::people::has_digests;
+use crate::rpc::RpcError;
+
+/// Rotations of one account that are followed.
+const ROTATIONS_MAX: usize = 1_000;
+
+/// Code of the node's `method not found` and `not found` errors: it keeps no such history.
+const NO_HISTORY: [i32; 2] = [-32_601, -32_001];
+
+/// Keys of an account, and since when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KeysSince {
+    pub(crate) keys: PublicIdentity,
+    /// Height of the block that set them; they counted from the next one.
+    pub(crate) height: u64,
+    /// Whether the recovery key set them.
+    pub(crate) by_recovery: bool,
+}
+
+/// Every keys of an account, from the first to the current ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KeyHistory(Vec<KeysSince>);
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct FirstKeys {
+    kem_public_key: String,
+    signing_public_key: String,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Rotation {
+    height: u64,
+    tx: String,
+}
+
+#[derive(Deserialize)]
+struct Reply {
+    first: FirstKeys,
+    rotations: Vec<Rotation>,
+}
+
+impl KeyHistory {
+    /// Of an account that never rotated.
+    pub(crate) fn of_first(keys: PublicIdentity) -> Self {
+        Self(vec![KeysSince {
+            keys,
+            height: 0,
+            by_recovery: false,
+        }])
+    }
+
+    /// Checks every link from the account id to the keys in its proved record.
+    ///
+    /// # Errors
+    /// What does not hold, in words.
+    pub(crate) fn verify(
+        chain: &ChainId,
+        account: &AccountId,
+        record: &AccountRecord,
+        first: &FirstKeys,
+        rotations: &[Rotation],
+    ) -> Result<Self, &'static str> {
+        let current = record.keys.as_ref().ok_or("the account has no keys")?;
+        let bytes = |text: &str| const_hex::decode(text).unwrap_or_default();
+        let kem = KemPublicKey::try_from(bytes(&first.kem_public_key).as_slice());
+        let signing = SigningPublicKey::try_from(bytes(&first.signing_public_key).as_slice());
+        let (Ok(kem), Ok(signing)) = (kem, signing) else {
+            return Err("the first keys are none");
+        };
+        let first = PublicIdentity::new(kem, signing);
+        if first.account_id() != *account {
+            return Err("the first keys are not the account's");
+        }
+        if usize::try_from(current.index) != Ok(rotations.len()) {
+            return Err("rotations are missing");
+        }
+        let mut this = Self::of_first(first);
+        for rotation in rotations {
+            let next = this.link(chain, account, record, rotation)?;
+            this.0.push(next);
+        }
+        let last = this.last().ok_or("there are no keys")?;
+        if !has_digests(&last.keys, current) || last.height != current.since_height {
+            return Err("the rotations do not end in the current keys");
+        }
+        Ok(this)
+    }
+
+    fn link(
+        &self,
+        chain: &ChainId,
+        account: &AccountId,
+        record: &AccountRecord,
+        rotation: &Rotation,
+    ) -> Result<KeysSince, &'static str> {
+        let before = self.last().ok_or("there are no keys")?;
+        let bytes = BASE64.decode(&rotation.tx).unwrap_or_default();
+        let tx = Tx::from_bytes(&bytes).map_err(|_| "a rotation is not a transaction")?;
+        let digest = tx.signed_digest(chain);
+        let Kind::RotateKeys(keys) = &tx.kind else {
+            return Err("a rotation is another transaction");
+        };
+        if tx.signer != *account || rotation.height < before.height {
+            return Err("a rotation is another account's, or out of order");
+        }
+        let recovery = match &keys.recovery {
+            None => None,
+            Some(key) if Some(key.digest()) == record.recovery => Some(key),
+            Some(_) => return Err("a rotation is by a recovery key that is not the account's"),
+        };
+        let signature = Signature::try_from(tx.signature.as_slice());
+        let signature = signature.map_err(|_| "a rotation is not signed")?;
+        let by_key = match recovery {
+            Some(key) => SigningPublicKey::try_from(key.0.as_slice()),
+            None => Ok(before.keys.signing().clone()),
+        };
+        by_key
+            .and_then(|key| key.verify(&digest, &signature))
+            .map_err(|_| "the signature of a rotation does not hold")?;
+        let kem = KemPublicKey::try_from(keys.kem.0.as_slice());
+        let signing = SigningPublicKey::try_from(keys.signing.0.as_slice());
+        let (Ok(kem), Ok(signing)) = (kem, signing) else {
+            return Err("a rotation sets keys that are none");
+        };
+        Ok(KeysSince {
+            keys: PublicIdentity::new(kem, signing),
+            height: rotation.height,
+            by_recovery: recovery.is_some(),
+        })
+    }
+
+    fn last(&self) -> Option<&KeysSince> {
+        self.0.last()
+    }
+
+    /// Index of these keys.
+    pub(crate) fn position(&self, keys: &PublicIdentity) -> Option<usize> {
+        self.0.iter().rposition(|since| since.keys == *keys)
+    }
+
+    /// Index of the keys that counted in a block.
+    pub(crate) fn at_height(&self, height: u64) -> usize {
+        let later = self.0.iter().skip(1);
+        later.take_while(|since| since.height < height).count()
+    }
+
+    /// Index of the current keys.
+    pub(crate) const fn current(&self) -> usize {
+        self.0.len().saturating_sub(1)
+    }
+
+    pub(crate) fn get(&self, index: usize) -> Option<&KeysSince> {
+        self.0.get(index)
+    }
+
+    /// How the keys at `to` came from those at `from`.
+    pub(crate) fn change(&self, from: usize, to: usize) -> KeyChange {
+        let mut links = self.0.iter().take(to.saturating_add(1)).skip(from + 1);
+        if links.any(|since| since.by_recovery) {
+            KeyChange::ByRecoveryKey
+        } else {
+            KeyChange::SignedByPrevious
+        }
+    }
+}
+
+impl Account {
+    /// The history of an account's keys, verified against its proved record. `None`: the node
+    /// keeps none, or what it shows does not hold.
+    pub(crate) async fn key_history(
+        &mut self,
+        account: AccountId,
+        record: &AccountRecord,
+    ) -> Result<Option<KeyHistory>, ClientError> {
+        let mut rotations: Vec<Rotation> = Vec::new();
+        let index = record.keys.as_ref().map_or(0, |keys| keys.index);
+        let mut first = None;
+        while first.is_none() || rotations.len() < usize::try_from(index).unwrap_or(usize::MAX) {
+            let from = rotations.len() + 1;
+            let params = json!({ "account": account, "from": from });
+            let reply: Result<Reply, RpcError> =
+                self.rpc.call("sessionvm.GetRotations", params).await;
+            let reply = match reply {
+                Ok(reply) => reply,
+                Err(RpcError::Refused { code, .. }) if NO_HISTORY.contains(&code) => {
+                    return Ok(None);
+                }
+                Err(RpcError::Reply { .. }) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            };
+            let empty = reply.rotations.is_empty();
+            rotations.extend(reply.rotations);
+            first = Some(reply.first);
+            if empty || rotations.len() > ROTATIONS_MAX {
+                break;
+            }
+        }
+        let Some(first) = first else { return Ok(None) };
+        let verified = KeyHistory::verify(&self.chain, &account, record, &first, &rotations);
+        Ok(verified.ok())
+    }
+}
+
+/// A short form of both current keys that two people can compare: the account id stays when keys
+/// rotate, this does not.
+pub fn fingerprint(keys: &PublicIdentity) -> String {
+    let hex = const_hex::encode(keys.account_id());
+    let groups: Vec<&str> = (0..8).filter_map(|n| hex.get(4 * n..4 * n + 4)).collect();
+    groups.join(" ")
+}
