@@ -154,7 +154,7 @@ mod tree_250_leaves {
 
 mod block_of_200_seen_messages {
     use super::*;
-    use session_chain::block::Block;
+    use session_chain::block::{Block, Parsed};
     use session_core::codec::{Decode, Encode};
 
     const MESSAGES: u64 = 200;
@@ -182,7 +182,7 @@ mod block_of_200_seen_messages {
     fn read_and_verify(bencher: Bencher<'_, '_>, sessions: u64) {
         let bytes = block(sessions).to_bytes();
         let world = world(sessions);
-        bencher.bench(|| world.verify(Block::from_bytes(black_box(&bytes)).unwrap()));
+        bencher.bench(|| world.verify(Parsed::from_bytes(black_box(&bytes)).unwrap()));
     }
 
     fn block(sessions: u64) -> Block {

@@ -52,6 +52,42 @@ impl Encode for Block {
 }
 
 impl Decode for Block {
+    /// As [`Parsed`] is decoded.
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Parsed::decode(input).map(|parsed| parsed.block)
+    }
+}
+
+/// A block with the ids of its transactions, which cost a hash of every byte: whoever decodes a
+/// block to verify it computes them once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parsed {
+    block: Block,
+    ids: Vec<TxIds>,
+}
+
+impl From<Block> for Parsed {
+    fn from(block: Block) -> Self {
+        let chain = block.header.chain;
+        let ids = block.txs.iter().map(|tx| tx.ids(&chain)).collect();
+        Self { block, ids }
+    }
+}
+
+impl Parsed {
+    /// The block.
+    pub const fn block(&self) -> &Block {
+        &self.block
+    }
+}
+
+impl Encode for Parsed {
+    fn encode(&self, out: &mut Writer) {
+        self.block.encode(out);
+    }
+}
+
+impl Decode for Parsed {
     /// Checks everything that needs no state: lengths, counts and the transaction root.
     fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let what = "block";
@@ -77,13 +113,14 @@ impl Decode for Block {
         for _ in 0..count {
             txs.push(Tx::decode(input)?);
         }
-        let ids = txs.iter().map(|tx| tx.ids(&header.chain).tx);
-        if tx_root(ids) != header.tx_root {
+        let ids: Vec<TxIds> = txs.iter().map(|tx| tx.ids(&header.chain)).collect();
+        if tx_root(ids.iter().map(|ids| ids.tx)) != header.tx_root {
             return Err(DecodeError::Invalid {
                 what: "transaction root",
             });
         }
-        Ok(Self { header, txs })
+        let block = Block { header, txs };
+        Ok(Self { block, ids })
     }
 }
 
@@ -295,7 +332,7 @@ pub fn tree_changes(changes: &Changes) -> Vec<Change> {
 /// # Errors
 /// [`BlockError`].
 pub fn verify(
-    block: Block,
+    block: impl Into<Parsed>,
     parent: Header,
     tree: Tree,
     view: &dyn View,
@@ -303,6 +340,7 @@ pub fn verify(
     crypto: &dyn Crypto,
     clock: Option<Time>,
 ) -> Result<Built, BlockError> {
+    let Parsed { block, ids } = block.into();
     let header = block.header;
     if header.chain != parent.chain {
         return Err(BlockError::OtherChain(header.chain));
@@ -327,8 +365,8 @@ pub fn verify(
         }
     }
     let mut builder = Builder::new(parent, tree, view, parameters, crypto, header.time)?;
-    for (index, tx) in block.txs.into_iter().enumerate() {
-        let (ids, bytes) = (tx.ids(&header.chain), tx.encoded_len());
+    for (index, (tx, ids)) in block.txs.into_iter().zip(ids).enumerate() {
+        let bytes = tx.encoded_len();
         match builder.push(tx, &ids, bytes) {
             Ok(_) => {}
             Err(TxError::View(error)) => return Err(BlockError::View(error)),

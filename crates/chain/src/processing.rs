@@ -12,7 +12,7 @@ use session_core::ids::BlockId;
 use session_core::parameters::Parameters;
 use session_core::time::Time;
 
-use crate::block::{Block, BlockError, Builder, Built, verify};
+use crate::block::{BlockError, Builder, Built, Parsed, verify};
 use crate::state::Crypto;
 use crate::tree::Tree;
 use crate::view::{Changes, Layers, View, ViewError};
@@ -164,11 +164,13 @@ impl Processing {
     /// [`BlockError`].
     pub fn verify(
         &mut self,
-        block: Block,
+        block: impl Into<Parsed>,
         base: &dyn View,
         crypto: &dyn Crypto,
         clock: Option<Time>,
     ) -> Result<BlockId, BlockError> {
+        let parsed = block.into();
+        let block = parsed.block();
         let id = block.header.id();
         if self.undecided.contains_key(&id) {
             return Ok(id);
@@ -179,7 +181,7 @@ impl Processing {
             base,
             layers: &layers,
         };
-        let built = verify(block, header, tree, &view, self.parameters, crypto, clock)?;
+        let built = verify(parsed, header, tree, &view, self.parameters, crypto, clock)?;
         self.insert(built);
         Ok(id)
     }

@@ -46,6 +46,10 @@ impl Scope<'_, '_> {
         let parameters = &self.context.parameters;
         let (price, rate) = (parameters.price, parameters.account_weight);
         let (per_day, time) = (parameters.weight_per_day, self.context.time);
+        let free = !tx.is_signed() || (price == 0 && rate == Rate::UNLIMITED);
+        if free && per_day == u64::MAX {
+            return Ok(());
+        }
         let account = self.account(&tx.signer)?;
         if per_day != u64::MAX {
             // An account that exists only as somebody's peer was never registered: it is young.
@@ -77,7 +81,7 @@ impl Scope<'_, '_> {
             }
             self.put_record(&RecordKey::Quotas, &quotas)?;
         }
-        if !tx.is_signed() || (price == 0 && rate == Rate::UNLIMITED) {
+        if free {
             return Ok(());
         }
         // The account of a participant known only by a session's key pays like any other.

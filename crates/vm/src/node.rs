@@ -7,6 +7,7 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use rayon::prelude::*;
 use session_chain::genesis::{Genesis, GenesisError};
 use session_chain::mempool::{Limits, Mempool};
 use session_chain::processing::Processing;
@@ -369,12 +370,19 @@ impl Node {
         ) {
             return Ok(());
         }
+        let digest = ids.action.to_bytes();
+        let (signature, id) = (&tx.signature, &ids.signature);
+        // The key that it signed with lately spares reading its account. If it has rotated since,
+        // the block, which asks for the key that counts now, will not find this one verified.
+        if let Some((of_key, key)) = self.verifier.signer(&tx.signer)
+            && self.verifier.admit(&of_key, &key, &digest, signature, id)
+        {
+            return self.count(tx);
+        }
         let account: Option<Account> = head.record(&RecordKey::Account(tx.signer))?;
         let Some(keys) = account.and_then(|account| account.keys) else {
             return Ok(());
         };
-        let digest = ids.action.to_bytes();
-        let (signature, id) = (&tx.signature, &ids.signature);
         let ready = match self.verifier.key(&keys.signing) {
             Some(key) => Some(key),
             None => match account_keys(head, &tx.signer)? {
@@ -395,6 +403,7 @@ impl Node {
         {
             return Err(TxError::InvalidSignature);
         }
+        self.verifier.keep_signer(tx.signer, keys.signing, key);
         self.count(tx)
     }
 
@@ -536,10 +545,10 @@ fn rebuild(store: &dyn Store) -> Result<(Tree, Counts), OpenError> {
         let Some((last, _)) = page.last() else { break };
         range = KeyRange::after(last);
         page.iter().for_each(|(key, _)| counts.add(key, 1));
-        leaves.extend(
-            page.iter()
+        leaves.par_extend(
+            page.par_iter()
                 .map(|(key, record)| (Tag::Key.hash(&[key]), Some(value_hash(record)))),
         );
     }
-    Ok((Tree::new().update(leaves), counts))
+    Ok((Tree::of(leaves), counts))
 }

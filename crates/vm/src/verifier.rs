@@ -63,6 +63,7 @@ impl<K: std::hash::Hash + Eq, V: Clone> Recent<K, V> {
 pub struct Verifier {
     cache: VerifierCache,
     keys: Mutex<Recent<Digest, Arc<SigningPublicKey>>>,
+    signers: Mutex<Recent<AccountId, (Digest, Arc<SigningPublicKey>)>>,
     known: Mutex<Recent<Hash, ()>>,
 }
 
@@ -90,8 +91,19 @@ impl Verifier {
         Self {
             cache,
             keys: Mutex::new(Recent::new(READY_KEYS / 2)),
+            signers: Mutex::new(Recent::new(READY_KEYS / 2)),
             known: Mutex::new(Recent::new(REMEMBERED)),
         }
+    }
+
+    /// The key that an account signed with lately.
+    pub(crate) fn signer(&self, account: &AccountId) -> Option<(Digest, Arc<SigningPublicKey>)> {
+        lock(&self.signers).get(account)
+    }
+
+    /// Remembers the key that an account has just signed with.
+    pub(crate) fn keep_signer(&self, account: AccountId, of: Digest, key: Arc<SigningPublicKey>) {
+        lock(&self.signers).put(account, (of, key));
     }
 
     /// A key that was kept ready.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use session_chain::block::{Block, Builder, Built, tree_changes, verify};
+use session_chain::block::{Builder, Built, Parsed, tree_changes, verify};
 use session_chain::state::Crypto;
 use session_chain::tree::Tree;
 use session_chain::tx::legacy::LegacyKey;
@@ -182,7 +182,7 @@ impl World {
         builder.finish()
     }
 
-    pub(crate) fn verify(&self, block: Block) -> Built {
+    pub(crate) fn verify(&self, block: impl Into<Parsed>) -> Built {
         let (tree, parameters) = (self.tree.clone(), self.parameters);
         verify(block, self.head, tree, &self.view, parameters, &Seen, None).unwrap()
     }
