@@ -1,7 +1,7 @@
 //! The data directory: whose it is, which version, and who has it open.
 //!
 //! ```text
-//! <dir>/FORMAT       three lines: "session-storage", "format 1", "keyspaces 1"
+//! <dir>/FORMAT       three lines: "session-storage", "format 2", "keyspaces 1"
 //! <dir>/LOCK         locked while open; holds the pid of who locked it
 //! <dir>/UNFINISHED   only while the directory is being made: "creating" or "restoring"
 //! <dir>/db/          the engine's files
