@@ -39,6 +39,7 @@ use crate::head_key::{HeadKey, HeadKeyError};
 use crate::keys::{PublicKeys, account_keys};
 use crate::metrics::Metrics;
 use crate::producer::{Accepted, Answer, Producer, Submission, SubmitError};
+use crate::prover::{Prover, ProverLimits};
 use crate::rates::Rates;
 use crate::store::{self, Hot};
 use crate::verifier::Verifier;
@@ -68,6 +69,8 @@ pub struct NodeOptions {
     pub versions_bytes: usize,
     /// Prepares verifying keys; off, every signature is checked by the library.
     pub prepare_keys: bool,
+    /// Large proofs that are made, and wait, at once.
+    pub prover: ProverLimits,
     /// The clocks.
     pub clock: Arc<dyn Clock>,
 }
@@ -82,6 +85,7 @@ impl Default for NodeOptions {
             identity_rate: Rate::UNLIMITED,
             versions_bytes: session_chain::versions::Limits::default().bytes,
             prepare_keys: true,
+            prover: ProverLimits::default(),
             clock: Arc::new(SystemClock::default()),
         }
     }
@@ -153,6 +157,7 @@ pub struct Node {
     rates: Rates<AccountId>,
     queued_bytes: Arc<AtomicUsize>,
     verifier: Arc<Verifier>,
+    prover: Prover,
     head_key: HeadKey,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
@@ -243,6 +248,7 @@ impl Node {
             rates: Rates::new(options.identity_rate),
             queued_bytes,
             verifier,
+            prover: Prover::new(options.prover),
             head_key,
             metrics,
             clock,
@@ -264,6 +270,11 @@ impl Node {
     /// Counters.
     pub const fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
+    }
+
+    /// Who makes large proofs.
+    pub const fn prover(&self) -> &Prover {
+        &self.prover
     }
 
     /// The head key.

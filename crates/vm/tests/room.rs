@@ -13,11 +13,23 @@
 mod support;
 
 use std::io::Write;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
+use session_chain::tx::Kind;
+use session_chain::tx::message::SendBatch;
+use session_core::codec::Decode;
+use session_core::ids::SessionId;
+use session_core::log::Conversation;
+use session_core::proof::Proof;
+use session_vm::node::NodeOptions;
+use session_vm::prover::ProverLimits;
 use session_vm::rpc::error::BUSY;
-use support::{Reply, TestNode, connect, http, message, until};
+use support::{PATIENCE, Reply, TestNode, connect, http, message, until};
 
 const JSON: &[(&str, &str)] = &[("Content-Type", "application/json")];
 
@@ -91,4 +103,72 @@ fn a_batch_answers_what_fits_and_says_of_the_rest_that_it_is_to_be_asked_again()
         (page["messages"].as_array().unwrap().len(), &page["next"]),
         (4, &json!(4))
     );
+}
+
+#[test]
+fn a_flood_of_large_proofs_is_told_to_wait_and_keeps_nothing_else_waiting() {
+    let node = TestNode::with(NodeOptions {
+        prover: ProverLimits {
+            workers: NonZeroUsize::MIN,
+            waiting: 2,
+        },
+        ..NodeOptions::default()
+    });
+    let (a, b) = (node.person(), node.person());
+    let session = node.open_session(&a, &b);
+    let conversation = Conversation::Session(session.parse::<SessionId>().unwrap());
+    for first in (0..1_000u32).step_by(100) {
+        let ciphertexts = (first..first + 100).map(|n| n.to_be_bytes().to_vec());
+        let ciphertexts = ciphertexts.collect();
+        let batch = SendBatch {
+            conversation,
+            ciphertexts,
+        };
+        node.submit(&a.sign(Kind::SendBatch(batch))).unwrap();
+    }
+    let params = json!({ "sessionId": session, "from": 0, "to": 1_000 });
+    let (over, proved, told) = (
+        AtomicBool::new(false),
+        AtomicUsize::new(0),
+        AtomicUsize::new(0),
+    );
+    std::thread::scope(|scope| {
+        for _ in 0..12 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    match node.call("sessionvm.GetProof", &params) {
+                        Ok(reply) => {
+                            let proof = BASE64.decode(reply["proof"].as_str().unwrap()).unwrap();
+                            let shown = Proof::from_bytes(&proof).unwrap().verify().unwrap();
+                            assert_eq!(shown.entries.unwrap().entries.len(), 1_000);
+                            proved.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Err(error) => {
+                            assert_eq!(error["code"], BUSY, "{error}");
+                            assert!(error["data"]["retryMs"].as_u64().unwrap() > 0);
+                            told.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                }
+            });
+        }
+        // Everything else goes on meanwhile, each call within a caller's patience.
+        let began = Instant::now();
+        let mut n = 0u8;
+        while n < 10 || told.load(Ordering::Relaxed) == 0 || proved.load(Ordering::Relaxed) < 10 {
+            let health = node.call("sessionvm.Health", &json!({})).unwrap();
+            assert_eq!(health["healthy"], true);
+            node.submit(&message(&session, &a, &[n])).unwrap();
+            n = n.wrapping_add(1);
+            if began.elapsed() > PATIENCE {
+                break;
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+        assert!(n >= 10, "{n} messages in {PATIENCE:?}");
+    });
+    let (proved, told) = (proved.into_inner(), told.into_inner());
+    assert!(proved >= 10 && told > 0, "{proved} proved, {told} told");
+    let refused = node.node.metrics().proofs_refused.load(Ordering::Relaxed);
+    assert_eq!(refused, told as u64);
 }

@@ -30,7 +30,7 @@ use super::json::{BatchJson, MembershipJson, MessageJson};
 use crate::head::Head;
 use crate::keys::{PublicKeys, account_keys, identity_id};
 
-use super::proof::{signed_proof, state_at};
+use super::proof::{log_proof, signed_proof, state_at};
 
 use super::method::{
     Context, Params, Reply, WAIT_MAX, outcome_json, parse_account, parse_conversation, parse_id,
@@ -177,9 +177,7 @@ pub(super) async fn get_messages(context: &Context, params: Params<'_>) -> Reply
     }
     if params.proof {
         let log = conversation.log();
-        let proof = signed_proof(context, &head, |state| {
-            state.prove_log(log, params.from, next)
-        })?;
+        let proof = log_proof(context, &head, log, params.from, next).await?;
         put(&mut result, "proof", json!(proof));
     }
     reply(&result)
@@ -380,9 +378,13 @@ pub(super) fn get_identity(context: &Context, head: &Arc<Head>, params: Params<'
     reply(&result)
 }
 
-pub(super) fn list_sessions(context: &Context, head: &Arc<Head>, params: Params<'_>) -> Reply {
+pub(super) async fn list_sessions(
+    context: &Context,
+    head: &Arc<Head>,
+    params: Params<'_>,
+) -> Reply {
     let params: AccountParams = params.parse()?;
-    let head = &*state_at(context, head, params.height)?;
+    let head = &state_at(context, head, params.height)?;
     let id = parse_account("participant", &params.participant)?;
     let log = if params.requests {
         LogId::Requests(id)
@@ -414,10 +416,11 @@ pub(super) fn list_sessions(context: &Context, head: &Arc<Head>, params: Params<
     }
     let mut result = json!({ "entries": entries, "next": next });
     if params.proof {
-        let proof = signed_proof(context, head, |state| match exists {
-            Some(_) => state.prove_log(log, params.from, next),
-            None => state.prove_record(RecordKey::Account(id)),
-        })?;
+        let key = RecordKey::Account(id);
+        let proof = match exists {
+            Some(_) => log_proof(context, head, log, params.from, next).await?,
+            None => signed_proof(context, head, |state| state.prove_record(key))?,
+        };
         put(&mut result, "proof", json!(proof));
     }
     reply(&result)
