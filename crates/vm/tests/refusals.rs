@@ -93,6 +93,11 @@ fn forged_rotations_are_refused_at_the_door_and_take_none_of_their_victims_share
     assert_eq!(again["repeated"], true, "{again}");
     let late = victim.sign(Kind::RevokeIdentity(RevokeIdentity { recovery: None }));
     assert_eq!(code(node.submit(&late)), i64::from(SIGNATURE));
+    // Whoever has the old keys, which the node knew lately, gets no further with messages.
+    let before = refused();
+    let stolen = message(&session, &victim, b"with old keys");
+    assert_eq!(code(node.submit(&stolen)), i64::from(SIGNATURE));
+    assert_eq!(refused(), before);
 }
 
 #[test]
