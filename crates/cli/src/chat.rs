@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use session_client::{Account, ClientError, Item, KeyState, Received};
+use session_client::{Account, ClientError, Gap, Item, KeyState, Received};
 use session_core::ids::SessionId;
 use session_crypto::IdentityId;
 
@@ -241,6 +241,16 @@ pub(crate) async fn inbox(args: &InboxArgs, home: &Home, out: &Out) -> Result<()
             if got.is_stale() && !out.is_json() {
                 out.line("warning: the node's signed head is over a minute old");
             }
+            if let Some(gap) = &got.gap {
+                let value = gap_json(&session, gap);
+                if out.is_json() && args.follow {
+                    out.line(&value.to_string());
+                } else if !out.is_json() {
+                    let title = title_of(&account, &session);
+                    out.line(&format!("{title}: {}", gap.sentence()));
+                }
+                all.push(value);
+            }
             for message in &got.messages {
                 nothing = false;
                 let value = message_json(&session, message);
@@ -349,6 +359,16 @@ fn show(account: &Account, session: &SessionId, message: &Received, out: &Out) {
         )),
         Item::FilePart | Item::Own => {}
     }
+}
+
+fn gap_json(session: &SessionId, gap: &Gap) -> Value {
+    json!({
+        "kind": "gone",
+        "sessionId": session,
+        "from": gap.from,
+        "first": gap.first,
+        "unproved": gap.unproved,
+    })
 }
 
 fn message_json(session: &SessionId, message: &Received) -> Value {
