@@ -12,8 +12,9 @@
 
 mod support;
 
-use std::io::Write;
-use std::num::NonZeroUsize;
+use std::io::{Read, Write};
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -26,9 +27,11 @@ use session_core::codec::Decode;
 use session_core::ids::SessionId;
 use session_core::log::Conversation;
 use session_core::proof::Proof;
+use session_storage::MemoryStore;
 use session_vm::node::NodeOptions;
 use session_vm::prover::ProverLimits;
 use session_vm::rpc::error::BUSY;
+use session_vm::rpc::{Patience, ServerOptions};
 use support::{PATIENCE, Reply, TestNode, connect, http, message, until};
 
 const JSON: &[(&str, &str)] = &[("Content-Type", "application/json")];
@@ -171,4 +174,51 @@ fn a_flood_of_large_proofs_is_told_to_wait_and_keeps_nothing_else_waiting() {
     assert!(proved >= 10 && told > 0, "{proved} proved, {told} told");
     let refused = node.node.metrics().proofs_refused.load(Ordering::Relaxed);
     assert_eq!(refused, told as u64);
+}
+
+#[test]
+fn a_reader_that_trickles_loses_its_connection_and_the_room_with_it() {
+    // Two megabytes a second would be in time; it takes a sixth of that.
+    let patience = Patience {
+        idle: PATIENCE,
+        whole: Duration::from_secs(1),
+        bytes_per_second: NonZeroU32::new(2 << 20).unwrap(),
+    };
+    let options = ServerOptions {
+        patience,
+        ..ServerOptions::default()
+    };
+    let store = Arc::new(MemoryStore::new());
+    let node = TestNode::on(store, NodeOptions::default(), options);
+    let (a, b) = (node.person(), node.person());
+    let session = node.open_session(&a, &b);
+    for n in 0..4u8 {
+        node.submit(&message(&session, &a, &vec![n; 256 << 10]))
+            .unwrap();
+    }
+    let page = json!({ "jsonrpc": "2.0", "id": 1, "method": "sessionvm.GetMessages",
+        "params": { "sessionId": session } });
+    let batch = json!(vec![page; 4]).to_string();
+    let connections = || node.node.metrics().connections.load(Ordering::Relaxed);
+    until("the callers before are gone", || {
+        (connections() == 0).then_some(())
+    });
+    let mut slow = connect(node.address);
+    let request = format!(
+        "POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{batch}",
+        batch.len()
+    );
+    // More than two sockets buffer: eight megabytes for each of them.
+    slow.write_all(request.repeat(8).as_bytes()).unwrap();
+    until("it is served", || (connections() == 1).then_some(()));
+    let (mut taken, mut piece, mut next) = (0, vec![0; 16 << 10], Instant::now());
+    until("its connection ends", || {
+        // It never stops reading.
+        if Instant::now() >= next {
+            taken += slow.read(&mut piece).unwrap_or(0);
+            next = Instant::now() + Duration::from_millis(50);
+        }
+        (connections() == 0).then_some(())
+    });
+    assert!(taken > 0 && taken < 40 << 20, "{taken} bytes");
 }

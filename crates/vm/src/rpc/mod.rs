@@ -18,3 +18,4 @@ mod write;
 
 pub use method::Context;
 pub use server::{Server, ServerError, ServerOptions};
+pub use stream::Patience;

@@ -5,6 +5,7 @@
 //! ever.
 
 use std::io::{Error, ErrorKind, IoSlice, Result};
+use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -13,15 +14,17 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
+const RATE: NonZeroU32 = NonZeroU32::new(16 << 10).unwrap();
+
 /// How slow a peer may be.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
     /// A peer that takes not one byte for so long is gone.
-    idle: Duration,
+    pub idle: Duration,
     /// A peer that has kept what is sent to it waiting may take so long to have all of it, …
-    whole: Duration,
-    /// … and longer only for each so many bytes a second that it takes meanwhile.
-    bytes_per_second: u32,
+    pub whole: Duration,
+    /// … and longer only where it takes so many bytes a second meanwhile.
+    pub bytes_per_second: NonZeroU32,
 }
 
 impl Default for Patience {
@@ -30,7 +33,7 @@ impl Default for Patience {
         Self {
             idle: Duration::from_secs(20),
             whole: Duration::from_secs(60),
-            bytes_per_second: 16 << 10,
+            bytes_per_second: RATE,
         }
     }
 }
@@ -45,7 +48,8 @@ struct Backlog {
 impl Patience {
     /// When it ends for a peer that has just stopped taking bytes.
     fn ends(&self, backlog: Backlog, now: Instant) -> Instant {
-        let earned_ms = backlog.taken.saturating_mul(1_000) / u64::from(self.bytes_per_second);
+        let earned_ms =
+            backlog.taken.saturating_mul(1_000) / u64::from(self.bytes_per_second.get());
         let whole = self.whole.saturating_add(Duration::from_millis(earned_ms));
         let idle = now + self.idle;
         // What overflows is later than anything.
@@ -64,11 +68,7 @@ pub(super) struct TakenStream<S = TcpStream> {
 }
 
 impl<S> TakenStream<S> {
-    pub(super) fn new(stream: S) -> Self {
-        Self::with(stream, Patience::default())
-    }
-
-    fn with(stream: S, patience: Patience) -> Self {
+    pub(super) fn new(stream: S, patience: Patience) -> Self {
         Self {
             stream,
             patience,
@@ -154,13 +154,13 @@ mod tests {
     const SHORT: Patience = Patience {
         idle: Duration::from_secs(20),
         whole: Duration::from_millis(300),
-        bytes_per_second: 16 << 10,
+        bytes_per_second: RATE,
     };
 
     #[tokio::test]
     async fn a_reader_that_trickles_is_cut_though_it_never_stops() {
         let (ours, mut theirs) = duplex(1 << 10);
-        let mut stream = TakenStream::with(ours, SHORT);
+        let mut stream = TakenStream::new(ours, SHORT);
         let trickle = tokio::spawn(async move {
             let mut pace = tokio::time::interval(Duration::from_millis(10));
             let mut taken = 0;
@@ -183,7 +183,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_written_to_the_end_leaves_nothing_to_answer_for() {
         let (ours, mut theirs) = duplex(1 << 10);
-        let mut stream = TakenStream::with(ours, SHORT);
+        let mut stream = TakenStream::new(ours, SHORT);
         let reading = tokio::spawn(async move {
             let mut taken = Vec::new();
             theirs.read_to_end(&mut taken).await.map(|_| taken.len())
