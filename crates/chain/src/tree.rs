@@ -49,9 +49,6 @@ impl Node {
     }
 }
 
-/// Leaves of one half from which on a thread of its own is worth starting: some milliseconds.
-const THREAD_LEAVES: usize = 4_096;
-
 /// One change: the key and the SHA-256 of its new record, or none to delete it.
 pub type Change = (Hash, Option<Hash>);
 
@@ -61,29 +58,35 @@ pub struct Tree {
     root: Node,
 }
 
+/// Records whose keys have the same first bit, ready to become a tree.
+pub struct Half<'a>(&'a [Change]);
+
+/// What one became.
+pub struct Subtree(Node);
+
+impl Half<'_> {
+    /// Hashes it all.
+    pub fn build(self) -> Subtree {
+        Subtree(update(&Node::Empty, 1, self.0))
+    }
+}
+
 impl Tree {
     /// The tree without records.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The tree of these records, each key once: what [`Tree::update`] makes of the empty tree, on
-    /// two threads where there is much to hash.
-    pub fn of(mut records: Vec<Change>) -> Self {
+    /// The tree of these records, each key once: what [`Tree::update`] makes of the empty tree.
+    /// `both` builds its halves, one after the other or at once.
+    pub fn of(
+        mut records: Vec<Change>,
+        both: impl FnOnce(Half<'_>, Half<'_>) -> (Subtree, Subtree),
+    ) -> Self {
         records.sort_unstable_by_key(|record| record.0);
         let split = records.partition_point(|record| !key_bit(&record.0, 0));
         let (left, right) = records.split_at(split);
-        if left.len().min(right.len()) < THREAD_LEAVES {
-            return Self::new().update(records);
-        }
-        let build = |half: &[Change]| update(&Node::Empty, 1, half);
-        let (left, right) = std::thread::scope(|scope| {
-            let left = scope.spawn(|| build(left));
-            let right = build(right);
-            // A thread that panicked has no result; this one makes it anew.
-            (left.join().ok(), right)
-        });
-        let left = left.unwrap_or_else(|| build(records.get(..split).unwrap_or_default()));
+        let (Subtree(left), Subtree(right)) = both(Half(left), Half(right));
         Self {
             root: Node::join(left, right),
         }
@@ -212,7 +215,8 @@ mod tests {
             let grown = records
                 .chunks(777)
                 .fold(Tree::new(), |tree, some| tree.update(some.to_vec()));
-            assert_eq!(Tree::of(records).root(), grown.root(), "{count}");
+            let made = Tree::of(records, |left, right| (left.build(), right.build()));
+            assert_eq!(made.root(), grown.root(), "{count}");
         }
     }
 

@@ -1,15 +1,17 @@
-//! Opening, accepting, sending, reading, confirming, closing.
+//! Opening, accepting, sending, closing, and what was said.
 
+use std::io::Read as _;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use session_client::{Account, ClientError, Gap, Item, KeyState, Received};
+use session_client::Account;
+use session_client::content::{FILE_BYTES_MAX, TEXT_MAX};
 use session_core::ids::SessionId;
 use session_crypto::IdentityId;
 
 use crate::home::{Home, resolve_account, resolve_session};
-use crate::out::{CliError, Out, bytes, note, short};
+use crate::out::{CliError, Out, counted, printable, read_at_most, short};
 
 #[derive(Args)]
 pub(crate) struct OpenArgs {
@@ -44,21 +46,6 @@ pub(crate) struct SendArgs {
     /// A file instead of words
     #[arg(long, conflicts_with = "text", value_name = "PATH")]
     file: Option<PathBuf>,
-}
-
-#[derive(Args)]
-pub(crate) struct InboxArgs {
-    /// Only this session or contact
-    session: Option<String>,
-    /// Goes on until Ctrl-C
-    #[arg(long)]
-    follow: bool,
-    /// Also tells what was proved of each session: how far it is complete, and as of which block
-    #[arg(long)]
-    prove: bool,
-    /// Does not confirm delivery to the sender
-    #[arg(long)]
-    silent: bool,
 }
 
 #[derive(Subcommand)]
@@ -166,7 +153,7 @@ pub(crate) fn title_of(account: &Account, session: &SessionId) -> String {
     }
 }
 
-fn name_of(account: &Account, peer: &session_core::ids::AccountId) -> String {
+pub(crate) fn name_of(account: &Account, peer: &session_core::ids::AccountId) -> String {
     let contacts = &account.state().contacts;
     let name = contacts
         .iter()
@@ -179,7 +166,7 @@ pub(crate) async fn send(args: &SendArgs, home: &Home, out: &Out) -> Result<(), 
     let mut account = home.account_or_offline().await?;
     let session = resolve_session(&mut account, &args.session).await?;
     let sent = if let Some(path) = &args.file {
-        let content = std::fs::read(path).map_err(CliError::file(path))?;
+        let content = read_at_most(path, FILE_BYTES_MAX)?;
         let name = path
             .file_name()
             .and_then(|name| name.to_str())
@@ -194,204 +181,32 @@ pub(crate) async fn send(args: &SendArgs, home: &Home, out: &Out) -> Result<(), 
         let text = match &args.text {
             Some(text) => text.clone(),
             // The line's end is the shell's, not the sender's.
-            None => std::io::read_to_string(std::io::stdin())?
-                .trim_end_matches('\n')
-                .to_owned(),
+            None => standard_input()?,
         };
+        if text.is_empty() {
+            let problem = "there is nothing to send: give a text, standard input, or --file PATH";
+            return Err(CliError::Usage(problem.to_owned()));
+        }
         account.send_text(&session, &text).await?
     };
     out.result(
         &format!(
-            "sent as number {} ({} messages)",
-            sent.sequence, sent.messages
+            "sent as number {} ({})",
+            sent.sequence,
+            counted(sent.messages, "message")
         ),
         &json!({ "sessionId": session, "sequence": sent.sequence, "messages": sent.messages }),
     )
 }
 
-pub(crate) async fn inbox(args: &InboxArgs, home: &Home, out: &Out) -> Result<(), CliError> {
-    let mut account = home.account().await?;
-    let mut all = Vec::new();
-    let mut unread = None;
-    loop {
-        let followed = match &args.session {
-            Some(session) => vec![resolve_session(&mut account, session).await?],
-            None => every_session(&mut account).await?,
-        };
-        let wait_ms = if args.follow && followed.len() == 1 {
-            20_000
-        } else {
-            0
-        };
-        let mut nothing = true;
-        for session in followed {
-            let got = match account.receive_waiting(&session, wait_ms).await {
-                Ok(got) => got,
-                // One person's keys must not keep the others' messages back; what is in this
-                // session stays unread until they are accepted.
-                Err(
-                    error @ (ClientError::KeyChanged { .. } | ClientError::UnvouchedKeys { .. }),
-                ) if !args.follow && args.session.is_none() => {
-                    note(&format!("{}: {error}", title_of(&account, &session)));
-                    unread.get_or_insert(error);
-                    continue;
-                }
-                Err(error) => return Err(error.into()),
-            };
-            if got.is_stale() && !out.is_json() {
-                out.line("warning: the node's signed head is over a minute old");
-            }
-            if let Some(gap) = &got.gap {
-                let value = gap_json(&session, gap);
-                if out.is_json() && args.follow {
-                    out.line(&value.to_string());
-                } else if !out.is_json() {
-                    let title = title_of(&account, &session);
-                    out.line(&format!("{title}: {}", gap.sentence()));
-                }
-                all.push(value);
-            }
-            for message in &got.messages {
-                nothing = false;
-                let value = message_json(&session, message);
-                if out.is_json() && args.follow {
-                    out.line(&value.to_string());
-                } else if !out.is_json() {
-                    show(&account, &session, message, out);
-                }
-                all.push(value);
-            }
-            // Nothing is shown that was not proved; this only says so.
-            if args.prove && (!args.follow || !got.messages.is_empty()) {
-                let read = got.messages.len() as u64;
-                let from = got.count.saturating_sub(read);
-                if out.is_json() {
-                    all.push(json!({
-                        "kind": "proved", "sessionId": session, "from": from, "count": got.count,
-                        "height": got.height, "headAgeMs": got.head_age_ms,
-                        "proofBytes": got.proof_bytes,
-                    }));
-                } else {
-                    out.line(&format!(
-                        "proved: {} entries {from}..{} of {} in block {}, head signed {} ms ago",
-                        short(&session.to_string()),
-                        got.count,
-                        got.count,
-                        got.height,
-                        got.head_age_ms,
-                    ));
-                }
-            }
-            let others = got.messages.iter().any(|message| message.item != Item::Own);
-            if others && !args.silent {
-                confirm(&mut account, &session, got.count).await?;
-            }
-        }
-        if !args.follow {
-            break;
-        }
-        if nothing && wait_ms == 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-        }
-    }
-    if out.is_json() {
-        out.line(&json!(all).to_string());
-    }
-    unread.map_or(Ok(()), |error| Err(error.into()))
-}
-
-/// A stranger's request gets no confirmation: that would accept nothing but tell of us.
-async fn confirm(account: &mut Account, session: &SessionId, count: u64) -> Result<(), CliError> {
-    match account.acknowledge(session, count).await {
-        // Confirmed before, or nothing of it is ours to confirm any more.
-        Ok(()) | Err(session_client::ClientError::Refused(_)) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-async fn every_session(account: &mut Account) -> Result<Vec<SessionId>, CliError> {
-    let mut sessions: Vec<SessionId> = Vec::new();
-    for requests in [false, true] {
-        for entry in account.sessions(requests).await? {
-            if !sessions.contains(&entry.session) {
-                sessions.push(entry.session);
-            }
-        }
-    }
-    Ok(sessions)
-}
-
-fn show(account: &Account, session: &SessionId, message: &Received, out: &Out) {
-    let mut who = out.paint("1", &name_of(account, &message.sender));
-    let progress = account.state().sessions.get(session);
-    let several = progress.is_some_and(|p| p.participants.len() > 2);
-    let name = progress.and_then(|p| p.name.clone());
-    if several || name.is_some() {
-        let title = name.unwrap_or_else(|| short(&session.to_string()));
-        who = format!("[{title}] {who}");
-    }
-    let doubt = match (message.verified, message.bound, message.keys) {
-        (false, ..) => " (not signed)",
-        (true, false, _) => " (published format: the sender is not bound to the envelope)",
-        (true, true, KeyState::Rotated) => " (with new keys, signed by the previous ones)",
-        (true, true, KeyState::Earlier) => " (with the keys of that time)",
-        (true, true, KeyState::Current | KeyState::Unknown) => "",
-    };
-    match &message.item {
-        Item::Text(text) => out.line(&format!("{who}{doubt}: {text}")),
-        Item::FileBegins { name, len } => {
-            out.line(&format!("{who}{doubt} sends {name} ({})", bytes(*len)));
-        }
-        Item::File { path, len, .. } => {
-            out.line(&format!(
-                "{who}{doubt}: {} ({})",
-                path.display(),
-                bytes(*len)
-            ));
-        }
-        Item::Refused(why) => out.line(&format!(
-            "{who}: message {} refused: {why}",
-            message.sequence
-        )),
-        Item::Pruned => out.line(&format!(
-            "{who}: message {} is no longer stored",
-            message.sequence
-        )),
-        Item::FilePart | Item::Own => {}
-    }
-}
-
-fn gap_json(session: &SessionId, gap: &Gap) -> Value {
-    json!({
-        "kind": "gone",
-        "sessionId": session,
-        "from": gap.from,
-        "first": gap.first,
-        "unproved": gap.unproved,
-    })
-}
-
-fn message_json(session: &SessionId, message: &Received) -> Value {
-    let (kind, text) = match &message.item {
-        Item::Text(text) => ("text", json!(text)),
-        Item::FileBegins { name, .. } => ("fileBegins", json!(name)),
-        Item::FilePart => ("filePart", Value::Null),
-        Item::File { path, .. } => ("file", json!(path)),
-        Item::Own => ("own", Value::Null),
-        Item::Pruned => ("pruned", Value::Null),
-        Item::Refused(why) => ("refused", json!(why)),
-    };
-    json!({
-        "sessionId": session,
-        "sequence": message.sequence,
-        "sender": message.sender,
-        "timeMs": message.time.ms(),
-        "verified": message.verified,
-        "keys": message.keys.as_str(),
-        "senderBound": message.bound,
-        "kind": kind,
-        "content": text,
-    })
+fn standard_input() -> Result<String, CliError> {
+    let mut bytes = Vec::new();
+    // One more than a text may have, so that too long a one is refused and not cut.
+    let limit = TEXT_MAX as u64 + 2;
+    std::io::stdin().take(limit).read_to_end(&mut bytes)?;
+    let problem = "standard input is not text (UTF-8): send it as a file, with --file PATH";
+    let text = String::from_utf8(bytes).map_err(|_| CliError::Usage(problem.to_owned()))?;
+    Ok(text.trim_end_matches('\n').to_owned())
 }
 
 pub(crate) async fn receipts(args: &SessionArgs, home: &Home, out: &Out) -> Result<(), CliError> {
@@ -439,7 +254,7 @@ pub(crate) fn history(verb: &HistoryVerb, home: &Home, out: &Out) -> Result<(), 
                 "{} {} {}",
                 when(line),
                 short(&line.sender.to_string()),
-                line.text
+                printable(&line.text)
             )
         })
         .collect();

@@ -253,6 +253,10 @@ async fn keep_and_open(
     identity: Identity,
     path: &Path,
 ) -> Result<Account, CliError> {
+    // The directory may be somebody's own, by the names of the README.
+    if session_client::IdentityFile::is_sealed(path) == Some(true) {
+        return Err(CliError::IdentityExists(path.to_owned()));
+    }
     let text = identity.to_json_exposing_secrets();
     session_client::StateDir::open(path)?.write_file("identity.json", text.as_bytes())?;
     Ok(Account::open(rpc, identity, path).await?)

@@ -2,13 +2,18 @@
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use session_client::{Account, History, IdentityFile, Lock, RpcClient, StateDir};
+use session_client::{Account, Claim, Claimed, History, IdentityFile, Lock, RpcClient, StateDir};
 use session_core::ids::{AccountId, SessionId};
 use session_crypto::{Identity, IdentityId, KdfCost};
 use zeroize::Zeroizing;
 
 use crate::out::{CliError, note};
+
+/// How long a command waits for another one that has the directory: most take less.
+const CLAIM_WAIT: Duration = Duration::from_secs(10);
 
 /// A person's directory and node.
 pub(crate) struct Home {
@@ -16,6 +21,8 @@ pub(crate) struct Home {
     pub(crate) node: String,
     /// Certificates to trust, PEM.
     ca: Option<PathBuf>,
+    /// The right to change the directory, once it was asked for.
+    claim: Mutex<Option<Claim>>,
 }
 
 impl Home {
@@ -31,7 +38,42 @@ impl Home {
             dir,
             node: node.to_owned(),
             ca,
+            claim: Mutex::new(None),
         })
+    }
+
+    /// Waits until no other command changes the directory; from then on no other one does.
+    pub(crate) async fn claim(&self) -> Result<(), CliError> {
+        let has = |claim: &Mutex<Option<Claim>>| {
+            let claim = claim.lock().unwrap_or_else(PoisonError::into_inner);
+            claim.is_some()
+        };
+        if has(&self.claim) {
+            return Ok(());
+        }
+        let dir = StateDir::open(&self.dir)?;
+        let began = Instant::now();
+        loop {
+            let process = match dir.claim()? {
+                Claimed::Ours(claim) => {
+                    *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = Some(claim);
+                    return Ok(());
+                }
+                Claimed::Taken { process } => process,
+            };
+            if began.elapsed() > CLAIM_WAIT {
+                let process = process.map_or_else(String::new, |n| format!(" (process {n})"));
+                let dir = self.dir.clone();
+                return Err(CliError::HomeInUse { dir, process });
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Lets other commands change the directory: what was read of it may be old from then on.
+    pub(crate) fn release(&self) {
+        let mut claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
+        *claim = None;
     }
 
     pub(crate) fn rpc(&self) -> Result<RpcClient, CliError> {
@@ -72,7 +114,13 @@ impl Home {
     /// The account, for what needs the node.
     pub(crate) async fn account(&self) -> Result<Account, CliError> {
         let file = self.identity_file()?;
-        let account = Account::open_file(self.rpc()?, file, &self.dir).await?;
+        self.account_of(&file).await
+    }
+
+    /// The same with the identity file that was opened already.
+    pub(crate) async fn account_of(&self, file: &IdentityFile) -> Result<Account, CliError> {
+        self.claim().await?;
+        let account = Account::open_file(self.rpc()?, file.clone(), &self.dir).await?;
         self.tell(&account);
         Ok(account)
     }
@@ -80,6 +128,7 @@ impl Home {
     /// The account, for what can wait in the outbox until the node answers.
     pub(crate) async fn account_or_offline(&self) -> Result<Account, CliError> {
         let file = self.identity_file()?;
+        self.claim().await?;
         let account = Account::open_file_or_offline(self.rpc()?, file, &self.dir).await?;
         self.tell(&account);
         Ok(account)

@@ -10,7 +10,10 @@ use session_core::ids::Digest;
 use session_crypto::{Identity, KdfCost, RecoveryPhrase, Seed, recovery_key};
 
 use crate::home::{Home, ask_passphrase};
-use crate::out::{CliError, Out, note};
+use crate::out::{CliError, Out, note, read_at_most};
+
+/// An identity in JSON takes 15 kB.
+const JSON_MAX: u64 = 1 << 20;
 
 #[derive(Subcommand)]
 pub(crate) enum IdentityVerb {
@@ -64,6 +67,9 @@ pub(crate) enum IdentityVerb {
 }
 
 pub(crate) async fn run(verb: IdentityVerb, home: &Home, out: &Out) -> Result<(), CliError> {
+    if !matches!(verb, IdentityVerb::Show | IdentityVerb::Export { .. }) {
+        home.claim().await?;
+    }
     match verb {
         IdentityVerb::New { plain } => new(plain, home, out),
         IdentityVerb::Show => show(home, out),
@@ -72,8 +78,8 @@ pub(crate) async fn run(verb: IdentityVerb, home: &Home, out: &Out) -> Result<()
         IdentityVerb::Export { file, secret } => export(file, secret, home, out),
         IdentityVerb::Import { file, plain } => {
             check_absent(home)?;
-            let text = std::fs::read_to_string(&file).map_err(CliError::file(&file))?;
-            let text = zeroize::Zeroizing::new(text);
+            let bytes = zeroize::Zeroizing::new(read_at_most(&file, JSON_MAX)?);
+            let text = String::from_utf8_lossy(&bytes);
             let identity = Identity::from_json(&text).map_err(|error| CliError::Identity {
                 path: file,
                 problem: error.to_string(),

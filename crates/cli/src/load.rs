@@ -226,7 +226,11 @@ fn tell(
             "latencyUs": { "p50": micros(50), "p95": micros(95), "p99": micros(99), "max": micros(100) },
             "firstError": first_error,
         }),
-    )
+    )?;
+    match (accepted, first_error) {
+        (0, Some(error)) => Err(CliError::Told(Box::new(CliError::Usage(error)))),
+        _ => Ok(()),
+    }
 }
 
 /// Who sends, and where to: each session with the place of its sender.

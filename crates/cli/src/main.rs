@@ -6,6 +6,7 @@ mod contact;
 mod demo;
 mod home;
 mod identity;
+mod inbox;
 mod load;
 mod node;
 mod out;
@@ -26,7 +27,7 @@ use crate::out::{CliError, Out};
     name = "session",
     version,
     about,
-    after_help = "Examples:\n  session demo                          a node, two people, messages, a crash, proofs\n  session node run --data-dir ./node    a node of your own on 127.0.0.1:9652\n  session identity new                  who you are\n  session contact add bob 07…           who you write to\n  session open bob                      a session\n  session open bob carol --name trip    one with several people\n  session send bob \"Hello\"              words, or --file PATH\n  session inbox --follow                what others sent\n\nExit codes: 0 done, 1 failed, 2 wrong arguments, 3 not accepted yet (kept in the outbox),\n4 a proof or signature does not hold."
+    after_help = "Examples:\n  session demo                          a node, two people, messages, a crash, proofs\n  session node run --data-dir ./node    a node of your own on 127.0.0.1:9652\n  session identity new                  who you are\n  session contact add bob 07…           who you write to\n  session open bob                      a session\n  session open bob carol --name trip    one with several people\n  session send bob \"Hello\"              words, or --file PATH\n  session inbox --follow                what others sent\n\nExit codes: 0 done, 1 failed, 2 wrong arguments, 3 not accepted yet (kept in the outbox),\n4 a proof or signature does not hold, 130 interrupted."
 )]
 struct Args {
     #[command(flatten)]
@@ -80,7 +81,7 @@ enum Verb {
     /// Sends a text, standard input, or a file
     Send(chat::SendArgs),
     /// Shows what others sent
-    Inbox(chat::InboxArgs),
+    Inbox(inbox::InboxArgs),
     /// Tells what of your messages was confirmed as delivered, with proof
     Receipts(chat::SessionArgs),
     /// What was sent and received so far
@@ -167,7 +168,7 @@ async fn dispatch(global: Global, verb: Verb, out: &Out) -> Result<(), CliError>
         Verb::Name(args) => chat::name(&args, &home, out).await,
         Verb::Sessions => chat::sessions(&home, out).await,
         Verb::Send(args) => chat::send(&args, &home, out).await,
-        Verb::Inbox(args) => chat::inbox(&args, &home, out).await,
+        Verb::Inbox(args) => inbox::inbox(&args, &home, out).await,
         Verb::Receipts(args) => chat::receipts(&args, &home, out).await,
         Verb::History(verb) => chat::history(&verb, &home, out),
         Verb::Outbox(args) => outbox::run(&args, &home, out).await,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use serde_json::{Value, json};
+use session_client::{RpcClient, RpcError};
 use session_vm::app::NodeArgs;
 
 use crate::home::Home;
@@ -49,7 +50,13 @@ pub(crate) async fn run(verb: NodeVerb, home: &Home, out: &Out) -> Result<(), Cl
                 let copied = session_storage::Copied { entries, bytes };
                 return told("backed up while running", &copied, &file, out);
             }
-            let store = session_storage::DiskStore::open(data_dir.join("store"))?;
+            let store = data_dir.join("store");
+            // Opening would make an empty one, and the backup of nothing would look like one.
+            if !store.is_dir() {
+                let problem = format!("{} is no node's data directory", data_dir.display());
+                return Err(CliError::Usage(problem));
+            }
+            let store = session_storage::DiskStore::open(store)?;
             let copied = session_storage::backup(&store, &file, |_, _| false)?;
             told("backed up", &copied, &file, out)
         }
@@ -69,6 +76,7 @@ pub(crate) async fn run(verb: NodeVerb, home: &Home, out: &Out) -> Result<(), Cl
         }
         NodeVerb::Forget => {
             let dir = session_client::StateDir::open(&home.dir)?;
+            home.claim().await?;
             let mut state = dir.load()?;
             state.trust = session_client::Trust::default();
             dir.save(&state)?;
@@ -87,7 +95,13 @@ async fn backup_running(
     };
     let admin: Value = serde_json::from_slice(&admin).unwrap_or_default();
     let text = |name: &str| admin.get(name).and_then(Value::as_str).unwrap_or_default();
-    let rpc = session_client::RpcClient::new(text("rpc"), Some(text("token").to_owned()))?;
+    let (address, token) = (text("rpc"), Some(text("token").to_owned()));
+    // With TLS its certificate names a host, and this is an address: the certificate itself is
+    // what is known of it.
+    let rpc = match const_hex::decode_to_array(text("certSha256")) {
+        Ok(certificate) => RpcClient::with_certificate(address, token, certificate)?,
+        Err(_) => RpcClient::new(address, token)?,
+    };
     // The node resolves paths in its own directory, so it gets an absolute one.
     let file = std::path::absolute(file).map_err(CliError::file(file))?;
     match rpc
@@ -96,7 +110,7 @@ async fn backup_running(
     {
         Ok(answer) => Ok(Some(answer)),
         // It was killed and left its file behind: nobody has the store open.
-        Err(session_client::RpcError::Unreachable { .. }) => Ok(None),
+        Err(RpcError::Unreachable { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

@@ -1,6 +1,6 @@
 //! What a person or a program sees, and the errors with the way out of them.
 
-use std::io::{IsTerminal, Write as _};
+use std::io::{IsTerminal, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -31,9 +31,16 @@ pub(crate) enum CliError {
     NoIdentity(PathBuf),
     #[error("there is an identity in {0} already: move it away first, or use another --home")]
     IdentityExists(PathBuf),
+    #[error(
+        "{dir} is in use by another `session` command{process}: wait until it has ended, or end it"
+    )]
+    HomeInUse { dir: PathBuf, process: String },
     #[error("{path}: {problem}")]
     Identity { path: PathBuf, problem: String },
-    #[error("no contact is called {0}: add one with `session contact add {0} 07…`")]
+    #[error(
+        "{0} is no contact, no session and no whole id: `session contact add NAME 07…` adds a \
+         contact, `session sessions` lists sessions"
+    )]
     NoContact(String),
     #[error("no session with {0} yet: open one with `session open {0}`")]
     NoSession(String),
@@ -45,6 +52,9 @@ pub(crate) enum CliError {
     Demo { step: &'static str, problem: String },
     #[error("interrupted")]
     Interrupted,
+    /// It is part of the one JSON value that was printed.
+    #[error("{0}")]
+    Told(Box<CliError>),
 }
 
 impl From<RpcError> for CliError {
@@ -75,7 +85,9 @@ impl CliError {
 
     /// 0 done, 1 failed, 2 wrong arguments, 3 waits in the outbox, 4 not proved.
     pub(crate) const fn exit_code(&self) -> u8 {
-        if matches!(self, Self::Usage(_)) {
+        if let Self::Told(error) = self {
+            error.exit_code()
+        } else if matches!(self, Self::Usage(_)) {
             2
         } else if matches!(self, Self::Client(ClientError::Waiting { .. })) {
             3
@@ -92,14 +104,35 @@ impl CliError {
     }
 
     /// What to do about it, where that is not in the message.
-    const fn way_out(&self) -> Option<&'static str> {
-        if matches!(self, Self::Client(ClientError::NoIdentity(_))) {
+    fn way_out(&self) -> Option<&'static str> {
+        if let Self::Client(ClientError::Rpc(RpcError::Unreachable { problem, .. })) = self
+            && problem.contains("certificate")
+        {
+            Some("name the node's certificate, or that of its authority, with --ca FILE")
+        } else if matches!(self, Self::Client(ClientError::NoIdentity(_))) {
             Some("make one with `session identity new`")
         } else if matches!(
             self,
             Self::Client(ClientError::Rpc(RpcError::Unreachable { .. }))
         ) {
             Some("start a node with `session node run --data-dir DIR`, or name one with --node")
+        } else if matches!(
+            self,
+            Self::Client(ClientError::Trust(TrustError::OtherChain { .. }))
+        ) {
+            Some(
+                "the node serves another chain than the one that this home knows: name another \
+                 node with --node or another home with --home; `session node forget` gives up the \
+                 known one",
+            )
+        } else if matches!(
+            self,
+            Self::Client(ClientError::State(StateError::Damaged { .. }))
+        ) {
+            Some(
+                "put it back from a copy, or move it away and begin anew: contacts and cursors \
+                 are lost then, and what is still stored is read again",
+            )
         } else {
             None
         }
@@ -149,10 +182,16 @@ impl Out {
         self.result(text, &json!({ "ok": true, "message": text }))
     }
 
+    pub(crate) fn error_json(&self, error: &CliError) -> Value {
+        json!({ "ok": false, "error": error.to_string(), "hint": error.way_out() })
+    }
+
     pub(crate) fn error(&self, error: &CliError) {
+        if matches!(error, CliError::Told(_)) {
+            return;
+        }
         if self.json {
-            let value = json!({ "ok": false, "error": error.to_string(), "hint": error.way_out() });
-            self.line(&value.to_string());
+            self.line(&self.error_json(error).to_string());
             return;
         }
         let _closed = writeln!(std::io::stderr(), "session: {error}");
@@ -199,6 +238,20 @@ impl Out {
     }
 }
 
+/// A file's bytes, as long as it is no larger than anything of its kind.
+pub(crate) fn read_at_most(path: &Path, limit: u64) -> Result<Vec<u8>, CliError> {
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(CliError::file(path))?;
+    // Also a device that never ends is not read to its end.
+    let read = file.take(limit.saturating_add(1)).read_to_end(&mut bytes);
+    read.map_err(CliError::file(path))?;
+    if bytes.len() as u64 > limit {
+        let problem = format!("{} is larger than {limit} bytes", path.display());
+        return Err(CliError::Usage(problem));
+    }
+    Ok(bytes)
+}
+
 /// `1.4 kB`, `3.2 MB`.
 pub(crate) fn bytes(n: u64) -> String {
     let tenth = |unit: u64| format!("{}.{}", n / unit, n % unit * 10 / unit);
@@ -220,10 +273,47 @@ pub(crate) fn duration(time: std::time::Duration) -> String {
     }
 }
 
+/// Text of others as a terminal may have it: what would move the cursor, set colours or write
+/// the clipboard is shown, not done. Lines and tabs stay.
+pub(crate) fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for char in text.chars() {
+        // Marks that turn the direction of writing make a name look like another one.
+        let turns = matches!(char, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if (char.is_control() && !matches!(char, '\n' | '\t')) || turns {
+            out.extend(char.escape_unicode());
+        } else {
+            out.push(char);
+        }
+    }
+    out
+}
+
+/// `1 message`, `3 messages`.
+pub(crate) fn counted(n: u64, what: &str) -> String {
+    let s = if n == 1 { "" } else { "s" };
+    format!("{n} {what}{s}")
+}
+
 /// The first and last characters of a long id.
 pub(crate) fn short(id: &str) -> String {
     match (id.get(..8), id.get(id.len().saturating_sub(4)..)) {
         (Some(head), Some(tail)) if id.len() > 14 => format!("{head}…{tail}"),
         _ => id.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_wrote_cannot_steer_the_terminal() {
+        assert_eq!(printable("two\nlines\tand ü"), "two\nlines\tand ü");
+        assert_eq!(
+            printable("\u{1b}[2Jgone\r\u{9b}31m"),
+            "\\u{1b}[2Jgone\\u{d}\\u{9b}31m"
+        );
+        assert_eq!(printable("gpj.\u{202e}exe"), "gpj.\\u{202e}exe");
     }
 }

@@ -24,6 +24,10 @@ pub(crate) async fn run(args: &OutboxArgs, home: &Home, out: &Out) -> Result<(),
     // Opening the account sends what waits.
     let mut account = home.account_or_offline().await?;
     if let Some(number) = args.forget {
+        if !account.outbox()?.iter().any(|kept| kept.number == number) {
+            let problem = format!("there is no number {number}: see `session outbox`");
+            return Err(CliError::Usage(problem));
+        }
         account.forget_kept(number)?;
         return out.done(&format!("number {number} is given up"));
     }
@@ -40,7 +44,7 @@ pub(crate) async fn run(args: &OutboxArgs, home: &Home, out: &Out) -> Result<(),
     }
     let kept = account.outbox()?;
     let waiting = kept.iter().filter(|kept| !kept.unknown).count();
-    let mut lines = vec![format!("{sent} sent, {waiting} transactions wait")];
+    let mut lines = vec![format!("{sent} sent, {waiting} waiting")];
     lines.extend(kept.iter().map(|kept| line(&account, kept)));
     lines.extend(refused.iter().map(|why| format!("refused for good: {why}")));
     let values: Vec<Value> = kept.iter().map(as_json).collect();

@@ -121,9 +121,11 @@ pub(crate) async fn prove(args: &ProveArgs, home: &Home, out: &Out) -> Result<()
     let params = match &args.session {
         Some(session) => {
             let session = resolve_session(&mut account, session).await?;
-            json!({ "sessionId": session, "from": args.from, "to": args.from + 1_000 })
+            json!({ "sessionId": session, "from": args.from, "to": args.from.saturating_add(1_000) })
         }
-        None => json!({ "account": account.id(), "from": args.from, "to": args.from + 1_000 }),
+        None => {
+            json!({ "account": account.id(), "from": args.from, "to": args.from.saturating_add(1_000) })
+        }
     };
     let file = fetch(account.rpc(), params).await?;
     let text = serde_json::to_string_pretty(&file).unwrap_or_default();

@@ -8,26 +8,13 @@
     reason = "in a test a panic is the verdict"
 )]
 
+mod support;
+
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
-
-fn session(home: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_session"))
-        .args(args)
-        .env("SESSION_HOME", home)
-        .env("SESSION_PASSPHRASE", "not a secret")
-        .env("NO_COLOR", "1")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
-}
-
-fn json(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stdout)))
-}
+use support::{RunningNode, json, on, session};
 
 #[test]
 fn the_demo_does_everything_and_its_proof_files_hold_until_a_bit_changes() {
@@ -260,55 +247,6 @@ fn a_channel_has_its_roster_proved_member_by_member() {
     assert_eq!(run(&bob, &["channel", "leave", channel]).0, Some(0));
     assert!(of_bob(&run(&alice, &["channel", "show", channel]).1).is_none());
     assert_eq!(run(&alice, &["channel", "close", channel]).0, Some(0));
-}
-
-/// `session node run` on a free port, until it is dropped.
-struct RunningNode {
-    child: std::process::Child,
-    rpc: String,
-}
-
-impl RunningNode {
-    fn start(home: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_session"))
-            .args(["node", "run", "--rpc", "127.0.0.1:0", "--log", "error"])
-            .arg("--data-dir")
-            .arg(home.join("node"))
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
-        std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
-        let line: Value = serde_json::from_str(&line).unwrap();
-        let rpc = line["rpc"].as_str().unwrap().to_owned();
-        Self { child, rpc }
-    }
-}
-
-impl Drop for RunningNode {
-    fn drop(&mut self) {
-        let _gone = self.child.kill();
-        let _gone = self.child.wait();
-    }
-}
-
-/// The command against a node, with JSON; and with the words of a phrase where they are needed.
-fn on(rpc: &str, home: &Path, args: &[&str], phrase: &str) -> (Option<i32>, Value) {
-    let output = Command::new(env!("CARGO_BIN_EXE_session"))
-        .args(["--json", "--node", rpc])
-        .args(args)
-        .env("SESSION_HOME", home)
-        .env("SESSION_PASSPHRASE", "not a secret")
-        .env("SESSION_PHRASE", phrase)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    // The last line: an error follows what was done before it.
-    let text = String::from_utf8(output.stdout).unwrap();
-    let last = text.lines().last().unwrap_or_default();
-    let value = serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {text}"));
-    (output.status.code(), value)
 }
 
 #[test]

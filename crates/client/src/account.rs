@@ -183,6 +183,18 @@ impl Account {
         Ok(this)
     }
 
+    /// Reads the state again, for whoever gave its directory up to others in between. Keys that
+    /// another program has rotated meanwhile need a new [`Account::open_file`].
+    ///
+    /// # Errors
+    /// [`ClientError::State`].
+    pub fn reload(&mut self) -> Result<(), ClientError> {
+        let mut state = self.dir.load()?;
+        self.dir.open_contacts(&mut state)?;
+        self.state = state;
+        Ok(())
+    }
+
     /// The identity is kept in this file, and the history as well as it.
     fn keep_in(&mut self, file: IdentityFile) -> Result<(), ClientError> {
         if file.has_passphrase() {
@@ -338,7 +350,8 @@ impl Account {
         if self.identity.rotation() > 0 {
             // Only first keys hash to the account. This chain has seen no others.
             let seed = self.identity.seed().cloned();
-            self.identity = Identity::from_seed(seed.ok_or(ClientError::OtherChainKeys)?)?;
+            let first = Identity::from_seed(seed.ok_or(ClientError::OtherChainKeys)?)?;
+            self.become_rotation(first)?;
         }
         let recovery = match self.identity.recovery_key()? {
             Some(key) => Some(key_digest(key.public_key())),

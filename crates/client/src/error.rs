@@ -75,7 +75,7 @@ pub enum ClientError {
     #[error("{0}")]
     Refused(String),
     /// A transaction is not accepted yet: it stays in the outbox.
-    #[error("{}; {waiting} transactions wait in the outbox and are sent again", waiting_clause(.away.as_deref()))]
+    #[error("{}; {waiting} wait in the outbox and are sent again", waiting_clause(.away.as_deref()))]
     Waiting {
         /// How many.
         waiting: usize,
@@ -169,7 +169,9 @@ pub enum ClientError {
     #[error("this account takes no part in session {0}")]
     NotIn(SessionId),
     /// Not 2 to 100 different people.
-    #[error("a session has 2 to 100 different participants, not {0}")]
+    #[error(
+        "a session has 2 to 100 different participants, you among them: {0} were given, or one twice"
+    )]
     Participants(usize),
     /// Text or file too large.
     #[error("{what} of {len} bytes: at most {limit} are possible")]

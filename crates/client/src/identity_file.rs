@@ -66,6 +66,13 @@ impl IdentityFile {
         exposed.then_some(false)
     }
 
+    /// When it was written; it changes when keys rotate.
+    pub fn written(&self) -> Option<std::time::SystemTime> {
+        let paths = [self.path(), self.dir.path().join(JSON)];
+        let written = paths.iter().map(|path| path.metadata()?.modified());
+        written.filter_map(Result::ok).max()
+    }
+
     /// Whether a passphrase is needed to read it.
     pub const fn has_passphrase(&self) -> bool {
         matches!(self.lock, Lock::Passphrase(..))

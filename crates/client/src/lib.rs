@@ -8,7 +8,8 @@
 //!
 //! An [`Account`] is an identity with a directory of its own on one chain. It verifies every
 //! proof and head by default, refuses replayed envelopes, and keeps what it sends until the chain
-//! has accepted it.
+//! has accepted it. The directory belongs to one program at a time: [`StateDir::claim`] is how
+//! programs find out who is first.
 //!
 //! What this does **not** give: forward secrecy against theft of the long-term key. Messages are
 //! sealed to the recipient's ML-KEM key; whoever steals that key reads every message ever sent to
@@ -39,6 +40,7 @@
 
 mod account;
 mod channel;
+mod claim;
 pub mod content;
 mod conversation;
 mod error;
@@ -58,6 +60,7 @@ mod trust;
 
 pub use account::Account;
 pub use channel::{ChannelView, ListedMember};
+pub use claim::{Claim, Claimed};
 pub use conversation::Sent;
 pub use error::{ClientError, KeyChange};
 pub use gap::Gap;

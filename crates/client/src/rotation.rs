@@ -56,10 +56,7 @@ impl Account {
                 let seed = self.identity.seed();
                 let found = seed.and_then(|seed| find_rotation(seed, &keys).transpose());
                 let found = found.ok_or(ClientError::RotatedElsewhere { index })??;
-                if let Some(file) = &self.file {
-                    file.save(&found)?;
-                }
-                self.identity = found;
+                self.become_rotation(found)?;
             }
         }
         self.state.registered = true;
@@ -263,6 +260,25 @@ impl Account {
             self.promote(next)?;
         }
         Ok(())
+    }
+
+    /// Takes the rotation of this identity that the chain has keys of: a later one where another
+    /// device has rotated, an earlier one on a chain that has seen less.
+    pub(crate) fn become_rotation(&mut self, found: Identity) -> Result<(), ClientError> {
+        let back = found.rotation() < self.identity.rotation();
+        // Later keys open what is sealed to earlier ones, never the other way: whatever lies on
+        // disk after a crash in between can be opened.
+        if back {
+            self.history.follow_keys(&found)?;
+        }
+        if let Some(file) = &self.file {
+            file.save(&found)?;
+        }
+        self.identity = found;
+        if back {
+            return Ok(());
+        }
+        self.history.follow_keys(&self.identity)
     }
 
     fn promote(&mut self, next: Identity) -> Result<(), ClientError> {

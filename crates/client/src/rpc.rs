@@ -148,6 +148,29 @@ impl RpcClient {
         token: Option<String>,
         roots: Option<&[u8]>,
     ) -> Result<Self, RpcError> {
+        let tls = tls::config(roots).map_err(RpcError::Certificates)?;
+        Self::with_tls(address, token, tls)
+    }
+
+    /// The same, trusting the one certificate with this SHA-256, whatever name it bears: for the
+    /// operator's tools, which find it in the node's own directory.
+    ///
+    /// # Errors
+    /// [`RpcError::Address`], [`RpcError::Certificates`].
+    pub fn with_certificate(
+        address: &str,
+        token: Option<String>,
+        sha256: [u8; 32],
+    ) -> Result<Self, RpcError> {
+        let tls = tls::pinned(sha256).map_err(RpcError::Certificates)?;
+        Self::with_tls(address, token, tls)
+    }
+
+    fn with_tls(
+        address: &str,
+        token: Option<String>,
+        tls: rustls::ClientConfig,
+    ) -> Result<Self, RpcError> {
         let address = address.trim_end_matches('/').to_owned();
         let uri: hyper::Uri = address
             .parse()
@@ -160,7 +183,7 @@ impl RpcClient {
         // The scheme decides, so the connector below takes both.
         connector.enforce_http(false);
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls::config(roots).map_err(RpcError::Certificates)?)
+            .with_tls_config(tls)
             .https_or_http()
             .enable_http1()
             .wrap_connector(connector);

@@ -422,3 +422,49 @@ async fn a_contact_that_rotates_is_read_at_once_and_written_to_when_accepted() {
     let keys: Vec<_> = inbox.messages.iter().map(|m| m.keys).collect();
     assert_eq!(keys[..2], [KeyState::Earlier, KeyState::Current]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chain_that_has_seen_only_the_first_keys_takes_no_history_away() {
+    let (_first, rpc, directory) = node().await;
+    let bob = Person::new(
+        &directory.path().join("bob"),
+        Identity::generate().unwrap(),
+        sealed(),
+    );
+    let mut alice = account(rpc.clone(), &directory.path().join("alice")).await;
+    let mut there = bob.open(&rpc).await.unwrap();
+    let session = there.create_session(alice.id()).await.unwrap();
+    there.send_text(&session, "before").await.unwrap();
+    there.rotate().await.unwrap();
+    there.rotate().await.unwrap();
+    drop(there);
+    let forget = || {
+        let dir = session_client::StateDir::open(&bob.path).unwrap();
+        let mut state = dir.load().unwrap();
+        state.trust = session_client::Trust::default();
+        dir.save(&state).unwrap();
+    };
+    let texts = |account: &Account| -> Vec<String> {
+        let lines = account.history().lines().unwrap();
+        lines.into_iter().map(|line| line.text).collect()
+    };
+    // To another chain, twice, and back: which keys count differs, and the history stays open.
+    let (_second, elsewhere, _kept) = node().await;
+    forget();
+    for _ in 0..2 {
+        let here = bob.open(&elsewhere).await.unwrap();
+        assert_eq!(here.identity().rotation(), 0);
+        assert_eq!(texts(&here), ["before"]);
+    }
+    forget();
+    for _ in 0..2 {
+        let mut back = bob.open(&rpc).await.unwrap();
+        assert_eq!(back.identity().rotation(), 2);
+        assert_eq!(texts(&back).first().map(String::as_str), Some("before"));
+        back.send_text(&session, "again").await.unwrap();
+    }
+    assert_eq!(
+        alice.receive(&session).await.unwrap().texts(),
+        ["before", "again", "again"]
+    );
+}

@@ -231,6 +231,41 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[test]
+    fn every_byte_of_a_log_id_and_of_a_leaf_is_as_specified() {
+        let id = [7; 32];
+        for (kind, log) in [
+            (1, LogId::Session(SessionId::from_bytes(id))),
+            (2, LogId::Channel(ChannelId::from_bytes(id))),
+            (3, LogId::Memberships(AccountId::from_bytes(id))),
+            (4, LogId::Requests(AccountId::from_bytes(id))),
+        ] {
+            let bytes = log.to_bytes();
+            assert_eq!(bytes, [&[kind][..], &id].concat());
+            assert_eq!(bytes.len(), LogId::LEN);
+            assert_eq!(LogId::from_bytes(&bytes), Ok(log));
+        }
+        let entry = Entry::Membership(MembershipEntry {
+            sequence: 258,
+            time: Time::from_ms(1),
+            event: MembershipEvent::Requested,
+            conversation: Conversation::Session(SessionId::from_bytes(id)),
+            by: None,
+        });
+        assert_eq!(entry.sequence(), 258);
+        let canonical = [
+            &[2, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 1, 3, 1][..],
+            &id,
+            &[0],
+        ];
+        assert_eq!(entry.to_bytes(), canonical.concat());
+        // H(tag, data) = SHA-256(length of tag | tag | data), spec/vm.md §1.
+        let tag = b"LUX:SessionVM:log-leaf:v1";
+        let hashed = crate::hash::sha256(&[&[25], &tag[..], &canonical.concat()].concat());
+        assert_eq!(entry.leaf(), hashed);
+        assert_eq!(leaf_of(&canonical.concat()), hashed);
+    }
+
     proptest! {
         #[test]
         fn entries_have_one_form(sequence: u64, time: u64, height: u64, a: [u8; 32], b: [u8; 32], verified: bool, garbage: Vec<u8>) {

@@ -13,6 +13,12 @@
 //! inclusion of a:    the same with b = a + 1
 //! consistency m→n:   frontier of [0,m)  +  subtrees of [m,n)                  =  frontier of n
 //! ```
+//!
+//! Hashes of a proof, with `L` the bits of `n`: left one for each set bit of `a`, at most `L`; right
+//! at most `L - 1` upwards, one for each bit that the distance to the next large subtree has, and
+//! `L - 1` downwards, one for each set bit of `n` below it. A wide range shares no path, so the three
+//! add up to `3(L - 1)`. Where `a` and `b` are equal or neighbours, what is set in `a` is not missing
+//! on the way up: at most `2L`.
 
 use crate::codec::{Decode, DecodeError, Encode, Reader, Writer};
 use crate::hash::{Tag, sha256};
@@ -23,7 +29,7 @@ pub type Hash = [u8; 32];
 /// Peaks of a frontier at most: one for each bit of a `u64` count.
 pub const PEAKS_MAX: usize = 64;
 
-/// Subtrees right of a range at most: up to 64 on the way up and 64 on the way down.
+/// Subtrees right of a range at most: 63 on the way up and 63 on the way down, rounded up.
 pub const RIGHT_MAX: usize = 128;
 
 /// Hash of an inner node.
@@ -243,7 +249,8 @@ pub struct RangeProof {
 
 impl RangeProof {
     /// Makes a proof for leaves `from..to` of `count`; `node(level, index)` answers the hash of a
-    /// perfect subtree (level 0: a leaf).
+    /// perfect subtree (level 0: a leaf). At most about `3·log2(count)` hashes, `2·log2(count)` for
+    /// a single leaf (see the module).
     ///
     /// # Errors
     /// [`MerkleError::OutOfRange`] as `Ok(Err(..))`'s inner error; errors of `node` are passed on.

@@ -261,9 +261,30 @@ mod tests {
         assert_eq!(bucket.take(now.after_ms(99), 1, rate), Err(1));
         assert_eq!(bucket.take(now.after_ms(100), 1, rate), Ok(()));
         assert_eq!(bucket.take(now, 21, rate), Err(u64::MAX));
+        // All of it at once fits again when everything has drained.
+        assert_eq!(bucket.take(now.after_ms(100), 20, rate), Err(2_000));
         // A clock that steps back refills nothing and loses nothing.
         assert!(bucket.take(Time::from_ms(0), 1, rate).is_err());
         assert_eq!(bucket.take(now.after_ms(200), 1, rate), Ok(()));
+    }
+
+    #[test]
+    fn buckets_and_quotas_have_one_form() {
+        let bucket = |used_milli, at| Bucket {
+            used_milli,
+            at: Time::from_ms(at),
+        };
+        let quotas = Quotas {
+            registrations: bucket(1, 2),
+            unsigned: bucket(3, 4),
+            day: 5,
+            weight: 6,
+            weight_young: 7,
+        };
+        let canonical: Vec<u8> = (1..=7u64).flat_map(u64::to_be_bytes).collect();
+        assert_eq!(quotas.to_bytes(), canonical);
+        assert_eq!(Quotas::from_bytes(&canonical), Ok(quotas));
+        assert!(Quotas::from_bytes(&canonical[1..]).is_err());
     }
 
     #[test]

@@ -269,3 +269,6 @@ impl LogRange {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

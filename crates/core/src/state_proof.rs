@@ -232,6 +232,43 @@ mod tests {
     }
 
     #[test]
+    fn bits_behind_the_last_sibling_are_refused() {
+        let proof = StateProof {
+            siblings: vec![PLACEHOLDER; 9],
+            leaf: None,
+        };
+        let bytes = proof.to_bytes();
+        assert_eq!(StateProof::from_bytes(&bytes), Ok(proof));
+        for bit in 1..8 {
+            let mut bent = bytes.clone();
+            // A count of two bytes, a byte of bits, then the one with the ninth.
+            bent[3] |= 1 << bit;
+            let what = "state proof bitmap padding";
+            let refused = Err(DecodeError::Invalid { what });
+            assert_eq!(StateProof::from_bytes(&bent), refused, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn hashes_and_bits_are_those_of_jmt() {
+        use crate::hash::sha256;
+        let (a, b) = ([0xa5; 32], [0x3c; 32]);
+        assert_eq!(
+            leaf_hash(&a, &b),
+            sha256(&[&b"JMT::LeafNode"[..], &a, &b].concat())
+        );
+        assert_eq!(
+            inner_hash(&a, &b),
+            sha256(&[&b"JMT::IntrnalNode"[..], &a, &b].concat())
+        );
+        let mut key = [0; 32];
+        key[1] = 0b0100_0000;
+        key[31] = 1;
+        let set: Vec<usize> = (0..300).filter(|depth| key_bit(&key, *depth)).collect();
+        assert_eq!(set, [9, 255]);
+    }
+
+    #[test]
     fn one_leaf_and_no_leaf_are_whole_trees() {
         let (key, value) = ([7; 32], [9; 32]);
         let one = StateProof {

@@ -166,7 +166,12 @@ struct FrameWriter {
 
 impl FrameWriter {
     fn create(path: &Path) -> Result<Self, StoreError> {
-        let file = File::create(path).map_err(StoreError::io(path, "create"))?;
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        // Who writes to whom is nobody else's business.
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(path).map_err(StoreError::io(path, "create"))?;
         let header = header(FORMAT_VERSION, KEYSPACES_VERSION);
         let link = Sha256::digest(header).into();
         let mut writer = Self {

@@ -95,7 +95,13 @@ impl Engine {
             db.persist(PersistMode::SyncData)?;
             Ok((db, keyspaces, usage))
         })?;
-        let segments = Segments::open(segments, read_usage(path, &usage)?)?;
+        let mut in_use = read_usage(path, &usage)?;
+        // The segment that was written to last stays while it is written to, in use or not.
+        let over = in_use.extract_if(.., |_, usage| usage.is_over());
+        for (number, _) in over {
+            guard(path, || usage.remove(number.to_be_bytes()))?;
+        }
+        let segments = Segments::open(segments, in_use)?;
         Ok(Self {
             keyspaces,
             usage,

@@ -33,8 +33,9 @@ pub enum StoreError {
         /// Keyspace options version this program creates.
         supported_keyspaces: u32,
     },
-    /// There is something in the directory, and it is not a store of ours.
-    #[error("{} is not empty and holds no data of ours", path.display())]
+    /// There is something in the directory that no store was made from: a store is neither opened
+    /// nor restored over it.
+    #[error("{} is not empty, and what is in it is no store of ours, or a finished one that a restore would overwrite: use another directory", path.display())]
     NotOurs {
         /// The directory.
         path: PathBuf,

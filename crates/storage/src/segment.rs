@@ -90,6 +90,11 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
+    /// Whether no pointer leads into the segment any more.
+    pub(crate) const fn is_over(self) -> bool {
+        self.live == 0
+    }
+
     pub(crate) fn to_bytes(self) -> [u8; 16] {
         ((u128::from(self.live) << 64) | u128::from(self.end)).to_be_bytes()
     }
@@ -305,7 +310,7 @@ impl Segments {
         let current = writer.current.as_ref().map(|current| current.number);
         let mut segments = Vec::new();
         for (number, usage) in &mut changed {
-            let empty = usage.is_some_and(|usage| usage.live == 0);
+            let empty = usage.is_some_and(Usage::is_over);
             if empty && Some(*number) != current {
                 writer.usage.remove(number);
                 segments.push(*number);

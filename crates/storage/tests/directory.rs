@@ -249,3 +249,38 @@ fn what_survives_a_failed_sync_is_whole_and_not_in_the_old_journal() {
             .expect("contains")
     );
 }
+
+#[test]
+fn bodies_that_are_gone_give_their_room_back() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let segments = || {
+        let files = fs::read_dir(directory.path().join("segments")).expect("list");
+        files.count()
+    };
+    let store = DiskStore::open(directory.path()).expect("open");
+    let mut batch = Batch::new();
+    for number in 0_u8..20 {
+        batch.put(Keyspace::Bodies, [number], vec![number; 5_000]);
+    }
+    store.commit(batch, Durability::Synced).expect("commit");
+    assert_eq!(segments(), 1);
+    // One is overwritten, one deleted and written again, the others are deleted.
+    let mut batch = Batch::new();
+    batch.put(Keyspace::Bodies, [0], vec![100; 10]);
+    for number in 1_u8..20 {
+        batch.delete(Keyspace::Bodies, [number]);
+    }
+    batch.put(Keyspace::Bodies, [1], vec![101; 9_000]);
+    store.commit(batch, Durability::Synced).expect("commit");
+    let check = |store: &DiskStore| {
+        let body = |number| store.get(Keyspace::Bodies, &[number]).expect("get");
+        assert_eq!(body(0), Some(vec![100; 10]));
+        assert_eq!(body(1), Some(vec![101; 9_000]));
+        assert_eq!(body(2), None);
+    };
+    check(&store);
+    drop(store);
+    let store = DiskStore::open(directory.path()).expect("open");
+    assert_eq!(segments(), 0, "nothing leads into it any more");
+    check(&store);
+}

@@ -213,81 +213,109 @@ pub fn run(args: NodeArgs) -> Result<(), AppError> {
     result
 }
 
+/// What flags, environment and configuration file come to.
+struct Settings {
+    server: ServerOptions,
+    node: NodeOptions,
+    data_dir: PathBuf,
+    tls: Option<Arc<Tls>>,
+    admin_token: String,
+    /// Whether only this machine reaches the node.
+    local: bool,
+    allow_open: bool,
+}
+
+impl Settings {
+    fn new(args: NodeArgs) -> Result<Self, AppError> {
+        let config = read_config(args.config.as_deref())?;
+        let data_dir = args.data_dir.or(config.data_dir);
+        let data_dir = data_dir.ok_or(AppError::NoDataDir)?;
+        let mut server = ServerOptions {
+            hosts: config.hosts,
+            cors_origins: config.cors_origins,
+            token: std::env::var("SESSIONVM_TOKEN")
+                .ok()
+                .filter(|t| !t.is_empty())
+                .or(config.token),
+            ..ServerOptions::default()
+        };
+        server.address = args.rpc.or(config.rpc).unwrap_or(server.address);
+        server.connections_max = config.connections_max.unwrap_or(server.connections_max);
+        let address = server.address;
+        let local = address.ip().is_loopback();
+        // Programs of one's own machine are not slowed down unless somebody asks for it.
+        let rate = |given: Option<RateJson>, remote| {
+            given.map_or(if local { Rate::UNLIMITED } else { remote }, Into::into)
+        };
+        server.address_rate = rate(config.rate_per_address, REMOTE_ADDRESS_RATE);
+        let identity_rate = rate(config.rate_per_identity, REMOTE_IDENTITY_RATE);
+        let genesis = match args.genesis {
+            Some(path) => match std::fs::read(&path) {
+                Ok(bytes) => Some(bytes),
+                Err(error) => return Err(AppError::File { path, error }),
+            },
+            None => None,
+        };
+        // What others can reach is signed unless somebody asks for more.
+        let admission = args.admission.or_else(|| {
+            (!local && genesis.is_none() && !data_dir.join("store").exists())
+                .then(|| "signed".to_owned())
+        });
+        if !local && server.token.is_none() {
+            return Err(AppError::NoToken { address });
+        }
+        let tls = TlsFiles::both(
+            args.tls_cert.or(config.tls_cert),
+            args.tls_key.or(config.tls_key),
+        )?;
+        let tls = tls.map(Tls::load).transpose()?.map(Arc::new);
+        if !local && tls.is_none() {
+            tracing::warn!(
+                %address,
+                "NO TLS: whoever is on the way can read the token and every call, and change them. \
+                 Give tlsCert and tlsKey, or keep this address behind a TLS proxy"
+            );
+        }
+        server.tls.clone_from(&tls);
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret).map_err(std::io::Error::other)?;
+        let admin_token = const_hex::encode(secret);
+        server.admin_token = Some(admin_token.clone());
+        let defaults = NodeOptions::default();
+        let node = NodeOptions {
+            data_dir: Some(data_dir.clone()),
+            genesis,
+            admission,
+            accept_time: args.accept_time,
+            identity_rate,
+            versions_bytes: config.versions_bytes.unwrap_or(defaults.versions_bytes),
+            prepare_keys: !args.no_prepared_keys,
+            ..defaults
+        };
+        Ok(Self {
+            server,
+            node,
+            data_dir,
+            tls,
+            admin_token,
+            local,
+            allow_open: args.allow_open,
+        })
+    }
+}
+
 async fn serve(args: NodeArgs) -> Result<(), AppError> {
-    let config = read_config(args.config.as_deref())?;
-    let data_dir = args
-        .data_dir
-        .or(config.data_dir)
-        .ok_or(AppError::NoDataDir)?;
-    let mut options = ServerOptions {
-        hosts: config.hosts,
-        cors_origins: config.cors_origins,
-        token: std::env::var("SESSIONVM_TOKEN")
-            .ok()
-            .filter(|t| !t.is_empty())
-            .or(config.token),
-        ..ServerOptions::default()
-    };
-    options.address = args.rpc.or(config.rpc).unwrap_or(options.address);
-    options.connections_max = config.connections_max.unwrap_or(options.connections_max);
-    let local = options.address.ip().is_loopback();
-    // Programs of one's own machine are not slowed down unless somebody asks for it.
-    let (by_address, by_identity) = (config.rate_per_address, config.rate_per_identity);
-    let rate = |given: Option<RateJson>, remote| {
-        given.map_or(if local { Rate::UNLIMITED } else { remote }, Into::into)
-    };
-    options.address_rate = rate(by_address, REMOTE_ADDRESS_RATE);
-    let identity_rate = rate(by_identity, REMOTE_IDENTITY_RATE);
-    let genesis = match args.genesis {
-        Some(path) => match std::fs::read(&path) {
-            Ok(bytes) => Some(bytes),
-            Err(error) => return Err(AppError::File { path, error }),
-        },
-        None => None,
-    };
-    // What others can reach is signed unless somebody asks for more.
-    let admission = args.admission.or_else(|| {
-        (!local && genesis.is_none() && !data_dir.join("store").exists())
-            .then(|| "signed".to_owned())
-    });
-    let address = options.address;
-    if !local && options.token.is_none() {
-        return Err(AppError::NoToken { address });
-    }
-    let tls = TlsFiles::both(
-        args.tls_cert.or(config.tls_cert),
-        args.tls_key.or(config.tls_key),
-    )?;
-    let tls = tls.map(Tls::load).transpose()?.map(Arc::new);
-    if !local && tls.is_none() {
-        tracing::warn!(
-            %address,
-            "NO TLS: whoever is on the way can read the token and every call, and change them. \
-             Give tlsCert and tlsKey, or keep this address behind a TLS proxy"
-        );
-    }
-    options.tls.clone_from(&tls);
-    let mut secret = [0; 32];
-    getrandom::fill(&mut secret).map_err(std::io::Error::other)?;
-    let admin_token = const_hex::encode(secret);
-    options.admin_token = Some(admin_token.clone());
-    let admin_file = data_dir.join(ADMIN_FILE);
-    let defaults = NodeOptions::default();
-    let node = NodeOptions {
-        data_dir: Some(data_dir),
-        genesis,
-        admission,
-        accept_time: args.accept_time,
-        identity_rate,
-        versions_bytes: config.versions_bytes.unwrap_or(defaults.versions_bytes),
-        prepare_keys: !args.no_prepared_keys,
-        ..defaults
-    };
+    let settings = Settings::new(args)?;
+    let (tls, admin_token) = (settings.tls, settings.admin_token);
+    let admin_file = settings.data_dir.join(ADMIN_FILE);
+    let node = settings.node;
     let node = Arc::new(tokio::task::block_in_place(|| Node::start(node))?);
-    if !local && !args.allow_open && node.parameters().admission == Admission::Open {
+    let open = node.parameters().admission == Admission::Open;
+    if !settings.local && !settings.allow_open && open {
+        let address = settings.server.address;
         return Err(AppError::OpenToOthers { address });
     }
-    let server = Server::bind(Context { node: node.clone() }, options).await?;
+    let server = Server::bind(Context { node: node.clone() }, settings.server).await?;
     let address = server.address();
     let (chain, height) = (node.chain(), node.head().header.height);
     let scheme = if tls.is_some() { "https" } else { "http" };

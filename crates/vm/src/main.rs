@@ -8,6 +8,7 @@ use session_vm::app::{NodeArgs, run, version_json};
 /// A virtual machine for encrypted messaging: orders, stores and proves what people send.
 #[derive(Parser)]
 #[command(
+    name = "sessionvm",
     version,
     about,
     after_help = "Examples:\n  sessionvm --data-dir ./data\n  sessionvm --data-dir ./data --rpc 127.0.0.1:0 --admission signed\n\nExit codes: 0 stopped cleanly, 1 could not start or go on, 2 wrong arguments."

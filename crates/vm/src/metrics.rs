@@ -145,3 +145,22 @@ impl Metrics {
         out
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_is_in_the_operators_manual() {
+        let manual = include_str!("../../../docs/operators.md");
+        let rendered = Metrics::default().render();
+        let names = rendered.lines().filter_map(|line| {
+            let line = line.strip_prefix("# TYPE ")?;
+            line.split(' ').next()
+        });
+        let missing: Vec<_> = names
+            .filter(|name| !manual.contains(&format!("`{name}`")))
+            .collect();
+        assert_eq!(missing, Vec::<&str>::new());
+    }
+}

@@ -12,7 +12,7 @@ use session_chain::genesis::{Genesis, GenesisError};
 use session_chain::mempool::{Limits, Mempool};
 use session_chain::processing::Processing;
 use session_chain::state::{Crypto as _, TxError};
-use session_chain::tree::{Change, Tree};
+use session_chain::tree::{Change, Half, Tree};
 use session_chain::tx::identity::{RevokeIdentity, RotateKeys};
 use session_chain::tx::{Kind, SigningKey, Tx, TxIds};
 use session_chain::versions::Versions;
@@ -141,7 +141,15 @@ pub enum OpenError {
         /// Last block.
         block_ms: u64,
     },
-    /// The operating system gave no directory or thread.
+    /// The data directory cannot be made.
+    #[error("{}: {error}", path.display())]
+    Directory {
+        /// Directory.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The operating system gave no thread.
     #[error("{0}")]
     Io(#[from] std::io::Error),
 }
@@ -173,7 +181,10 @@ impl Node {
     pub fn start(options: NodeOptions) -> Result<Self, OpenError> {
         let store: Arc<dyn Store> = match &options.data_dir {
             Some(directory) => {
-                std::fs::create_dir_all(directory)?;
+                std::fs::create_dir_all(directory).map_err(|error| OpenError::Directory {
+                    path: directory.clone(),
+                    error,
+                })?;
                 Arc::new(DiskStore::open(directory.join("store"))?)
             }
             None => Arc::new(MemoryStore::new()),
@@ -622,5 +633,6 @@ fn rebuild(store: &dyn Store) -> Result<(Tree, Counts), OpenError> {
                 .map(|(key, record)| (Tag::Key.hash(&[key]), Some(value_hash(record)))),
         );
     }
-    Ok((Tree::of(leaves), counts))
+    let both = |left: Half<'_>, right: Half<'_>| rayon::join(|| left.build(), || right.build());
+    Ok((Tree::of(leaves, both), counts))
 }

@@ -1,5 +1,10 @@
 //! The layers and what is deliberately absent from each.
 //!
+//! ```text
+//! crates/*/Cargo.toml ── [dependencies] ──┐
+//! crates/*/src        ── words outside ───┴─▶ check ─▶ one line for each broken invariant
+//! ```
+//!
 //! A dependency that a crate may not have is found in its `Cargo.toml`, an import in its sources.
 
 use std::path::{Path, PathBuf};
@@ -60,6 +65,19 @@ const LAYERS: &[Layer] = &[
             "session-chain",
         ],
         absent: &["session_client"],
+    },
+    Layer {
+        folder: "cli",
+        ours: &[
+            "session-core",
+            "session-crypto",
+            "session-storage",
+            "session-chain",
+            "session-vm",
+            "session-client",
+            "session-vectors",
+        ],
+        absent: &["session_fixture", "session_fuzz"],
     },
     Layer {
         folder: "client",

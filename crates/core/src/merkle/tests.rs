@@ -45,6 +45,33 @@ fn roots_agree_with_the_rfc_for_every_small_count() {
 }
 
 #[test]
+fn a_frontier_has_a_peak_for_each_bit_of_its_count() {
+    let mut frontier = Frontier::new();
+    for n in 0..70u64 {
+        assert_eq!(frontier.count(), n);
+        let leaves: Vec<Hash> = (0..n).map(leaf).collect();
+        let peaks = left_subtrees(n).into_iter().map(|(level, index)| {
+            let at = (index << level) as usize;
+            slow_tree(&leaves[at..at + (1 << level)])
+        });
+        assert_eq!(frontier.peaks(), peaks.collect::<Vec<_>>());
+        let again = Frontier::from_parts(n, frontier.peaks().to_vec());
+        assert_eq!(again.as_ref(), Ok(&frontier));
+        frontier.push(leaf(n), |_, _, _| ()).unwrap();
+    }
+}
+
+#[test]
+fn no_range_is_made_that_is_not_inside_the_tree() {
+    let leaves: Vec<Hash> = (0..5).map(leaf).collect();
+    for (from, to) in [(3, 2), (2, 6), (6, 6), (6, 5)] {
+        let made =
+            RangeProof::make::<MerkleError>(5, from, to, |_, index| Ok(leaves[index as usize % 5]));
+        assert_eq!(made, Err(MerkleError::OutOfRange { from, to, count: 5 }));
+    }
+}
+
+#[test]
 fn completed_nodes_are_reported_with_their_place() {
     let leaves: Vec<Hash> = (0..64).map(leaf).collect();
     let mut frontier = Frontier::new();
@@ -78,6 +105,38 @@ fn compat_root_of_nothing_is_zero_and_odd_nodes_are_promoted() {
     );
 }
 
+#[test]
+fn a_proof_has_as_few_hashes_as_the_module_says() {
+    let mut widest = 0;
+    for n in 1..=130u64 {
+        let bits = (u64::BITS - n.leading_zeros()) as usize;
+        for to in 0..=n {
+            let right = right_subtrees(to, n).unwrap().len();
+            assert!(right <= 2 * (bits - 1).max(1), "{to} of {n}: {right} right");
+            for from in 0..=to {
+                let left = left_subtrees(from).len();
+                let all = left + right;
+                assert!(left <= bits, "{from} of {n}: {left} left");
+                assert!(
+                    all <= bits.max(3 * (bits - 1)),
+                    "{from}..{to} of {n}: {all}"
+                );
+                if to - from <= 1 {
+                    assert!(all <= 2 * bits, "{from}..{to} of {n}: {all}");
+                }
+                if n == 127 {
+                    widest = widest.max(all);
+                }
+            }
+        }
+    }
+    // 31..33 of 127: 5 left, 5 up to 64, 6 down from there.
+    assert_eq!(widest, 16);
+    let right = |from, to| right_subtrees(from, to).map(|all| all.len());
+    assert_eq!(right(1, u64::MAX), Some(126));
+    assert_eq!(right(2, 1), None);
+}
+
 proptest! {
     #[test]
     fn every_range_proves_and_every_lie_fails(n in 1u64..300, a: prop::sample::Index, b: prop::sample::Index, lie: prop::sample::Index) {
@@ -88,7 +147,6 @@ proptest! {
         let shown = &leaves[from as usize..to as usize];
         let root = slow_root(&leaves);
         prop_assert_eq!(proof.verify(shown, &root), Ok(()));
-        prop_assert!(proof.left.len() + proof.right.len() <= 2 * (64 - n.leading_zeros() as usize));
         prop_assert_eq!(RangeProof::from_bytes(&proof.to_bytes()), Ok(proof.clone()));
 
         // Another leaf, one leaf fewer, one more, another place, another count.

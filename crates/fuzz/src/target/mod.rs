@@ -1,6 +1,8 @@
 //! The targets: one for each decoder, with inputs that it accepts to begin with.
 
 mod chain;
+#[cfg(feature = "client")]
+mod client;
 mod crypto;
 mod record;
 mod service;
@@ -28,6 +30,8 @@ const TARGETS: &[&[Target]] = &[
     service::TARGETS,
     chain::TARGETS,
     crypto::TARGETS,
+    #[cfg(feature = "client")]
+    client::TARGETS,
 ];
 
 /// The target with this name.

@@ -12,7 +12,7 @@ use session_core::log::Conversation;
 use session_core::record::Outcome;
 
 use super::error::{METHOD_NOT_FOUND, RpcError};
-use super::{block, proof, read, write};
+use super::{proof, read, write};
 use crate::node::Node;
 
 /// A wait is cut here: hosts cut HTTP at 30 s.
@@ -125,8 +125,8 @@ async fn dispatch(context: &Context, method: &str, params: Params<'_>) -> Reply 
         "sessionvm.ListSessions" => read::list_sessions(context, &head, params).await,
         "sessionvm.GetReceipts" => read::get_receipts(context, &head, params),
         "sessionvm.GetProof" => proof::get_proof(context, &head, params).await,
-        "sessionvm.GetBlock" => block::get_block(context, &head, params),
-        "sessionvm.GetHead" => block::get_head(context, &head),
+        "sessionvm.GetBlock" => read::get_block(context, &head, params),
+        "sessionvm.GetHead" => read::get_head(context, &head),
         "sessionvm.GetAction" => read::get_action(context, &head, params),
         "sessionvm.GetChunk" => read::get_chunk(&head, params),
         "sessionvm.GetRotations" => super::rotation::get_rotations(&head, params),

@@ -1,6 +1,5 @@
 //! JSON-RPC, health, metrics and subscriptions over HTTP.
 
-mod block;
 mod dialect;
 pub mod error;
 mod json;

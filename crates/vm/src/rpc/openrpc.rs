@@ -116,7 +116,7 @@ pub const METHODS: &[Method] = &[
     },
     Method {
         name: "sessionvm.Submit",
-        about: "Submits binary transactions; answers each when its block is durable.",
+        about: "Submits binary transactions; answers each when its block is durable. POST /submit takes them without base64.",
         params: &[
             need("txs", "array", "Transactions, base64."),
             may("waitMs", "integer", "How long to wait, at most 25000."),
@@ -176,7 +176,7 @@ pub const METHODS: &[Method] = &[
         params: &[
             SESSION_OR,
             CHANNEL_OR,
-            may("account", "cb58", "Only this member's."),
+            may("account", "cb58", "Only this member's; a proof needs it."),
             PROOF,
             HEIGHT,
         ],
@@ -281,6 +281,12 @@ fn schema(kind: &str) -> Value {
     }
 }
 
+/// What a reader of the document finds beside the methods.
+const ABOUT: &str = "JSON-RPC 2.0 at POST /rpc. Beside it: POST /submit takes many binary \
+    transactions as application/octet-stream, a u32 count and a u32 length before each, and \
+    answers in binary (docs/app-developers.md); WebSocket subscriptions at /ws; GET /health, \
+    /ready, /metrics.";
+
 /// The OpenRPC 1.3 document.
 pub fn document() -> Value {
     let errors: Vec<Value> = CODES
@@ -318,7 +324,11 @@ pub fn document() -> Value {
         .collect();
     json!({
         "openrpc": "1.3.2",
-        "info": { "title": "SessionVM", "version": env!("CARGO_PKG_VERSION") },
+        "info": {
+            "title": "SessionVM",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": ABOUT,
+        },
         "methods": methods,
     })
 }

@@ -1,20 +1,10 @@
-//! What the rules refuse, over real sockets: each with its code, and nothing spoiled by it.
+//! What the chain refuses, told with its code.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    missing_docs,
-    unreachable_pub,
-    reason = "in a test a panic is the verdict"
-)]
-
-mod support;
-
+use crate::support::{Person, TestClock, TestNode, code, message};
+use crate::{genesis, send};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde_json::{Value, json};
+use serde_json::json;
 use session_chain::tx::Kind;
 use session_chain::tx::identity::{RevokeIdentity, RotateKeys};
 use session_chain::tx::message::AcknowledgeMessages;
@@ -27,19 +17,6 @@ use session_vm::node::NodeOptions;
 use session_vm::rpc::error::{
     EXPIRED, LIMIT, SESSION_ENDED, SESSION_FULL, SIGNATURE, UNAUTHORIZED, UNKNOWN_ACCOUNT,
 };
-use support::{Person, TestClock, TestNode, code, message};
-
-fn send(session: &str, sender: &Person, ciphertext: &str, signature: &str) -> Value {
-    json!({ "sessionId": session, "sender": sender.id(), "ciphertext": ciphertext, "signature": signature })
-}
-
-fn genesis(config: Value) -> Option<Vec<u8>> {
-    Some(
-        json!({ "config": config, "nonce": "00" })
-            .to_string()
-            .into_bytes(),
-    )
-}
 
 #[test]
 fn forged_rotations_are_refused_at_the_door_and_take_none_of_their_victims_share() {

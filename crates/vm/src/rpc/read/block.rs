@@ -1,4 +1,4 @@
-//! Blocks and heads.
+//! Blocks, and the signed head.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -9,10 +9,10 @@ use session_chain::view::ViewError;
 use session_core::codec::{Decode, Encode};
 use session_core::ids::BlockId;
 
-use super::error::{INTERNAL, NOT_FOUND, RpcError};
-use super::method::{Context, Params, Reply, parse_id, reply};
-use super::read::put;
+use super::put;
 use crate::head::Head;
+use crate::rpc::error::{INTERNAL, NOT_FOUND, RpcError};
+use crate::rpc::method::{Context, Params, Reply, parse_id, reply};
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
@@ -22,7 +22,7 @@ struct BlockParams {
     transactions: bool,
 }
 
-pub(super) fn get_block(context: &Context, head: &Head, params: Params<'_>) -> Reply {
+pub(in crate::rpc) fn get_block(context: &Context, head: &Head, params: Params<'_>) -> Reply {
     let params: BlockParams = params.parse()?;
     let unknown = || RpcError::new(NOT_FOUND, "unknown block");
     let id: BlockId = match (&params.block_id, params.height) {
@@ -67,7 +67,7 @@ pub(super) fn get_block(context: &Context, head: &Head, params: Params<'_>) -> R
     reply(&result)
 }
 
-pub(super) fn get_head(context: &Context, head: &Head) -> Reply {
+pub(in crate::rpc) fn get_head(context: &Context, head: &Head) -> Reply {
     let signed = context
         .node
         .sign_head(head)
