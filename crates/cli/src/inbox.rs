@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
-use session_client::{Account, ClientError, Inbox, Item, KeyState, Received, RpcError};
+use session_client::{Account, ClientError, Gap, Inbox, Item, KeyState, Received};
 use session_core::ids::SessionId;
 
 use crate::chat::{name_of, title_of};
@@ -117,11 +117,13 @@ async fn follow(args: &InboxArgs, home: &Home, out: &Out) -> Result<(), CliError
     }
 }
 
+/// Whether the node does not answer now, or has too much to do.
 const fn is_away(error: &CliError) -> bool {
-    matches!(
-        error,
-        CliError::Client(ClientError::Rpc(RpcError::Unreachable { .. }))
-    )
+    if let CliError::Client(ClientError::Rpc(error)) = error {
+        error.is_temporary()
+    } else {
+        false
+    }
 }
 
 /// Until there may be something new. Nothing that comes of it is believed.
@@ -170,6 +172,16 @@ async fn look(
         };
         if got.is_stale() && !out.is_json() {
             out.line("warning: the node's signed head is over a minute old");
+        }
+        if let Some(gap) = &got.gap {
+            if !out.is_json() {
+                out.line(&format!(
+                    "{}: {}",
+                    title_of(account, &session),
+                    gap.sentence()
+                ));
+            }
+            seen.values.push(gap_json(&session, gap));
         }
         for message in &got.messages {
             if !out.is_json() {
@@ -271,6 +283,16 @@ fn show(account: &Account, session: &SessionId, message: &Received, out: &Out) {
         )),
         Item::FilePart | Item::Own => {}
     }
+}
+
+fn gap_json(session: &SessionId, gap: &Gap) -> Value {
+    json!({
+        "kind": "gone",
+        "sessionId": session,
+        "from": gap.from,
+        "first": gap.first,
+        "unproved": gap.unproved,
+    })
 }
 
 fn message_json(session: &SessionId, message: &Received) -> Value {

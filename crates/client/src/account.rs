@@ -21,7 +21,7 @@ use crate::history::History;
 use crate::identity_file::IdentityFile;
 use crate::outbox::Flushed;
 use crate::people::{Lookup, Reading, key_digest};
-use crate::rpc::{RpcClient, RpcError};
+use crate::rpc::RpcClient;
 use crate::state::{State, StateDir};
 use crate::trust::{Met, ShownHead, TrustError, decode_proof};
 
@@ -120,7 +120,7 @@ impl Account {
         Self::open_loaded(rpc, file, identity, next, dir).await
     }
 
-    /// The same, and where the node does not answer, offline: what is sent then waits in the
+    /// The same, and where the node does not answer or is busy, offline: what is sent then waits in the
     /// outbox. That needs an account that was opened on its chain before.
     ///
     /// # Errors
@@ -134,8 +134,8 @@ impl Account {
         let state = StateDir::open(dir)?.load()?;
         let again = identity.duplicate()?;
         match Self::open_loaded(rpc.clone(), file.clone(), identity, next, dir).await {
-            Err(ClientError::Rpc(error @ RpcError::Unreachable { .. }))
-                if state.registered && state.trust.chain.is_some() =>
+            Err(ClientError::Rpc(error))
+                if error.is_temporary() && state.registered && state.trust.chain.is_some() =>
             {
                 let mut this = Self::open_offline(rpc, again, dir)?;
                 this.gone(error.to_string());

@@ -17,8 +17,10 @@ use session_crypto::{Signature, SigningPublicKey};
 use crate::account::{Account, now};
 use crate::content::{Bound, Content, chunk_bytes};
 use crate::error::{ClientError, KeyChange};
+use crate::gap::{Gap, PRUNED};
 use crate::history::HistoryLine;
 use crate::people::Reading;
+use crate::rpc::RpcError;
 use crate::state::StateError;
 use crate::trust::{STALE_MS, Trust, TrustError, decode_proof};
 
@@ -103,6 +105,8 @@ pub struct Received {
 /// What one look into a session brought.
 #[derive(Debug, Clone, Default)]
 pub struct Inbox {
+    /// Messages that are gone before them.
+    pub gap: Option<Gap>,
     /// Messages, in order; complete by proof.
     pub messages: Vec<Received>,
     /// Entries of the whole log by the last proof.
@@ -196,7 +200,16 @@ impl Account {
             let params = json!({
                 "sessionId": session, "from": from, "limit": PAGE, "waitMs": wait_ms, "proof": true,
             });
-            let reply: Reply = self.rpc.call("sessionvm.GetMessages", params).await?;
+            let reply: Reply = match self.rpc.call("sessionvm.GetMessages", params).await {
+                Err(RpcError::Refused {
+                    code: PRUNED, data, ..
+                }) => {
+                    let gap = self.leap(session, from, &data).await?;
+                    inbox.gap = Some(inbox.gap.map_or(gap, |before| before.then(gap)));
+                    continue;
+                }
+                reply => reply?,
+            };
             if self.away.take().is_some() {
                 // The node is back: what was sent meanwhile goes out.
                 self.flushed = self.flush_outbox().await?;

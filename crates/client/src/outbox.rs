@@ -496,6 +496,7 @@ impl Account {
                 self.gone(error.to_string());
                 return Err(self.waiting()?);
             }
+            Err(error) if error.is_temporary() => return Err(self.waiting()?),
             reply => reply?,
         };
         let proved = self.state.trust.check(&decode_proof(&reply.proof)?)?;

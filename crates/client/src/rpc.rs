@@ -21,6 +21,15 @@ const REPLY_MAX: usize = 32 << 20;
 /// Longest call: long polls end at 25 s.
 const CALL_TIMEOUT: Duration = Duration::from_secs(40);
 
+/// How often a busy node is asked.
+const TRIES: u32 = 4;
+
+/// Whoever is to wait longer than that is told instead.
+const SOON_MS: u64 = 5_000;
+
+/// Code of the node's `busy` error.
+const BUSY: i32 = -32_010;
+
 const JSON: &str = "application/json";
 
 const OCTETS: &str = "application/octet-stream";
@@ -50,6 +59,14 @@ pub enum RpcError {
         /// Beginning of the body.
         body: String,
     },
+    /// It has too much to do, and said so each time that it was asked.
+    #[error("the node is busy (HTTP {status}): try again in {} s", .retry_ms.div_ceil(1_000))]
+    Busy {
+        /// Status: 503, or 429 for this caller alone.
+        status: u16,
+        /// When to try again.
+        retry_ms: u64,
+    },
     /// The call was refused.
     #[error("{message}")]
     Refused {
@@ -74,13 +91,32 @@ impl RpcError {
     /// Whether the same call may succeed later.
     pub const fn is_temporary(&self) -> bool {
         match self {
-            Self::Unreachable { .. } => true,
+            Self::Unreachable { .. } | Self::Busy { .. } => true,
             // busy, limit, pending, storage full, unavailable
             Self::Refused { code, .. } => matches!(*code, -32_014..=-32_010),
             Self::Address(_) | Self::Certificates(_) | Self::Http { .. } | Self::Reply { .. } => {
                 false
             }
         }
+    }
+}
+
+impl RpcError {
+    /// When a busy node asks to be called again, where that is soon.
+    fn soon(&self) -> Option<Duration> {
+        let retry_ms = match self {
+            Self::Busy { retry_ms, .. } => *retry_ms,
+            Self::Refused {
+                code: BUSY, data, ..
+            } => data.get("retryMs").and_then(Value::as_u64)?,
+            Self::Address(_)
+            | Self::Certificates(_)
+            | Self::Unreachable { .. }
+            | Self::Http { .. }
+            | Self::Refused { .. }
+            | Self::Reply { .. } => return None,
+        };
+        (retry_ms <= SOON_MS).then(|| Duration::from_millis(retry_ms))
     }
 }
 
@@ -164,7 +200,8 @@ impl RpcClient {
         &self.address
     }
 
-    /// Calls a method and reads its result.
+    /// Calls a method and reads its result. A node that is busy is asked again a few times, when
+    /// it says.
     ///
     /// # Errors
     /// [`RpcError`].
@@ -173,8 +210,16 @@ impl RpcClient {
         method: &str,
         params: Value,
     ) -> Result<T, RpcError> {
-        let body =
-            json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+        let body = Bytes::from(body.to_string());
+        patiently(|| self.call_once(method, body.clone())).await
+    }
+
+    async fn call_once<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        body: Bytes,
+    ) -> Result<T, RpcError> {
         let reply = tokio::time::timeout(CALL_TIMEOUT, self.post("/rpc", JSON, body)).await;
         let bytes = reply.map_err(|_| self.unreachable("no answer in 40 s"))??;
         let problem = |problem: serde_json::Error| RpcError::Reply {
@@ -225,9 +270,13 @@ impl RpcClient {
     /// # Errors
     /// [`RpcError`].
     pub async fn submit<T: AsRef<[u8]>>(&self, txs: &[T]) -> Result<Vec<Submitted>, RpcError> {
-        let body = encode_request(txs);
-        let reply = tokio::time::timeout(CALL_TIMEOUT, self.post("/submit", OCTETS, body)).await;
-        let bytes = reply.map_err(|_| self.unreachable("no answer in 40 s"))??;
+        let body = Bytes::from(encode_request(txs));
+        let bytes = patiently(|| async {
+            let reply = self.post("/submit", OCTETS, body.clone());
+            let reply = tokio::time::timeout(CALL_TIMEOUT, reply).await;
+            reply.map_err(|_| self.unreachable("no answer in 40 s"))?
+        })
+        .await?;
         let answers = decode_reply(&bytes).map_err(|problem| problem.to_string());
         let answers = answers.and_then(|answers| {
             let (got, sent) = (answers.len(), txs.len());
@@ -261,10 +310,15 @@ impl RpcClient {
             .await
             .map_err(|error| self.unreachable(root_of(&error)))?;
         let status = response.status();
+        let retry_ms = retry_ms(response.headers());
         let body = Limited::new(response.into_body(), REPLY_MAX)
             .collect()
             .await;
         let body = body.map_err(|error| self.unreachable(error))?.to_bytes();
+        if let StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS = status {
+            let status = status.as_u16();
+            return Err(RpcError::Busy { status, retry_ms });
+        }
         if status != StatusCode::OK {
             let body: String = String::from_utf8_lossy(&body).chars().take(200).collect();
             return Err(RpcError::Http {
@@ -274,6 +328,30 @@ impl RpcClient {
         }
         Ok(body)
     }
+}
+
+/// Asks again when a busy node says, a few times. What it refused as busy has had no effect, and
+/// where only a large reply was lost to it, the call had read and changed nothing.
+async fn patiently<T, F: Future<Output = Result<T, RpcError>>>(
+    ask: impl Fn() -> F,
+) -> Result<T, RpcError> {
+    let mut tries = 1;
+    loop {
+        let answered = ask().await;
+        let wait = answered.as_ref().err().and_then(RpcError::soon);
+        match wait.filter(|_| tries < TRIES) {
+            Some(wait) => tokio::time::sleep(wait).await,
+            None => return answered,
+        }
+        tries += 1;
+    }
+}
+
+/// When a reply says to try again; a second where it does not.
+fn retry_ms(headers: &header::HeaderMap) -> u64 {
+    let after = headers.get(header::RETRY_AFTER);
+    let seconds = after.and_then(|after| after.to_str().ok()?.parse::<u64>().ok());
+    seconds.unwrap_or(1).saturating_mul(1_000)
 }
 
 /// The innermost reason, which is the one that helps.

@@ -14,6 +14,8 @@ use session_core::codec::{Decode, DecodeError, Encode};
 use session_core::hash::Tag;
 use session_core::header::{Header, SignedHead, head_key_payload};
 use session_core::ids::{BlockId, ChainId, Digest};
+use session_core::limits::TILE_LEVEL;
+use session_core::log::LogId;
 use session_core::merkle::Frontier;
 use session_core::proof::{Proof, ProofError, Proved};
 use session_core::time::{MINUTE_MS, Time};
@@ -121,6 +123,11 @@ pub enum Met {
     Before,
     /// It is another, certified by the pinned root key, and pinned from now on.
     Followed,
+}
+
+/// A log's name in [`Trust::logs`].
+fn name_of(log: &LogId) -> String {
+    const_hex::encode(log.to_bytes())
 }
 
 /// Reads a proof from base64.
@@ -247,14 +254,8 @@ impl Trust {
         let Some(log) = &proof.log else {
             return Ok(None);
         };
-        let name = const_hex::encode(log.log.to_bytes());
-        let seen = self
-            .logs
-            .get(&name)
-            .and_then(|text| const_hex::decode(text).ok());
-        let seen = seen
-            .and_then(|bytes| Frontier::from_bytes(&bytes).ok())
-            .unwrap_or_default();
+        let name = name_of(&log.log);
+        let seen = self.seen(&log.log);
         let rewritten = TrustError::Rewritten {
             count: seen.count(),
         };
@@ -292,6 +293,44 @@ impl Trust {
             }
         }
         Ok(Some((name, const_hex::encode(whole.to_bytes()))))
+    }
+
+    /// The frontier of what was seen of a log.
+    pub(crate) fn seen(&self, log: &LogId) -> Frontier {
+        let text = self.logs.get(&name_of(log));
+        let bytes = text.and_then(|text| const_hex::decode(text).ok());
+        let seen = bytes.and_then(|bytes| Frontier::from_bytes(&bytes).ok());
+        seen.unwrap_or_default()
+    }
+
+    /// Up to where what was seen of a log stays comparable when its entries go: whole tiles, whose
+    /// roots a node keeps.
+    pub fn comparable(&self, log: &LogId) -> u64 {
+        let tile = 1u64 << TILE_LEVEL;
+        self.seen(log).count() / tile * tile
+    }
+
+    /// Goes on in a log whose entries are gone where it was last seen. The proof begins at
+    /// [`Trust::comparable`] and shows what was seen up to there on its left. Answers how many
+    /// entries after that were seen and can be compared no more, fewer than 256.
+    ///
+    /// # Errors
+    /// [`TrustError`]; what is remembered changes only on success.
+    pub fn leap(&mut self, proof: &Proof) -> Result<u64, TrustError> {
+        let shown = proof.log.as_ref();
+        let shown = shown.ok_or_else(|| TrustError::Unreadable("it shows no log".to_owned()))?;
+        let (seen, from) = (self.seen(&shown.log), self.comparable(&shown.log));
+        let count = seen.count();
+        // Peaks are the roots of subtrees, largest first: those of whole tiles come first.
+        let tiles = seen.peaks().get(..from.count_ones() as usize);
+        if shown.range.from != from || tiles != Some(shown.range.left.as_slice()) {
+            return Err(TrustError::Rewritten { count });
+        }
+        if let Some(entries) = self.check(proof)?.entries {
+            let whole = const_hex::encode(entries.frontier.to_bytes());
+            self.logs.insert(name_of(&shown.log), whole);
+        }
+        Ok(count - from)
     }
 
     /// How old the newest head of a proof is at `now`, in milliseconds; over a minute is stale.

@@ -37,8 +37,6 @@ pub enum Keyspace {
     Heights,
     /// Place of a message (log and index), by message id.
     Messages,
-    /// Actions other than messages, by id.
-    Actions,
     /// What falls due, by time.
     Deadlines,
     /// Bodies of rosters and of public keys, about 2 to 4 kB each.
@@ -56,7 +54,7 @@ pub struct KeyspaceOptions {
 
 impl Keyspace {
     /// Every keyspace, in the order of their indexes.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 10] = [
         Self::Meta,
         Self::Records,
         Self::Entries,
@@ -65,7 +63,6 @@ impl Keyspace {
         Self::Blocks,
         Self::Heights,
         Self::Messages,
-        Self::Actions,
         Self::Deadlines,
         Self::Rosters,
     ];
@@ -81,7 +78,6 @@ impl Keyspace {
             Self::Blocks => "blocks",
             Self::Heights => "heights",
             Self::Messages => "messages",
-            Self::Actions => "actions",
             Self::Deadlines => "deadlines",
             Self::Rosters => "rosters",
         }
@@ -103,7 +99,7 @@ impl Keyspace {
                 large_values: true,
                 memtable_bytes: 32 * MIB,
             },
-            Self::Blocks | Self::Rosters | Self::Actions => KeyspaceOptions {
+            Self::Blocks | Self::Rosters => KeyspaceOptions {
                 large_values: true,
                 memtable_bytes: 16 * MIB,
             },

@@ -39,10 +39,9 @@ impl Counts {
     /// What a block adds and takes away; `before` are the changed cells as they were.
     pub(crate) fn of_block(changes: &Changes, before: &Changes) -> Self {
         let mut counts = Self::default();
-        for (key, value) in changes.table(Table::Record) {
-            let was = before
-                .get(Table::Record, key)
-                .is_some_and(|value| value.is_some());
+        let records = changes.iter().filter(|(table, ..)| *table == Table::Record);
+        for (table, key, value) in records {
+            let was = before.get(table, key).flatten().is_some();
             let by = i64::from(value.is_some()) - i64::from(was);
             if by != 0 {
                 counts.add(key, by);

@@ -41,6 +41,7 @@ pub mod keys;
 pub mod metrics;
 pub mod node;
 pub mod producer;
+pub mod prover;
 pub mod rates;
 pub mod rpc;
 mod store;

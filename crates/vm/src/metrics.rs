@@ -24,6 +24,8 @@ pub struct Metrics {
     pub calls: AtomicU64,
     /// RPC calls answered with an error.
     pub call_errors: AtomicU64,
+    /// Proofs not made because too many were asked for at once.
+    pub proofs_refused: AtomicU64,
     /// HTTP connections open.
     pub connections: AtomicU64,
     /// HTTP connections refused because too many were open.
@@ -39,7 +41,7 @@ pub struct Metrics {
 impl Metrics {
     /// Prometheus text exposition format 0.0.4.
     pub fn render(&self) -> String {
-        let lines: [(&str, &str, &str, &AtomicU64); 14] = [
+        let lines: [(&str, &str, &str, &AtomicU64); 15] = [
             (
                 "height",
                 "gauge",
@@ -93,6 +95,12 @@ impl Metrics {
                 "counter",
                 "RPC calls answered with an error.",
                 &self.call_errors,
+            ),
+            (
+                "proofs_refused_total",
+                "counter",
+                "Proofs not made because too many were asked for at once.",
+                &self.proofs_refused,
             ),
             (
                 "connections",

@@ -11,18 +11,19 @@ use rayon::prelude::*;
 use session_chain::genesis::{Genesis, GenesisError};
 use session_chain::mempool::{Limits, Mempool};
 use session_chain::processing::Processing;
-use session_chain::state::TxError;
+use session_chain::state::{Crypto as _, TxError};
 use session_chain::tree::{Change, Half, Tree};
-use session_chain::tx::{Tx, TxIds};
+use session_chain::tx::identity::{RevokeIdentity, RotateKeys};
+use session_chain::tx::{Kind, SigningKey, Tx, TxIds};
 use session_chain::versions::Versions;
 use session_chain::view::ViewError;
-use session_core::account::Account;
+use session_core::account::{Account, AccountKeys};
 use session_core::hash::Tag;
 use session_core::header::{Header, SignedHead};
 use session_core::ids::{AccountId, BlockId, ChainId};
 use session_core::limits::BLOCK_AHEAD_MAX_MS;
 use session_core::parameters::{Parameters, Rate};
-use session_core::record::{RecordKey, value_hash};
+use session_core::record::{Action, RecordKey, value_hash};
 use session_core::time::Time;
 use session_storage::{
     Batch, Direction, DiskStore, Durability, Health, KeyRange, Keyspace, MemoryStore, Store,
@@ -38,6 +39,7 @@ use crate::head_key::{HeadKey, HeadKeyError};
 use crate::keys::{PublicKeys, account_keys};
 use crate::metrics::Metrics;
 use crate::producer::{Accepted, Answer, Producer, Submission, SubmitError};
+use crate::prover::{Prover, ProverLimits};
 use crate::rates::Rates;
 use crate::store::{self, Hot};
 use crate::verifier::Verifier;
@@ -67,6 +69,8 @@ pub struct NodeOptions {
     pub versions_bytes: usize,
     /// Prepares verifying keys; off, every signature is checked by the library.
     pub prepare_keys: bool,
+    /// Large proofs that are made, and wait, at once.
+    pub prover: ProverLimits,
     /// The clocks.
     pub clock: Arc<dyn Clock>,
 }
@@ -81,6 +85,7 @@ impl Default for NodeOptions {
             identity_rate: Rate::UNLIMITED,
             versions_bytes: session_chain::versions::Limits::default().bytes,
             prepare_keys: true,
+            prover: ProverLimits::default(),
             clock: Arc::new(SystemClock::default()),
         }
     }
@@ -160,6 +165,7 @@ pub struct Node {
     rates: Rates<AccountId>,
     queued_bytes: Arc<AtomicUsize>,
     verifier: Arc<Verifier>,
+    prover: Prover,
     head_key: HeadKey,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
@@ -253,6 +259,7 @@ impl Node {
             rates: Rates::new(options.identity_rate),
             queued_bytes,
             verifier,
+            prover: Prover::new(options.prover),
             head_key,
             metrics,
             clock,
@@ -274,6 +281,11 @@ impl Node {
     /// Counters.
     pub const fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
+    }
+
+    /// Who makes large proofs.
+    pub const fn prover(&self) -> &Prover {
+        &self.prover
     }
 
     /// The head key.
@@ -366,7 +378,8 @@ impl Node {
     /// so that the block finds it verified.
     ///
     /// # Errors
-    /// [`TxError::InvalidSignature`], [`TxError::RateLimited`]. What else is wrong with it the block will say.
+    /// [`TxError::InvalidSignature`], [`TxError::RateLimited`], and of a rotation or revocation
+    /// all that forbids its signer to sign it. What else is wrong with it the block will say.
     pub fn admit(&self, head: &Head, tx: &Tx, ids: &TxIds) -> Result<(), TxError> {
         if !tx.is_signed() {
             return Ok(());
@@ -374,12 +387,8 @@ impl Node {
         if tx.is_legacy_signed() && !self.parameters.allow_legacy {
             return Err(TxError::LegacyRefused);
         }
-        // A recovery key may have signed instead: the rules decide.
-        if matches!(
-            tx.kind,
-            session_chain::tx::Kind::RotateKeys(_) | session_chain::tx::Kind::RevokeIdentity(_)
-        ) {
-            return Ok(());
+        if let Some(recovery) = key_change(&tx.kind) {
+            return self.admit_key_change(head, tx, ids, recovery);
         }
         let digest = ids.action.to_bytes();
         let (signature, id) = (&tx.signature, &ids.signature);
@@ -391,9 +400,61 @@ impl Node {
             return self.count(tx);
         }
         let account: Option<Account> = head.record(&RecordKey::Account(tx.signer))?;
-        let Some(keys) = account.and_then(|account| account.keys) else {
+        match account.and_then(|account| account.keys) {
+            Some(keys) => self.admit_by(head, tx, ids, &keys),
+            None => Ok(()),
+        }
+    }
+
+    /// Verifies a rotation or revocation like everything else, though what has ended the keys
+    /// that it is signed with may be itself: whoever retries it gets its first answer.
+    fn admit_key_change(
+        &self,
+        head: &Head,
+        tx: &Tx,
+        ids: &TxIds,
+        recovery: Option<&SigningKey>,
+    ) -> Result<(), TxError> {
+        let accepted: Option<Action> = head.record(&RecordKey::Action(ids.action))?;
+        if accepted.is_some() {
             return Ok(());
+        }
+        // Of one that was accepted long ago nobody knows, and its keys count no more: what its
+        // sender must be told is that it is too old.
+        let now = head.header.time.max(self.clock.wall());
+        if tx.valid_until < now {
+            let (valid_until, now) = (tx.valid_until.ms(), now.ms());
+            return Err(TxError::Expired { valid_until, now });
+        }
+        let account: Option<Account> = head.record(&RecordKey::Account(tx.signer))?;
+        let account = account.ok_or(TxError::UnknownAccount)?;
+        let keys = account.keys.ok_or(TxError::UnknownAccount)?;
+        if account.revoked {
+            return Err(TxError::Revoked);
+        }
+        let Some(recovery) = recovery else {
+            return self.admit_by(head, tx, ids, &keys);
         };
+        if account.recovery != Some(recovery.digest()) {
+            return Err(TxError::Unauthorized);
+        }
+        let digest = ids.action.to_bytes();
+        if !self.verifier.verify(recovery, &digest, &tx.signature) {
+            return Err(TxError::InvalidSignature);
+        }
+        self.count(tx)
+    }
+
+    /// The signature must be by these keys of the signer.
+    fn admit_by(
+        &self,
+        head: &Head,
+        tx: &Tx,
+        ids: &TxIds,
+        keys: &AccountKeys,
+    ) -> Result<(), TxError> {
+        let digest = ids.action.to_bytes();
+        let (signature, id) = (&tx.signature, &ids.signature);
         let ready = match self.verifier.key(&keys.signing) {
             Some(key) => Some(key),
             None => match account_keys(head, &tx.signer)? {
@@ -498,6 +559,17 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// The recovery key that a rotation or a revocation names; nothing of other kinds.
+const fn key_change(kind: &Kind) -> Option<Option<&SigningKey>> {
+    if let Kind::RotateKeys(RotateKeys { recovery, .. })
+    | Kind::RevokeIdentity(RevokeIdentity { recovery }) = kind
+    {
+        Some(recovery.as_ref())
+    } else {
+        None
     }
 }
 

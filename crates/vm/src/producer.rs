@@ -19,12 +19,12 @@ use session_chain::mempool::{Mempool, PoolError, Waiting};
 use session_chain::processing::Processing;
 use session_chain::state::{Applied, TxError};
 use session_chain::tree::Tree;
-use session_chain::tx::{Tx, TxIds};
+use session_chain::tx::{Kind, Tx, TxIds};
 use session_chain::versions::{Versions, cells_before};
 use session_chain::view::{Changes, Table, View, ViewError};
 use session_core::codec::{Decode, Encode};
 use session_core::header::{HEADER_LEN, Header};
-use session_core::ids::{ActionId, TxId};
+use session_core::ids::{AccountId, ActionId, TxId};
 use session_core::limits::{BLOCK_BYTES_MAX, BLOCK_TXS_MAX};
 use session_core::record::Outcome;
 use session_core::time::Time;
@@ -287,6 +287,12 @@ impl Producer {
             .map(|before| Counts::of_block(&changes, before));
         let counts = counts.unwrap_or_default();
         self.hot.update(&changes);
+        let changed_keys: Vec<AccountId> = block
+            .txs
+            .iter()
+            .filter(|tx| matches!(tx.kind, Kind::RotateKeys(_) | Kind::RevokeIdentity(_)))
+            .map(|tx| tx.signer)
+            .collect();
         let batch = store::batch_of(&block.header, &id, &stored, changes);
         if let Err(error) = self.store.commit(batch, Durability::Synced) {
             tracing::error!(%error, "committing a block failed");
@@ -301,6 +307,10 @@ impl Producer {
         self.keep_version(block.header, tree.clone(), before);
         self.processing.advance(block.header, tree);
         self.publish();
+        // Whoever has a key that was rotated away must not take its account's share of the pool.
+        for account in &changed_keys {
+            self.verifier.forget_signer(account);
+        }
         self.answer_applied(block.header.height, &applied);
         true
     }

@@ -44,6 +44,11 @@ impl<K: std::hash::Hash + Eq, V: Clone> Recent<K, V> {
         }
     }
 
+    fn remove(&mut self, key: &K) {
+        self.recent.remove(key);
+        self.older.remove(key);
+    }
+
     fn get(&self, key: &K) -> Option<V> {
         self.recent
             .get(key)
@@ -104,6 +109,11 @@ impl Verifier {
     /// Remembers the key that an account has just signed with.
     pub(crate) fn keep_signer(&self, account: AccountId, of: Digest, key: Arc<SigningPublicKey>) {
         lock(&self.signers).put(account, (of, key));
+    }
+
+    /// Forgets the key that an account signed with lately: it counts no more.
+    pub(crate) fn forget_signer(&self, account: &AccountId) {
+        lock(&self.signers).remove(account);
     }
 
     /// A key that was kept ready.

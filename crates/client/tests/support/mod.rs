@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -28,6 +28,12 @@ pub(crate) struct Proxy {
     pub(crate) tamper: Arc<Mutex<Option<Tamper>>>,
     pub(crate) mode: Arc<AtomicU8>,
     pub(crate) upstream: Arc<Mutex<RpcClient>>,
+    /// So many calls are answered 503 before they reach the node.
+    pub(crate) busy: Arc<AtomicUsize>,
+    /// What it says to those: seconds.
+    pub(crate) retry_after: Arc<AtomicUsize>,
+    /// Messages before this one are said to be gone.
+    pub(crate) gone: Arc<Mutex<Option<u64>>>,
     /// Calls of this method end at once, or, where it says so, reach the node all the same.
     pub(crate) cut: Arc<Mutex<Option<(&'static str, bool)>>>,
 }
@@ -41,6 +47,9 @@ impl Proxy {
             tamper: Arc::default(),
             mode: Arc::default(),
             upstream: Arc::new(Mutex::new(upstream)),
+            busy: Arc::default(),
+            retry_after: Arc::default(),
+            gone: Arc::default(),
             cut: Arc::default(),
         };
         let proxy = this.clone();
@@ -93,6 +102,17 @@ impl Proxy {
                 return None;
             }
         };
+        let less = |busy: usize| busy.checked_sub(1);
+        let busy = self
+            .busy
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
+        if busy.is_ok() {
+            let after = self.retry_after.load(Ordering::SeqCst);
+            let reply = format!(
+                "HTTP/1.1 503 Service Unavailable\r\nRetry-After: {after}\r\nConnection: close\r\nContent-Length: 5\r\n\r\nbusy\n"
+            );
+            return stream.write_all(reply.as_bytes()).await.ok();
+        }
         let request: Value = serde_json::from_slice(&body).unwrap();
         let method = request["method"].as_str().unwrap().to_owned();
         let cut = *self.cut.lock().unwrap();
@@ -101,10 +121,22 @@ impl Proxy {
             return None;
         }
         let upstream = self.upstream.lock().unwrap().clone();
-        let reply = match upstream
-            .call::<Value>(&method, request["params"].clone())
-            .await
-        {
+        let gone = *self.gone.lock().unwrap();
+        let gone = gone.filter(|first| {
+            method == "sessionvm.GetMessages" && request["params"]["from"].as_u64() < Some(*first)
+        });
+        let answered = match gone {
+            Some(first) => Err(RpcError::Refused {
+                code: -32_015,
+                message: "pruned".to_owned(),
+                data: json!({ "first": first }),
+            }),
+            None => {
+                let params = request["params"].clone();
+                upstream.call::<Value>(&method, params).await
+            }
+        };
+        let reply = match answered {
             Ok(mut result) => {
                 if let Some(tamper) = self.tamper.lock().unwrap().as_mut() {
                     tamper(&method, &mut result);

@@ -9,6 +9,7 @@ use session_core::cb58::Cb58Error;
 use session_core::codec::DecodeError;
 
 use crate::producer::SubmitError;
+use crate::prover::ProverError;
 
 /// Code, name and meaning of every error. Codes never change their meaning.
 pub const CODES: &[(i32, &str, &str)] = &[
@@ -77,7 +78,7 @@ pub const CODES: &[(i32, &str, &str)] = &[
     (
         BUSY,
         "busy",
-        "Too much is waiting: data.retryMs says when to try again.",
+        "Too much is waiting, transactions or proofs: data.retryMs says when to try again.",
     ),
     (
         LIMIT,
@@ -302,6 +303,18 @@ impl From<TxError> for RpcError {
             Self { data, ..this }
         } else {
             this
+        }
+    }
+}
+
+impl From<ProverError> for RpcError {
+    fn from(error: ProverError) -> Self {
+        match error {
+            ProverError::Busy { retry_ms } => Self::new(BUSY, error.to_string()).retry(retry_ms),
+            ProverError::BrokeOff => {
+                tracing::error!("making a proof broke off");
+                Self::new(INTERNAL, error.to_string())
+            }
         }
     }
 }

@@ -17,3 +17,4 @@ mod write;
 
 pub use method::Context;
 pub use server::{Server, ServerError, ServerOptions};
+pub use stream::Patience;

@@ -1,6 +1,7 @@
 //! Proofs, of the last accepted block or of one whose state is still kept.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -17,6 +18,11 @@ use super::error::{INTERNAL, NOT_FOUND, RpcError, VERSION_NOT_KEPT};
 use super::method::{Context, Params, Reply, parse_account, parse_id, reply};
 use super::read::PAGE_MAX;
 use crate::head::Head;
+
+/// A proof of so few entries is made where the call is served: the parts of tiles beside them,
+/// which a proof of one needs as well, are more work than the entries. A crowd of readers who all
+/// wait for the next message is no flood.
+const INLINE_MAX: u64 = 100;
 
 /// The state that a call asks for: the last accepted block's, or an older one that is kept.
 pub(super) fn state_at(
@@ -56,6 +62,30 @@ pub(super) fn signed_proof(
     };
     let proof = head.with_state(heads, make)?;
     Ok(BASE64.encode(proof.to_bytes()))
+}
+
+/// A proof of entries of a log, in base64. What takes long is made by the [prover].
+///
+/// [prover]: crate::prover
+pub(super) async fn log_proof(
+    context: &Context,
+    head: &Arc<Head>,
+    log: LogId,
+    from: u64,
+    to: u64,
+) -> Result<String, RpcError> {
+    if to.saturating_sub(from) <= INLINE_MAX {
+        return signed_proof(context, head, |state| state.prove_log(log, from, to));
+    }
+    let made = context.node.prover().run({
+        let (context, head) = (context.clone(), head.clone());
+        move || signed_proof(&context, &head, |state| state.prove_log(log, from, to))
+    });
+    made.await.unwrap_or_else(|error| {
+        let refused = &context.node.metrics().proofs_refused;
+        refused.fetch_add(1, Ordering::Relaxed);
+        Err(error.into())
+    })
 }
 
 #[derive(Deserialize, Default)]
@@ -104,7 +134,7 @@ impl ProofParams {
     }
 }
 
-pub(super) fn get_proof(context: &Context, head: &Arc<Head>, params: Params<'_>) -> Reply {
+pub(super) async fn get_proof(context: &Context, head: &Arc<Head>, params: Params<'_>) -> Reply {
     let params: ProofParams = params.parse()?;
     let (key, log) = params.subject()?;
     let head = state_at(context, head, params.height)?;
@@ -112,9 +142,9 @@ pub(super) fn get_proof(context: &Context, head: &Arc<Head>, params: Params<'_>)
     let to = params
         .to
         .unwrap_or_else(|| params.from.saturating_add(PAGE_MAX));
-    let proof = signed_proof(context, &head, |state| match log {
-        Some(log) if a_range => state.prove_log(log, params.from, to),
-        Some(_) | None => state.prove_record(key),
-    })?;
+    let proof = match log {
+        Some(log) if a_range => log_proof(context, &head, log, params.from, to).await?,
+        Some(_) | None => signed_proof(context, &head, |state| state.prove_record(key))?,
+    };
     reply(&json!({ "proof": proof, "height": head.header.height }))
 }

@@ -28,7 +28,7 @@ use super::method::Context;
 use super::openrpc::document;
 use super::read::health_json;
 use super::room::{Held, Room};
-use super::stream::TakenStream;
+use super::stream::{Patience, TakenStream};
 use super::subscribe;
 use super::tls::Tls;
 use super::write::submit_bytes;
@@ -79,6 +79,8 @@ pub struct ServerOptions {
     pub admin_token: Option<String>,
     /// Certificate and key; none serves plain HTTP.
     pub tls: Option<Arc<Tls>>,
+    /// How slowly a caller may take what it is sent.
+    pub patience: Patience,
 }
 
 impl Default for ServerOptions {
@@ -92,6 +94,7 @@ impl Default for ServerOptions {
             address_rate: Rate::UNLIMITED,
             admin_token: None,
             tls: None,
+            patience: Patience::default(),
         }
     }
 }
@@ -158,7 +161,7 @@ impl Server {
     /// Serves until `stop` says so.
     pub async fn run(self, mut stop: watch::Receiver<bool>) {
         let metrics = self.context.node.metrics().clone();
-        let tls = self.options.tls.clone();
+        let (tls, patience) = (self.options.tls.clone(), self.options.patience);
         let free = Arc::new(Semaphore::new(self.options.connections_max));
         let rates = Arc::new(Rates::new(self.options.address_rate));
         let shared = Shared {
@@ -195,8 +198,8 @@ impl Server {
             let (stop, metrics, tls) = (stop.clone(), metrics.clone(), tls.clone());
             open.spawn(async move {
                 match tls {
-                    Some(tls) => serve_tls(stream, &tls, app, stop).await,
-                    None => serve_connection(TakenStream::new(stream), app, stop).await,
+                    Some(tls) => serve_tls(stream, &tls, patience, app, stop).await,
+                    None => serve_connection(TakenStream::new(stream, patience), app, stop).await,
                 }
                 drop(permit);
                 metrics.connections.fetch_sub(1, Ordering::Relaxed);
@@ -208,7 +211,13 @@ impl Server {
 }
 
 /// A handshake, then the connection. Both count as one connection, and a slow handshake ends.
-async fn serve_tls(stream: TcpStream, tls: &Tls, app: Router, mut stop: watch::Receiver<bool>) {
+async fn serve_tls(
+    stream: TcpStream,
+    tls: &Tls,
+    patience: Patience,
+    app: Router,
+    mut stop: watch::Receiver<bool>,
+) {
     let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, async {
         let mut first = [0];
         if stream.peek(&mut first).await? != 0 && first != [TLS_HANDSHAKE] {
@@ -219,7 +228,9 @@ async fn serve_tls(stream: TcpStream, tls: &Tls, app: Router, mut stop: watch::R
             let _rest = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
             return Err(std::io::Error::other("plain HTTP on a port of TLS"));
         }
-        tls.acceptor().accept(TakenStream::new(stream)).await
+        tls.acceptor()
+            .accept(TakenStream::new(stream, patience))
+            .await
     });
     let accepted = tokio::select! {
         accepted = handshake => accepted,

@@ -19,6 +19,65 @@ use session_vm::rpc::error::{
 };
 
 #[test]
+fn forged_rotations_are_refused_at_the_door_and_take_none_of_their_victims_share() {
+    let node = TestNode::start();
+    let (victim, peer, thief) = (node.person(), node.person(), node.person());
+    let session = node.open_session(&victim, &peer);
+    let (kem, signing) = thief.keys();
+    let rotate = |recovery| {
+        Kind::RotateKeys(RotateKeys {
+            kem: kem.clone(),
+            signing: signing.clone(),
+            recovery,
+        })
+    };
+    let own = || Some(signing.clone());
+    let refused = || {
+        let metrics = node.node.metrics();
+        metrics.refused.load(std::sync::atomic::Ordering::Relaxed)
+    };
+    for n in 0..40u8 {
+        let kinds = [
+            (rotate(None), SIGNATURE),
+            (
+                Kind::RevokeIdentity(RevokeIdentity { recovery: None }),
+                SIGNATURE,
+            ),
+            (rotate(own()), UNAUTHORIZED),
+            (
+                Kind::RevokeIdentity(RevokeIdentity { recovery: own() }),
+                UNAUTHORIZED,
+            ),
+        ];
+        for (kind, expected) in kinds {
+            let mut forged = victim.sign(kind);
+            thief.resign(&mut forged);
+            assert_eq!(code(node.submit(&forged)), i64::from(expected));
+        }
+        node.submit(&message(&session, &victim, &[n])).unwrap();
+    }
+    // The producer, and so the pool, has seen none of them.
+    assert_eq!(refused(), 0);
+    // Nor is there a share of somebody who is not registered.
+    let nobody = Person::new(node.node.chain());
+    let early = nobody.sign(rotate(None));
+    assert_eq!(code(node.submit(&early)), i64::from(UNKNOWN_ACCOUNT));
+    assert_eq!(refused(), 0);
+    // An honest one goes through, and again when the keys that signed it count no more.
+    let rotation = victim.sign(rotate(None));
+    node.submit(&rotation).unwrap();
+    let again = node.submit(&rotation).unwrap();
+    assert_eq!(again["repeated"], true, "{again}");
+    let late = victim.sign(Kind::RevokeIdentity(RevokeIdentity { recovery: None }));
+    assert_eq!(code(node.submit(&late)), i64::from(SIGNATURE));
+    // Whoever has the old keys, which the node knew lately, gets no further with messages.
+    let before = refused();
+    let stolen = message(&session, &victim, b"with old keys");
+    assert_eq!(code(node.submit(&stolen)), i64::from(SIGNATURE));
+    assert_eq!(refused(), before);
+}
+
+#[test]
 fn retries_get_the_first_answer_and_a_bad_signature_poisons_nothing() {
     let node = TestNode::start();
     let (a, b, stranger) = (node.person(), node.person(), node.person());

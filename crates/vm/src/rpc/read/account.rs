@@ -15,7 +15,7 @@ use crate::head::Head;
 use crate::keys::{PublicKeys, account_keys, identity_id};
 use crate::rpc::json::MembershipJson;
 use crate::rpc::method::{Context, Params, Reply, parse_account, reply};
-use crate::rpc::proof::{signed_proof, state_at};
+use crate::rpc::proof::{log_proof, signed_proof, state_at};
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
@@ -74,13 +74,13 @@ pub(in crate::rpc) fn get_identity(
     reply(&result)
 }
 
-pub(in crate::rpc) fn list_sessions(
+pub(in crate::rpc) async fn list_sessions(
     context: &Context,
     head: &Arc<Head>,
     params: Params<'_>,
 ) -> Reply {
     let params: AccountParams = params.parse()?;
-    let head = &*state_at(context, head, params.height)?;
+    let head = &state_at(context, head, params.height)?;
     let id = parse_account("participant", &params.participant)?;
     let log = if params.requests {
         LogId::Requests(id)
@@ -112,10 +112,11 @@ pub(in crate::rpc) fn list_sessions(
     }
     let mut result = json!({ "entries": entries, "next": next });
     if params.proof {
-        let proof = signed_proof(context, head, |state| match exists {
-            Some(_) => state.prove_log(log, params.from, next),
-            None => state.prove_record(RecordKey::Account(id)),
-        })?;
+        let key = RecordKey::Account(id);
+        let proof = match exists {
+            Some(_) => log_proof(context, head, log, params.from, next).await?,
+            None => signed_proof(context, head, |state| state.prove_record(key))?,
+        };
         put(&mut result, "proof", json!(proof));
     }
     reply(&result)

@@ -19,7 +19,7 @@ use crate::head::Head;
 use crate::rpc::error::{NOT_FOUND, PRUNED, RpcError, UNKNOWN_SESSION};
 use crate::rpc::json::{BatchJson, MessageJson};
 use crate::rpc::method::{Context, Params, Reply, WAIT_MAX, parse_conversation, parse_id, reply};
-use crate::rpc::proof::{signed_proof, state_at};
+use crate::rpc::proof::{log_proof, state_at};
 
 /// Bytes of message bodies in one reply, at least one message: what lies beyond waits for the next
 /// call. In hex, and once more while JSON is made of it, they are several megabytes.
@@ -161,9 +161,7 @@ pub(in crate::rpc) async fn get_messages(context: &Context, params: Params<'_>) 
     }
     if params.proof {
         let log = conversation.log();
-        let proof = signed_proof(context, &head, |state| {
-            state.prove_log(log, params.from, next)
-        })?;
+        let proof = log_proof(context, &head, log, params.from, next).await?;
         put(&mut result, "proof", json!(proof));
     }
     reply(&result)
