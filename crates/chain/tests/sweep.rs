@@ -349,6 +349,28 @@ fn old_leaves_of_a_channel_go_a_tile_at_a_time_and_what_comes_after_stays_provab
 }
 
 #[test]
+fn a_tile_goes_when_its_own_last_entry_is_old_and_not_for_what_follows() {
+    let owner = Person::new("owner");
+    for entries in [TILE_LEAVES - 1, TILE_LEAVES, TILE_LEAVES + 1] {
+        let mut chain = chain();
+        chain.register(&[&owner]);
+        let members = Vec::new();
+        let create = chain.tx(&owner, Kind::CreateChannel(CreateChannel { members }));
+        let Outcome::Channel(channel) = chain.done(vec![create])[0] else {
+            panic!()
+        };
+        chain.fill(&owner, Conversation::Channel(channel), entries);
+        chain.block(HOUR_MS + 1_000, Vec::new());
+        let whole = entries / TILE_LEAVES * TILE_LEAVES;
+        assert_eq!(
+            chain.count(Table::Message) as u64,
+            entries - whole,
+            "{entries}"
+        );
+    }
+}
+
+#[test]
 fn a_block_weighs_no_more_than_it_may() {
     let owner = Person::new("owner");
     let mut chain = chain();
