@@ -308,17 +308,22 @@ fn create_session(identity: &Identity, peer: &Identity) -> Kind {
     })
 }
 
-/// Valid for half an hour from now.
+/// Valid for half an hour from now, but for a single message, which has neither time nor salt.
 fn signed(chain: ChainId, identity: &Identity, kind: Kind) -> Result<Tx, CliError> {
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap_or_default()
         .as_millis();
     let now = Time::from_ms(u64::try_from(now).unwrap_or(u64::MAX));
+    let (valid_until, salt) = if kind.is_single_message() {
+        (Time::default(), 0)
+    } else {
+        (now.after_ms(VALID_AHEAD_MAX_MS / 2), 1)
+    };
     let mut tx = Tx {
         signer: identity.account_id(),
-        valid_until: now.after_ms(VALID_AHEAD_MAX_MS / 2),
-        salt: 1,
+        valid_until,
+        salt,
         kind,
         signature: Vec::new(),
     };
@@ -364,19 +369,7 @@ fn sign(
             conversation,
             ciphertext,
         });
-        let (signer, valid_until) = (identity.account_id(), Time::default());
-        let mut tx = Tx {
-            signer,
-            valid_until,
-            salt: 0,
-            kind,
-            signature: Vec::new(),
-        };
-        tx.signature = identity
-            .sign(&tx.signed_digest(&chain))?
-            .as_bytes()
-            .to_vec();
-        txs.push((*session, tx));
+        txs.push((*session, signed(chain, identity, kind)?));
         progress.inc(1);
     }
     progress.finish_and_clear();

@@ -243,12 +243,7 @@ impl SealedIdentity {
             Some(&later) => return Err(FileError::UnknownVersion(later)),
             None => return Err(FileError::Damaged),
         }
-        let (before, digest) = bytes
-            .split_last_chunk::<DIGEST_BYTES>()
-            .ok_or(FileError::Damaged)?;
-        if Tag::IdentityFile.hash(&[before]) != *digest {
-            return Err(FileError::Damaged);
-        }
+        let before = whole(bytes)?;
         Self::read(before.strip_prefix(MAGIC).ok_or(FileError::Damaged)?)
             .map_err(|_| FileError::Damaged)?
     }
@@ -305,6 +300,18 @@ impl SealedIdentity {
     }
 }
 
+/// What stands before the digest of a file, which must be its own.
+fn whole(bytes: &[u8]) -> Result<&[u8], FileError> {
+    let (before, digest) = bytes
+        .split_last_chunk::<DIGEST_BYTES>()
+        .ok_or(FileError::Damaged)?;
+    if Tag::IdentityFile.hash(&[before]) == *digest {
+        Ok(before)
+    } else {
+        Err(FileError::Damaged)
+    }
+}
+
 impl Identity {
     /// The identity as a file that **anybody who reads it can use**. The identity JSON of the
     /// published project cannot hold keys that were rotated; this can.
@@ -335,12 +342,7 @@ impl Identity {
             Some(&later) => return Err(FileError::UnknownVersion(later)),
             None => return Err(FileError::Damaged),
         }
-        let (before, digest) = bytes
-            .split_last_chunk::<DIGEST_BYTES>()
-            .ok_or(FileError::Damaged)?;
-        if Tag::IdentityFile.hash(&[before]) != *digest {
-            return Err(FileError::Damaged);
-        }
+        let before = whole(bytes)?;
         let rest = before.get(EXPOSED_MAGIC.len() + 1..);
         let (account, secrets) = rest
             .and_then(|rest| rest.split_first_chunk())

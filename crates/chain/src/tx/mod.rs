@@ -327,28 +327,12 @@ impl Tx {
 
     /// Bytes of its encoding.
     pub fn encoded_len(&self) -> usize {
-        match &self.kind {
-            // Without writing down what is most of it.
-            Kind::SendMessage(m) => {
-                let head = 2 + 32 + session_core::log::LogId::LEN;
-                head + 4 + m.ciphertext.len() + 4 + self.signature.len()
-            }
-            Kind::RegisterIdentity(_)
-            | Kind::RotateKeys(_)
-            | Kind::RevokeIdentity(_)
-            | Kind::CreateSession(_)
-            | Kind::AcceptSession(_)
-            | Kind::RenewSession(_)
-            | Kind::CloseSession(_)
-            | Kind::SendBatch(_)
-            | Kind::AcknowledgeMessages(_)
-            | Kind::CreateChannel(_)
-            | Kind::CloseChannel(_)
-            | Kind::ChannelMembers(_)
-            | Kind::PutChunk(_)
-            | Kind::Transfer(_)
-            | Kind::RegisterLegacy(_) => self.to_bytes().len(),
-        }
+        let Kind::SendMessage(m) = &self.kind else {
+            return self.to_bytes().len();
+        };
+        // Without writing down what is most of it.
+        let head = 2 + 32 + session_core::log::LogId::LEN;
+        head + 4 + m.ciphertext.len() + 4 + self.signature.len()
     }
 
     /// Whether its signature has the length of Ed25519's: an `05` account's, or nobody's.
