@@ -279,11 +279,7 @@ impl FrameReader {
     }
 
     fn damaged(&self, what: &'static str) -> StoreError {
-        StoreError::Corrupt {
-            path: self.path.clone(),
-            what,
-            source: None,
-        }
+        StoreError::corrupt(&self.path, what)
     }
 }
 
@@ -329,11 +325,8 @@ fn link(before: [u8; 32], kind: u8, bytes: [u8; 4], payload: &[u8]) -> [u8; 32] 
 
 /// Lengths in the file are 8 and 32 bits; a store holds nothing longer.
 fn length<T: TryFrom<usize>>(path: &Path, bytes: usize) -> Result<T, StoreError> {
-    T::try_from(bytes).map_err(|_too_long| StoreError::Corrupt {
-        path: path.to_owned(),
-        what: "an entry too long for a backup",
-        source: None,
-    })
+    T::try_from(bytes)
+        .map_err(|_too_long| StoreError::corrupt(path, "an entry too long for a backup"))
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

@@ -102,13 +102,7 @@ impl Engine {
             db.persist(PersistMode::SyncData)?;
             Ok((db, keyspaces, usage))
         })?;
-        let mut in_use = read_usage(path, &usage)?;
-        // The segment that was written to last stays while it is written to, in use or not.
-        let over = in_use.extract_if(.., |_, usage| usage.is_over());
-        for (number, _) in over {
-            guard(path, || usage.remove(number.to_be_bytes()))?;
-        }
-        let segments = Segments::open(segments, in_use)?;
+        let segments = Segments::open(segments, read_usage(path, &usage)?)?;
         Ok(Self {
             keyspaces,
             usage,
@@ -153,16 +147,9 @@ impl Engine {
         if let Some((&INLINE, value)) = stored.split_first() {
             return Ok(value.to_vec());
         }
-        let pointer = pointer_of(stored).ok_or_else(|| self.damaged("a stored body"))?;
+        let pointer = pointer_of(stored);
+        let pointer = pointer.ok_or_else(|| StoreError::corrupt(&self.path, "a stored body"))?;
         self.segments.read(key, &pointer)
-    }
-
-    fn damaged(&self, what: &'static str) -> StoreError {
-        StoreError::Corrupt {
-            path: self.path.clone(),
-            what,
-            source: None,
-        }
     }
 
     pub(crate) fn contains(
@@ -406,23 +393,13 @@ fn read_usage(path: &Path, usage: &fjall::Keyspace) -> Result<BTreeMap<u32, Usag
         Some((number, Usage::from_bytes(&usage)?))
     };
     let parsed: Option<BTreeMap<u32, Usage>> = pairs.into_iter().map(parse).collect();
-    parsed.ok_or_else(|| StoreError::Corrupt {
-        path: path.to_owned(),
-        what: "the usage of a segment",
-        source: None,
-    })
+    parsed.ok_or_else(|| StoreError::corrupt(path, "the usage of a segment"))
 }
 
 /// Where a file is gone the engine takes what is left for something unfinished, removes it and
 /// starts empty. We would rather know.
 fn check_files(path: &Path, journals: usize) -> Result<(), StoreError> {
-    let missing = |path: &Path, what| {
-        Err(StoreError::Corrupt {
-            path: path.to_owned(),
-            what,
-            source: None,
-        })
-    };
+    let missing = |path: &Path, what| Err(StoreError::corrupt(path, what));
     let keyspaces = path.join("keyspaces");
     if journals == 0 {
         return missing(path, "the journal is missing");
@@ -453,25 +430,26 @@ fn check_files(path: &Path, journals: usize) -> Result<(), StoreError> {
 /// current = u64 number | u128 xxh3 of v<number> | 00        (little endian)
 /// ```
 fn check_version_file(keyspace: &Path, current: &Path) -> Result<(), StoreError> {
-    let damaged = |path: &Path, what| StoreError::Corrupt {
-        path: path.to_owned(),
-        what,
-        source: None,
-    };
     let bytes = fs::read(current).map_err(StoreError::io(current, "read"))?;
     let parsed = bytes.split_first_chunk::<8>().and_then(|(number, rest)| {
         let (checksum, kind) = rest.split_first_chunk::<16>()?;
         (kind == [0]).then_some((u64::from_le_bytes(*number), u128::from_le_bytes(*checksum)))
     });
     let Some((number, checksum)) = parsed else {
-        return Err(damaged(current, "not a number and a checksum"));
+        return Err(StoreError::corrupt(current, "not a number and a checksum"));
     };
     let list = keyspace.join(format!("v{number}"));
     let Ok(bytes) = fs::read(&list) else {
-        return Err(damaged(&list, "the list of tables cannot be read"));
+        return Err(StoreError::corrupt(
+            &list,
+            "the list of tables cannot be read",
+        ));
     };
     if xxh3_128(&bytes) != checksum {
-        return Err(damaged(&list, "the checksum of the list of tables"));
+        return Err(StoreError::corrupt(
+            &list,
+            "the checksum of the list of tables",
+        ));
     }
     Ok(())
 }
@@ -508,11 +486,10 @@ fn guard<T>(path: &Path, call: impl FnOnce() -> fjall::Result<T>) -> Result<T, S
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(translate(path, error)),
-        Err(_panic) => Err(StoreError::Corrupt {
-            path: path.to_owned(),
-            what: "the engine met something impossible",
-            source: None,
-        }),
+        Err(_panic) => {
+            let what = "the engine met something impossible";
+            Err(StoreError::corrupt(path, what))
+        }
     }
 }
 

@@ -161,6 +161,15 @@ impl StoreError {
         }
     }
 
+    /// Damage that we noticed ourselves.
+    pub(crate) fn corrupt(path: impl Into<PathBuf>, what: &'static str) -> Self {
+        Self::Corrupt {
+            path: path.into(),
+            what,
+            source: None,
+        }
+    }
+
     /// For `map_err` on calls of the standard library.
     pub(crate) fn io(
         path: impl Into<PathBuf>,

@@ -172,11 +172,7 @@ fn read_format(directory: &Path) -> Result<Option<()>, StoreError> {
     let Some(text) = read_small(&path)? else {
         return Ok(None);
     };
-    let damaged = || StoreError::Corrupt {
-        path: path.clone(),
-        what: "not three lines: name, format, keyspaces",
-        source: None,
-    };
+    let damaged = || StoreError::corrupt(&path, "not three lines: name, format, keyspaces");
     let mut lines = text.lines();
     if lines.next() != Some(NAME) {
         return Err(StoreError::NotOurs {

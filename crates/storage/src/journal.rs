@@ -249,9 +249,5 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
 }
 
 fn damaged(path: &Path, what: &'static str) -> StoreError {
-    StoreError::Corrupt {
-        path: path.to_owned(),
-        what,
-        source: None,
-    }
+    StoreError::corrupt(path, what)
 }

@@ -91,7 +91,7 @@ pub(crate) struct Usage {
 
 impl Usage {
     /// Whether no pointer leads into the segment any more.
-    pub(crate) const fn is_over(self) -> bool {
+    const fn is_over(self) -> bool {
         self.live == 0
     }
 
@@ -136,6 +136,9 @@ struct Writer {
     current: Option<Current>,
     /// The segment before the current one, until it was looked at.
     full: Option<u32>,
+    /// Segments that were over when the store was opened: the next batch forgets their usage, so
+    /// that an opening writes nothing.
+    over: Vec<u32>,
     next: u32,
     epoch: Epoch,
     dead: VecDeque<Dead>,
@@ -162,7 +165,14 @@ fn checksum(key: &[u8], value: &[u8]) -> u64 {
 impl Segments {
     /// Checks that every segment in use is there as far as it was written, and removes those
     /// that are not in use. The caller has made `usage` durable.
-    pub(crate) fn open(directory: &Path, usage: BTreeMap<u32, Usage>) -> Result<Self, StoreError> {
+    pub(crate) fn open(
+        directory: &Path,
+        mut usage: BTreeMap<u32, Usage>,
+    ) -> Result<Self, StoreError> {
+        let mut last = usage.keys().next_back().copied();
+        // The one that was written to last stayed while it was written to, in use or not.
+        let over = usage.extract_if(.., |_, usage| usage.is_over());
+        let over = over.map(|(number, _)| number).collect();
         let parent = directory.parent().unwrap_or(directory);
         if !directory.exists() {
             fs::create_dir_all(directory).map_err(StoreError::io(directory, "create"))?;
@@ -174,6 +184,7 @@ impl Segments {
                 usage,
                 current: None,
                 full: None,
+                over,
                 next: 0,
                 epoch: Epoch::default(),
                 dead: VecDeque::new(),
@@ -185,10 +196,12 @@ impl Segments {
             let path = this.path(*number);
             let found = fs::metadata(&path).map(|file| file.len());
             if found.is_err() || found.is_ok_and(|len| len < usage.end) {
-                return Err(damaged(&path, "the file is cut short or missing"));
+                return Err(StoreError::corrupt(
+                    &path,
+                    "the file is cut short or missing",
+                ));
             }
         }
-        let mut last = writer.usage.keys().next_back().copied();
         for entry in fs::read_dir(directory).map_err(StoreError::io(directory, "list"))? {
             let path = entry.map_err(StoreError::io(directory, "list"))?.path();
             let Some(number) = number_of(&path) else {
@@ -289,6 +302,7 @@ impl Segments {
     pub(crate) fn account(&self, added: &[Pointer], dropped: &[Pointer]) -> UsageChanges {
         let mut writer = lock(&self.writer);
         let mut changed = BTreeMap::new();
+        changed.extend(writer.over.drain(..).map(|number| (number, None)));
         for pointer in added {
             let usage = writer.usage.entry(pointer.segment).or_default();
             usage.live = usage.live.saturating_add(pointer.len.into());
@@ -354,9 +368,9 @@ impl Segments {
         let mut value = vec![0; usize::try_from(pointer.len).unwrap_or(usize::MAX)];
         match file.read_exact_at(&mut value, pointer.offset) {
             Ok(()) if checksum(key, &value) == pointer.checksum => Ok(value),
-            Ok(()) => Err(damaged(&path, "the checksum of a value")),
+            Ok(()) => Err(StoreError::corrupt(&path, "the checksum of a value")),
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
-                Err(damaged(&path, "the file is cut short"))
+                Err(StoreError::corrupt(&path, "the file is cut short"))
             }
             Err(error) => Err(StoreError::io(&path, "read")(error)),
         }
@@ -374,7 +388,7 @@ impl Segments {
         drop(handles);
         let file = File::open(path).map_err(|error| {
             if error.kind() == ErrorKind::NotFound {
-                return damaged(path, "the file is missing");
+                return StoreError::corrupt(path, "the file is missing");
             }
             StoreError::io(path, "open")(error)
         })?;
@@ -397,14 +411,6 @@ impl Segments {
 fn number_of(path: &Path) -> Option<u32> {
     let name = path.file_name()?.to_str()?.strip_suffix(".seg")?;
     u32::from_str_radix(name, 16).ok()
-}
-
-fn damaged(path: &Path, what: &'static str) -> StoreError {
-    StoreError::Corrupt {
-        path: path.to_owned(),
-        what,
-        source: None,
-    }
 }
 
 /// All values behind each other, from `offset` on: in one call where the system takes it so.
