@@ -120,6 +120,14 @@ pub enum DevnetError {
     /// A node whose plugin has gone.
     #[error("the plugin of node {0} is dead already: `session devnet restart {0}`")]
     NoPluginProcess(usize),
+    /// A process that even SIGKILL does not end.
+    #[error(
+        "node {0} or its plugin does not end, not even by SIGKILL: see `session devnet status`"
+    )]
+    Stays(usize),
+    /// Some nodes do not run or do not answer.
+    #[error("{0}")]
+    NotWell(String),
     /// Something that only one kind of network can do.
     #[error("{0}")]
     NotInThisMode(&'static str),
@@ -133,8 +141,8 @@ pub enum DevnetError {
         /// Its log.
         why: Explanation,
     },
-    /// A node could not load the VM or create the chain, and lives on without it.
-    #[error("node {node} could not create the chain{why}")]
+    /// A node could not load the plugin or create the chain with it, and lives on without.
+    #[error("node {node} could not load the plugin{why}")]
     NoChain {
         /// Which.
         node: usize,
@@ -224,6 +232,7 @@ impl DevnetError {
                 Some("move the directory away, or delete it, once no process of it runs")
             }
             Self::NoPlugin(_) => Some("name one with --plugin PATH"),
+            Self::NotWell(_) => Some("`session devnet restart N` brings a node back"),
             Self::NoChain { .. } => Some(
                 "the plugin must speak the node's protocol and answer within 5 s: \
                  `session devnet logs 1` shows what it said; `session devnet down --delete` gives \
@@ -242,6 +251,7 @@ impl DevnetError {
             | Self::NotRunning(_)
             | Self::NodeRuns(_)
             | Self::NoPluginProcess(_)
+            | Self::Stays(_)
             | Self::NotInThisMode(_)
             | Self::Api { .. }
             | Self::Tx(_)

@@ -19,7 +19,10 @@ pub struct Explanation(Option<(PathBuf, String)>);
 
 impl Explanation {
     fn of(found: Option<(PathBuf, String)>) -> Self {
-        Self(found.map(|(path, line)| (path, line.trim().chars().take(SHOWN).collect())))
+        Self(found.map(|(path, line)| {
+            let line = reason_of(line.trim()).unwrap_or_else(|| line.trim().to_owned());
+            (path, line.chars().take(SHOWN).collect())
+        }))
     }
 
     /// File and line.
@@ -140,6 +143,14 @@ impl Logs {
     }
 }
 
+/// The host ends a line with a list of facts; of an error that is told why, only the reason helps.
+fn reason_of(line: &str) -> Option<String> {
+    let (text, facts) = line.split_at_checked(line.find(" {\"")?)?;
+    let facts: serde_json::Value = serde_json::from_str(facts).ok()?;
+    let reason = facts.get("error")?.as_str()?;
+    Some(format!("{text}: {reason}"))
+}
+
 /// What stands in a file after `from`, of its last 256 KiB; nothing where there is no such file.
 /// A file that is shorter was begun anew, and counts from its beginning.
 fn read_from(path: &Path, from: u64) -> String {
@@ -194,6 +205,22 @@ mod tests {
             why.ends_with("main.log: [4] FATAL couldn't initialize"),
             "{why}"
         );
+    }
+
+    #[test]
+    fn the_reason_is_taken_out_of_the_facts() {
+        let line = r#"[1] ERROR error creating chain {"subnetID": "fwm", "error": "handshake"}"#;
+        assert_eq!(
+            reason_of(line).unwrap(),
+            "[1] ERROR error creating chain: handshake"
+        );
+        for other in [
+            "[1] ERROR plain",
+            "[1] ERROR x {\"a\": 1}",
+            "[1] ERROR x {\"error\": ",
+        ] {
+            assert_eq!(reason_of(other), None);
+        }
     }
 
     #[test]

@@ -167,6 +167,7 @@ impl Network {
             // The first one's id is what the others begin with.
             if *number == 1 {
                 self.answers(*number).await?;
+                self.plugin_loaded(*number)?;
                 tell(&format!(
                     "node 1 answers on 127.0.0.1:{}",
                     self.state.node(1)?.http_port
@@ -235,6 +236,15 @@ impl Network {
             .await?;
         self.state.node_mut(number)?.node_id = Some(id);
         self.save()
+    }
+
+    /// A node whose plugin did not answer at its start lives on without the VM.
+    fn plugin_loaded(&self, node: usize) -> Result<(), DevnetError> {
+        let refused = |line: &str| line.contains("failed to register VM");
+        match self.logs(node).find(&self.mark(node), refused) {
+            Some(why) => Err(DevnetError::NoChain { node, why }),
+            None => Ok(()),
+        }
     }
 
     /// Waits until every node has the P-chain and is connected to all others.
