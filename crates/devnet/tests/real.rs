@@ -40,6 +40,9 @@ impl Drop for Guard {
     }
 }
 
+/// Two cores bear one network at a time.
+static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// What a run needs; none where it is not there.
 async fn host() -> Option<(NodeBinary, PathBuf)> {
     let search = Search {
@@ -110,6 +113,7 @@ async fn up(dir: &Path, options: &UpOptions) -> Network {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_node_comes_up_dies_returns_and_leaves_nothing_behind() {
+    let _turn = TURN.lock().await;
     let Some((binary, plugin)) = host().await else {
         return;
     };
@@ -165,6 +169,7 @@ async fn one_node_comes_up_dies_returns_and_leaves_nothing_behind() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plugin_that_does_not_run_is_explained_and_nothing_runs_on() {
+    let _turn = TURN.lock().await;
     let Some((binary, _)) = host().await else {
         return;
     };
@@ -183,4 +188,31 @@ async fn a_plugin_that_does_not_run_is_explained_and_nothing_runs_on() {
     assert!(error.to_string().contains("handshake failed"), "{error}");
     let state = NetworkState::load(&dir).unwrap().unwrap();
     assert_eq!(state.running(), 0, "given up, and nothing was left running");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_validators_with_stake_come_up_and_come_back() {
+    let _turn = TURN.lock().await;
+    let Some((binary, plugin)) = host().await else {
+        return;
+    };
+    let temporary = tempfile::tempdir().unwrap();
+    let dir = temporary.path().join("net");
+    let _guard = Guard(dir.clone());
+    let mut options = options(binary, plugin, 25_000);
+    options.faithful = true;
+    let mut network = up(&dir, &options).await;
+    let first = network.state().node(1).unwrap().node_id.unwrap();
+    assert_eq!(
+        first.to_string(),
+        "NodeID-7Xhw2mDxuDS44j42TCB6U5579esbSt3Lg"
+    );
+    let tell = tell(Instant::now());
+    assert!(network.add(&tell).await.is_err(), "five and no others");
+    network.kill(5).await.unwrap();
+    network.restart(5, &tell).await.unwrap();
+    let all = processes(network.state());
+    assert_eq!(all.len(), 10);
+    network.down(&tell).await.unwrap();
+    assert!(all.iter().all(|process| !process.is_alive()));
 }
