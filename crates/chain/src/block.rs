@@ -125,6 +125,7 @@ impl Decode for Parsed {
 }
 
 /// A block that was applied, and what it changes.
+#[derive(Clone)]
 pub struct Built {
     /// The block.
     pub block: Block,
