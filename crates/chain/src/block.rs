@@ -79,6 +79,11 @@ impl Parsed {
     pub const fn block(&self) -> &Block {
         &self.block
     }
+
+    /// Each transaction with its ids.
+    pub fn each(&self) -> Vec<(&Tx, &TxIds)> {
+        self.block.txs.iter().zip(&self.ids).collect()
+    }
 }
 
 impl Encode for Parsed {

@@ -62,13 +62,14 @@ pub(crate) struct Ledger {
 pub(crate) type Failed = Vec<(Waiting, TxError)>;
 
 impl Ledger {
-    /// Takes a submission into the pool, or refuses it.
-    pub(crate) fn take_in(&mut self, submission: Submission) {
+    /// Takes a submission into the pool, or refuses it. Answers whether it is new there.
+    pub(crate) fn take_in(&mut self, submission: Submission) -> bool {
         let Submission {
             tx,
             ids,
             bytes,
             reply,
+            ..
         } = submission;
         self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
         let action = ids.action;
@@ -79,6 +80,7 @@ impl Ledger {
                 for gone in evicted {
                     self.answer(gone.ids.action, &|| Err(error.into()));
                 }
+                return true;
             }
             Err(error @ PoolError::AlreadyPending) => {
                 let waiting = self.waiting.entry(action).or_default();
@@ -93,6 +95,7 @@ impl Ledger {
                 let _gone = reply.send(Err(error.into()));
             }
         }
+        false
     }
 
     /// Builds a block of what waits, on the preferred block; none where nothing applies. What goes

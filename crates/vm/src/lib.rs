@@ -37,6 +37,7 @@ mod counts;
 mod genesis;
 pub mod head;
 pub mod head_key;
+pub mod host;
 pub mod keys;
 mod ledger;
 pub mod metrics;

@@ -559,6 +559,17 @@ impl Node {
         ids: TxIds,
         bytes: usize,
     ) -> Result<oneshot::Receiver<Answer>, SubmitError> {
+        self.enqueue_from(true, tx, ids, bytes)
+    }
+
+    /// [`Node::enqueue`] of what was submitted here, or came from another node.
+    pub(crate) fn enqueue_from(
+        &self,
+        local: bool,
+        tx: Tx,
+        ids: TxIds,
+        bytes: usize,
+    ) -> Result<oneshot::Receiver<Answer>, SubmitError> {
         // A slow disk must not let full-sized transactions pile up in memory.
         let before = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
         if before.saturating_add(bytes) > QUEUE_BYTES {
@@ -570,6 +581,7 @@ impl Node {
             tx,
             ids,
             bytes,
+            local,
             reply,
         });
         if sent.is_err() {

@@ -44,13 +44,13 @@ impl Producer {
             };
             match queue.recv_timeout(wait) {
                 Ok(first) => {
-                    self.ledger.take_in(first);
+                    let _new = self.ledger.take_in(first);
                     // Everything that is already there; what comes later waits for the next block.
                     let mut room = BLOCK_TXS_MAX;
                     while room > 0
                         && let Ok(next) = queue.try_recv()
                     {
-                        self.ledger.take_in(next);
+                        let _new = self.ledger.take_in(next);
                         room -= 1;
                     }
                 }

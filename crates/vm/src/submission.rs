@@ -67,6 +67,8 @@ pub struct Submission {
     pub ids: TxIds,
     /// Its encoded length.
     pub bytes: usize,
+    /// Whether it was submitted to this very node, so that it tells others of it.
+    pub local: bool,
     /// Who waits for the answer.
     pub reply: oneshot::Sender<Answer>,
 }

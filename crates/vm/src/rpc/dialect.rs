@@ -48,7 +48,8 @@ const JSON: Option<&str> = Some("application/json; charset=utf-8");
 pub(super) const TEXT: Option<&str> = Some("text/plain; charset=utf-8");
 
 /// Answers with plain text, as the published node does for what is no call.
-pub(super) fn text(status: StatusCode, body: impl Into<String>) -> Response {
+/// A short text.
+pub(crate) fn text(status: StatusCode, body: impl Into<String>) -> Response {
     respond(status, TEXT, body.into())
 }
 
