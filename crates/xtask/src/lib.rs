@@ -64,7 +64,7 @@ const LAYERS: &[Layer] = &[
             "session-storage",
             "session-chain",
         ],
-        absent: &["session_client"],
+        absent: &["session_client", "session_fakehost"],
     },
     Layer {
         folder: "cli",
@@ -77,12 +77,12 @@ const LAYERS: &[Layer] = &[
             "session-client",
             "session-vectors",
         ],
-        absent: &["session_fixture", "session_fuzz"],
+        absent: &["session_fixture", "session_fuzz", "session_fakehost"],
     },
     Layer {
         folder: "client",
         ours: &["session-core", "session-crypto", "session-chain"],
-        absent: &["session_vm", "session_storage"],
+        absent: &["session_vm", "session_storage", "session_fakehost"],
     },
 ];
 

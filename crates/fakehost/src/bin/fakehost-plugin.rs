@@ -1,0 +1,2 @@
+//! Plugin.
+fn main() {}
