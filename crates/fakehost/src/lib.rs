@@ -39,6 +39,7 @@
     reason = "a panic is the verdict of a test"
 )]
 
+pub mod alone;
 pub mod chance;
 pub mod database;
 pub mod http;

@@ -178,6 +178,11 @@ impl People {
         }
     }
 
+    /// The chain.
+    pub const fn chain(&self) -> ChainId {
+        self.chain
+    }
+
     /// Somebody new.
     pub fn join(&mut self, chance: &mut Chance) -> Tx {
         let person = Person::new(chance.bytes(), self.chain);
