@@ -41,6 +41,7 @@
 
 pub mod alone;
 pub mod chance;
+pub mod craft;
 pub mod database;
 pub mod http;
 pub mod network;
