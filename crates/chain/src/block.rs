@@ -79,6 +79,11 @@ impl Parsed {
     pub const fn block(&self) -> &Block {
         &self.block
     }
+
+    /// Each transaction with its ids.
+    pub fn each(&self) -> Vec<(&Tx, &TxIds)> {
+        self.block.txs.iter().zip(&self.ids).collect()
+    }
 }
 
 impl Encode for Parsed {
@@ -125,6 +130,7 @@ impl Decode for Parsed {
 }
 
 /// A block that was applied, and what it changes.
+#[derive(Clone)]
 pub struct Built {
     /// The block.
     pub block: Block,

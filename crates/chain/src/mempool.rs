@@ -251,6 +251,17 @@ impl Mempool {
         }
     }
 
+    /// Removes the transaction of an action, which was included elsewhere.
+    pub fn forget(&mut self, action: &ActionId) -> Option<Waiting> {
+        let at = self.by_action.get(action).copied()?;
+        self.remove(at)
+    }
+
+    /// What waits, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &Waiting> {
+        self.queue.values()
+    }
+
     /// Removes what has expired, and returns it.
     pub fn expire(&mut self, now: Time) -> Vec<Waiting> {
         let due: Vec<u64> = self

@@ -116,6 +116,10 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    // A node may load this very program as its plugin.
+    if let Some(code) = session_vm::host::run_hosted() {
+        return code;
+    }
     let args = Args::parse();
     let out = Out::new(args.global.json);
     match run(args, &out) {

@@ -262,10 +262,14 @@ impl Engine {
                 dropped.extend(self.pointer(&op.key)?);
             }
         }
+        // What is no longer than its pointer would gain nothing; and an empty value takes no bytes
+        // that would keep its segment.
+        let worth_it = |value: &[u8]| value.len() > Pointer::LEN;
         let values: Vec<(&[u8], &[u8])> = ops
             .iter()
             .filter(bodies)
             .filter_map(|op| Some((op.key.as_slice(), op.value.as_deref()?)))
+            .filter(|(_, value)| worth_it(value))
             .collect();
         let bytes: usize = values.iter().map(|(_, value)| value.len()).sum();
         let added = if synced && bytes > SEGMENT_BATCH_BYTES {
@@ -276,7 +280,12 @@ impl Engine {
         let mut pointers = added.iter();
         let bodies = ops.iter_mut().filter(|op| op.keyspace == Keyspace::Bodies);
         for value in bodies.filter_map(|op| op.value.as_mut()) {
-            match pointers.next() {
+            let pointer = if worth_it(value) {
+                pointers.next()
+            } else {
+                None
+            };
+            match pointer {
                 Some(pointer) => {
                     value.clear();
                     value.push(IN_SEGMENT);

@@ -46,6 +46,7 @@ pub mod faulty;
 pub mod format;
 mod journal;
 mod memory;
+pub mod remote;
 mod segment;
 mod store;
 pub mod writer;
@@ -55,6 +56,7 @@ pub use disk::{DiskOptions, DiskStore};
 pub use error::{EngineError, StoreError};
 pub use journal::DamagedJournal;
 pub use memory::MemoryStore;
+pub use remote::{Remote, RemoteStore};
 pub use store::{
     Batch, Direction, Durability, Health, KEY_BYTES_MAX, KeyRange, Keyspace, KeyspaceOptions, Pair,
     Snapshot, Store, VALUE_BYTES_MAX, View,

@@ -83,6 +83,22 @@ impl Keyspace {
         }
     }
 
+    /// A byte that stands for it where tables share one ordered map. Never changes.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Meta => 1,
+            Self::Records => 2,
+            Self::Entries => 3,
+            Self::Tiles => 4,
+            Self::Bodies => 5,
+            Self::Blocks => 6,
+            Self::Heights => 7,
+            Self::Messages => 8,
+            Self::Deadlines => 9,
+            Self::Rosters => 10,
+        }
+    }
+
     /// The keyspace of that name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL

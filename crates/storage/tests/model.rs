@@ -235,6 +235,24 @@ fn expire(snapshots: &mut [(Snapshot, Option<Snapshot>, Model)], recovered: bool
     }
 }
 
+/// An empty value in a batch that goes to a segment: it has no bytes there that would keep the
+/// segment when its neighbours go.
+#[test]
+fn an_empty_body_outlives_its_neighbours() {
+    let commit = |changes: Vec<(u8, Option<Vec<u8>>)>| Step::Commit {
+        changes: changes
+            .into_iter()
+            .map(|(key, value)| (Keyspace::Bodies, vec![key], value))
+            .collect(),
+        durability: Durability::Synced,
+    };
+    run(vec![
+        commit(vec![(1, Some(vec![7; 12_290])), (7, Some(Vec::new()))]),
+        commit(vec![(1, None)]),
+        Step::CloseAndReopen,
+    ]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: std::env::var("SESSION_MODEL_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(24),

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! *Invariant:* no rule of the chain lives here. Hosts (a real node's plugin protocols) come
-//! beside [`producer`]; the chain, the mempool and the RPC do not know which one runs.
+//! beside `producer`; the chain, the mempool and the RPC do not know which one runs.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -37,14 +37,18 @@ mod counts;
 mod genesis;
 pub mod head;
 pub mod head_key;
+pub mod host;
 pub mod keys;
+mod ledger;
 pub mod metrics;
 pub mod node;
-pub mod producer;
+mod opening;
+mod producer;
 pub mod prover;
 pub mod rates;
 pub mod rpc;
 mod store;
+pub mod submission;
 mod verifier;
 
 pub use store::{StoreView, block_batch};

@@ -1,4 +1,4 @@
-//! `sessionvm`: a virtual machine for encrypted messaging, stand-alone.
+//! `sessionvm`: a virtual machine for encrypted messaging, stand-alone or as a node's plugin.
 
 use std::process::ExitCode;
 
@@ -22,6 +22,9 @@ struct Args {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = session_vm::host::run_hosted() {
+        return code;
+    }
     let args = Args::parse();
     if args.version_json {
         println!("{}", version_json());

@@ -39,111 +39,152 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Prometheus text exposition format 0.0.4.
-    pub fn render(&self) -> String {
-        let lines: [(&str, &str, &str, &AtomicU64); 15] = [
-            (
-                "height",
-                "gauge",
+    /// Every metric as it is now.
+    pub fn values(&self) -> Vec<Value> {
+        let line = |name, kind, help, value: &AtomicU64| Value {
+            name,
+            kind,
+            help,
+            value: value.load(Ordering::Relaxed),
+        };
+        vec![
+            line(
+                "sessionvm_height",
+                Kind::Gauge,
                 "Height of the last accepted block.",
                 &self.height,
             ),
-            (
-                "sessions",
-                "gauge",
+            line(
+                "sessionvm_sessions",
+                Kind::Gauge,
                 "Sessions in the state, ended ones until they are swept.",
                 &self.sessions,
             ),
-            (
-                "channels",
-                "gauge",
+            line(
+                "sessionvm_channels",
+                Kind::Gauge,
                 "Channels in the state.",
                 &self.channels,
             ),
-            (
-                "transactions_accepted_total",
-                "counter",
+            line(
+                "sessionvm_transactions_accepted_total",
+                Kind::Counter,
                 "Transactions accepted.",
                 &self.accepted,
             ),
-            (
-                "transactions_refused_total",
-                "counter",
+            line(
+                "sessionvm_transactions_refused_total",
+                Kind::Counter,
                 "Transactions refused.",
                 &self.refused,
             ),
-            (
-                "transactions_pending",
-                "gauge",
+            line(
+                "sessionvm_transactions_pending",
+                Kind::Gauge,
                 "Transactions waiting.",
                 &self.pending,
             ),
-            (
-                "transactions_pending_bytes",
-                "gauge",
+            line(
+                "sessionvm_transactions_pending_bytes",
+                Kind::Gauge,
                 "Bytes that waiting transactions take.",
                 &self.pending_bytes,
             ),
-            (
-                "rpc_calls_total",
-                "counter",
+            line(
+                "sessionvm_rpc_calls_total",
+                Kind::Counter,
                 "RPC calls answered.",
                 &self.calls,
             ),
-            (
-                "rpc_errors_total",
-                "counter",
+            line(
+                "sessionvm_rpc_errors_total",
+                Kind::Counter,
                 "RPC calls answered with an error.",
                 &self.call_errors,
             ),
-            (
-                "proofs_refused_total",
-                "counter",
+            line(
+                "sessionvm_proofs_refused_total",
+                Kind::Counter,
                 "Proofs not made because too many were asked for at once.",
                 &self.proofs_refused,
             ),
-            (
-                "connections",
-                "gauge",
+            line(
+                "sessionvm_connections",
+                Kind::Gauge,
                 "HTTP connections open.",
                 &self.connections,
             ),
-            (
-                "connections_refused_total",
-                "counter",
+            line(
+                "sessionvm_connections_refused_total",
+                Kind::Counter,
                 "HTTP connections refused because too many were open.",
                 &self.connections_refused,
             ),
-            (
-                "subscriptions",
-                "gauge",
+            line(
+                "sessionvm_subscriptions",
+                Kind::Gauge,
                 "WebSocket subscriptions open.",
                 &self.subscriptions,
             ),
-            (
-                "versions",
-                "gauge",
+            line(
+                "sessionvm_versions",
+                Kind::Gauge,
                 "Past states that are still provable.",
                 &self.versions,
             ),
-            (
-                "versions_bytes",
-                "gauge",
+            line(
+                "sessionvm_versions_bytes",
+                Kind::Gauge,
                 "Bytes that past states take, tree nodes estimated.",
                 &self.versions_bytes,
             ),
-        ];
+        ]
+    }
+
+    /// Prometheus text exposition format 0.0.4.
+    pub fn render(&self) -> String {
         let mut out = String::new();
-        for (name, kind, help, value) in lines {
-            let value = value.load(Ordering::Relaxed);
+        for Value {
+            name,
+            kind,
+            help,
+            value,
+        } in self.values()
+        {
+            let kind = match kind {
+                Kind::Counter => "counter",
+                Kind::Gauge => "gauge",
+            };
             // Writing to a string cannot fail.
             let _ok = write!(
                 out,
-                "# HELP sessionvm_{name} {help}\n# TYPE sessionvm_{name} {kind}\nsessionvm_{name} {value}\n"
+                "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"
             );
         }
         out
     }
+}
+
+/// Whether a metric only grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It does.
+    Counter,
+    /// It goes up and down.
+    Gauge,
+}
+
+/// One metric at one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Value {
+    /// Name, `sessionvm_…`.
+    pub name: &'static str,
+    /// Kind.
+    pub kind: Kind,
+    /// What it tells.
+    pub help: &'static str,
+    /// Value.
+    pub value: u64,
 }
 
 #[cfg(test)]

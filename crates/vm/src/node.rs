@@ -3,45 +3,41 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use rayon::prelude::*;
 use session_chain::genesis::{Genesis, GenesisError};
 use session_chain::mempool::{Limits, Mempool};
 use session_chain::processing::Processing;
 use session_chain::state::{Crypto as _, TxError};
-use session_chain::tree::{Change, Half, Tree};
 use session_chain::tx::identity::{RevokeIdentity, RotateKeys};
 use session_chain::tx::{Kind, SigningKey, Tx, TxIds};
 use session_chain::versions::Versions;
 use session_chain::view::ViewError;
 use session_core::account::{Account, AccountKeys};
-use session_core::hash::Tag;
 use session_core::header::{Header, SignedHead};
 use session_core::ids::{AccountId, BlockId, ChainId};
-use session_core::limits::BLOCK_AHEAD_MAX_MS;
 use session_core::parameters::{Parameters, Rate};
-use session_core::record::{Action, RecordKey, value_hash};
+use session_core::record::{Action, RecordKey};
 use session_core::time::Time;
-use session_storage::{
-    Batch, Direction, DiskStore, Durability, Health, KeyRange, Keyspace, MemoryStore, Store,
-    StoreError,
-};
+use session_storage::{DiskStore, Health, MemoryStore, Store, StoreError};
 use tokio::sync::{oneshot, watch};
 
 use crate::clock::{Clock, Drift, SystemClock};
-use crate::counts::Counts;
 use crate::genesis::genesis_bytes;
 use crate::head::Head;
 use crate::head_key::{HeadKey, HeadKeyError};
 use crate::keys::{PublicKeys, account_keys};
+use crate::ledger::Ledger;
 use crate::metrics::Metrics;
-use crate::producer::{Accepted, Answer, Producer, Submission, SubmitError};
+use crate::opening::{check_clock, load};
+use crate::producer::Producer;
 use crate::prover::{Prover, ProverLimits};
 use crate::rates::Rates;
 use crate::store::{self, Hot};
+use crate::submission::{Accepted, Answer, Submission, SubmitError};
 use crate::verifier::Verifier;
 
 /// Submissions that wait for the producing thread: more than one block, less than a second.
@@ -50,8 +46,8 @@ const QUEUE: usize = 16_384;
 /// Bytes of those submissions: as many as the pool takes.
 const QUEUE_BYTES: usize = 64 << 20;
 
-/// Records read at once when the state tree is rebuilt.
-const REBUILD_PAGE: usize = 16_384;
+/// A wait is cut here: proxies cut HTTP at 30 s.
+const WAIT_MAX: Duration = Duration::from_secs(25);
 
 /// What a node is started with.
 pub struct NodeOptions {
@@ -73,6 +69,12 @@ pub struct NodeOptions {
     pub prover: ProverLimits,
     /// The clocks.
     pub clock: Arc<dyn Clock>,
+    /// The chain's id where a host gives one; none makes it of the genesis.
+    pub chain: Option<ChainId>,
+    /// The longest that a call waits.
+    pub wait_max: Duration,
+    /// Bounds of what waits for a block.
+    pub pool: Limits,
 }
 
 impl Default for NodeOptions {
@@ -87,6 +89,9 @@ impl Default for NodeOptions {
             prepare_keys: true,
             prover: ProverLimits::default(),
             clock: Arc::new(SystemClock::default()),
+            chain: None,
+            wait_max: WAIT_MAX,
+            pool: Limits::default(),
         }
     }
 }
@@ -154,6 +159,13 @@ pub enum OpenError {
     Io(#[from] std::io::Error),
 }
 
+/// A node that nobody drives yet.
+pub(crate) struct Opened {
+    pub(crate) node: Node,
+    pub(crate) ledger: Ledger,
+    pub(crate) submissions: Receiver<Submission>,
+}
+
 /// A running node.
 pub struct Node {
     chain: ChainId,
@@ -169,6 +181,7 @@ pub struct Node {
     head_key: HeadKey,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
+    wait_max: Duration,
     stop: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -197,8 +210,29 @@ impl Node {
     /// # Errors
     /// [`OpenError`].
     pub fn start_on(store: Arc<dyn Store>, options: NodeOptions) -> Result<Self, OpenError> {
+        let Opened {
+            node,
+            ledger,
+            submissions,
+        } = Self::open(store, options)?;
+        let producer = Producer {
+            ledger,
+            stop: node.stop.clone(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("producer".to_owned())
+            .spawn(move || producer.run(&submissions))?;
+        node.keep_thread(thread);
+        Ok(node)
+    }
+
+    /// Opens everything, for a host that will drive it.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub(crate) fn open(store: Arc<dyn Store>, options: NodeOptions) -> Result<Opened, OpenError> {
         let bytes = genesis_bytes(store.as_ref(), &options)?;
-        let chain = Genesis::chain_id(&bytes);
+        let chain = options.chain.unwrap_or_else(|| Genesis::chain_id(&bytes));
         let genesis = Genesis::parse(&bytes)?;
         for key in &genesis.unknown_keys {
             tracing::warn!(%key, "the genesis has a key that means nothing here");
@@ -226,15 +260,14 @@ impl Node {
         metrics.height.store(header.height, Ordering::Relaxed);
         metrics.versions.store(1, Ordering::Relaxed);
         counts.tell(&metrics);
-        let stop = Arc::new(AtomicBool::new(false));
         let queued_bytes = Arc::new(AtomicUsize::new(0));
-        let producer = Producer {
+        let ledger = Ledger {
             store: store.clone(),
             hot: Hot::default(),
             processing: Processing::new(header, tree, parameters),
             pool: Mempool::new(Limits {
                 evicts: parameters.price > 0,
-                ..Limits::default()
+                ..options.pool
             }),
             verifier: verifier.clone(),
             drift: Drift::begin(clock.as_ref()),
@@ -243,13 +276,9 @@ impl Node {
             versions: versions.clone(),
             waiting: HashMap::new(),
             metrics: metrics.clone(),
-            stop: stop.clone(),
             queued_bytes: queued_bytes.clone(),
         };
-        let thread = std::thread::Builder::new()
-            .name("producer".to_owned())
-            .spawn(move || producer.run(&submissions))?;
-        Ok(Self {
+        let node = Self {
             chain,
             parameters,
             store,
@@ -263,9 +292,30 @@ impl Node {
             head_key,
             metrics,
             clock,
-            stop,
-            thread: Mutex::new(Some(thread)),
+            wait_max: options.wait_max,
+            stop: Arc::new(AtomicBool::new(false)),
+            thread: Mutex::new(None),
+        };
+        Ok(Opened {
+            node,
+            ledger,
+            submissions,
         })
+    }
+
+    /// The thread that [`Node::stop`] waits for.
+    pub(crate) fn keep_thread(&self, thread: JoinHandle<()>) {
+        *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+    }
+
+    /// Set once the node is to stop.
+    pub(crate) fn stopping(&self) -> Arc<AtomicBool> {
+        self.stop.clone()
+    }
+
+    /// The longest that a call may wait: hosts cut HTTP sooner or later.
+    pub const fn wait_max(&self) -> Duration {
+        self.wait_max
     }
 
     /// Chain.
@@ -381,8 +431,19 @@ impl Node {
     /// [`TxError::InvalidSignature`], [`TxError::RateLimited`], and of a rotation or revocation
     /// all that forbids its signer to sign it. What else is wrong with it the block will say.
     pub fn admit(&self, head: &Head, tx: &Tx, ids: &TxIds) -> Result<(), TxError> {
+        match self.check(head, tx, ids)? {
+            Checked::Signed => self.count(tx),
+            Checked::Nothing => Ok(()),
+        }
+    }
+
+    /// [`Node::admit`] without counting it against its signer: what others admitted.
+    ///
+    /// # Errors
+    /// As there, but for [`TxError::RateLimited`].
+    pub(crate) fn check(&self, head: &Head, tx: &Tx, ids: &TxIds) -> Result<Checked, TxError> {
         if !tx.is_signed() {
-            return Ok(());
+            return Ok(Checked::Nothing);
         }
         if tx.is_legacy_signed() && !self.parameters.allow_legacy {
             return Err(TxError::LegacyRefused);
@@ -397,12 +458,12 @@ impl Node {
         if let Some((of_key, key)) = self.verifier.signer(&tx.signer)
             && self.verifier.admit(&of_key, &key, &digest, signature, id)
         {
-            return self.count(tx);
+            return Ok(Checked::Signed);
         }
         let account: Option<Account> = head.record(&RecordKey::Account(tx.signer))?;
         match account.and_then(|account| account.keys) {
             Some(keys) => self.admit_by(head, tx, ids, &keys),
-            None => Ok(()),
+            None => Ok(Checked::Nothing),
         }
     }
 
@@ -414,10 +475,10 @@ impl Node {
         tx: &Tx,
         ids: &TxIds,
         recovery: Option<&SigningKey>,
-    ) -> Result<(), TxError> {
+    ) -> Result<Checked, TxError> {
         let accepted: Option<Action> = head.record(&RecordKey::Action(ids.action))?;
         if accepted.is_some() {
-            return Ok(());
+            return Ok(Checked::Nothing);
         }
         // Of one that was accepted long ago nobody knows, and its keys count no more: what its
         // sender must be told is that it is too old.
@@ -442,7 +503,7 @@ impl Node {
         if !self.verifier.verify(recovery, &digest, &tx.signature) {
             return Err(TxError::InvalidSignature);
         }
-        self.count(tx)
+        Ok(Checked::Signed)
     }
 
     /// The signature must be by these keys of the signer.
@@ -452,7 +513,7 @@ impl Node {
         tx: &Tx,
         ids: &TxIds,
         keys: &AccountKeys,
-    ) -> Result<(), TxError> {
+    ) -> Result<Checked, TxError> {
         let digest = ids.action.to_bytes();
         let (signature, id) = (&tx.signature, &ids.signature);
         let ready = match self.verifier.key(&keys.signing) {
@@ -463,12 +524,14 @@ impl Node {
                     if !self.verifier.admit_legacy(&key, &digest, signature, id) {
                         return Err(TxError::InvalidSignature);
                     }
-                    return self.count(tx);
+                    return Ok(Checked::Signed);
                 }
                 None => None,
             },
         };
-        let Some(key) = ready else { return Ok(()) };
+        let Some(key) = ready else {
+            return Ok(Checked::Nothing);
+        };
         if !self
             .verifier
             .admit(&keys.signing, &key, &digest, signature, id)
@@ -476,7 +539,7 @@ impl Node {
             return Err(TxError::InvalidSignature);
         }
         self.verifier.keep_signer(tx.signer, keys.signing, key);
-        self.count(tx)
+        Ok(Checked::Signed)
     }
 
     fn count(&self, tx: &Tx) -> Result<(), TxError> {
@@ -496,6 +559,17 @@ impl Node {
         ids: TxIds,
         bytes: usize,
     ) -> Result<oneshot::Receiver<Answer>, SubmitError> {
+        self.enqueue_from(true, tx, ids, bytes)
+    }
+
+    /// [`Node::enqueue`] of what was submitted here, or came from another node.
+    pub(crate) fn enqueue_from(
+        &self,
+        local: bool,
+        tx: Tx,
+        ids: TxIds,
+        bytes: usize,
+    ) -> Result<oneshot::Receiver<Answer>, SubmitError> {
         // A slow disk must not let full-sized transactions pile up in memory.
         let before = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
         if before.saturating_add(bytes) > QUEUE_BYTES {
@@ -507,6 +581,7 @@ impl Node {
             tx,
             ids,
             bytes,
+            local,
             reply,
         });
         if sent.is_err() {
@@ -562,6 +637,15 @@ impl Drop for Node {
     }
 }
 
+/// What was found of a transaction's signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Checked {
+    /// It holds.
+    Signed,
+    /// There is none, or nobody knows yet by which key: the block will say.
+    Nothing,
+}
+
 /// The recovery key that a rotation or a revocation names; nothing of other kinds.
 const fn key_change(kind: &Kind) -> Option<Option<&SigningKey>> {
     if let Kind::RotateKeys(RotateKeys { recovery, .. })
@@ -571,68 +655,4 @@ const fn key_change(kind: &Kind) -> Option<Option<&SigningKey>> {
     } else {
         None
     }
-}
-
-fn check_clock(
-    header: &Header,
-    parameters: &Parameters,
-    now: Time,
-    accept: bool,
-) -> Result<(), OpenError> {
-    let behind = header.time.since(now) > BLOCK_AHEAD_MAX_MS;
-    let ahead = header.height > 0 && now.since(header.time) > parameters.retention_ms;
-    if (behind || ahead) && !accept {
-        let (now_ms, block_ms) = (now.ms(), header.time.ms());
-        return Err(OpenError::Clock { now_ms, block_ms });
-    }
-    Ok(())
-}
-
-/// The last accepted block and its state tree; writes the genesis block on a first start.
-fn load(
-    store: &dyn Store,
-    genesis: &Genesis,
-    chain: ChainId,
-    bytes: &[u8],
-) -> Result<(Header, Tree, Counts), OpenError> {
-    let Some((_, header)) = store::head(store)? else {
-        let (header, changes, tree) = genesis.block(chain);
-        let mut batch = Batch::new();
-        store::put_changes(&mut batch, changes);
-        store::put_genesis(&mut batch, bytes);
-        store::put_block(&mut batch, &header, &header.id(), None);
-        store.commit(batch, Durability::Synced)?;
-        return Ok((header, tree, Counts::default()));
-    };
-    let (tree, counts) = rebuild(store)?;
-    if tree.root() != header.state_root || header.chain != chain {
-        return Err(OpenError::StateRoot {
-            height: header.height,
-        });
-    }
-    Ok((header, tree, counts))
-}
-
-/// Rebuilds the state tree from the records, and counts them.
-fn rebuild(store: &dyn Store) -> Result<(Tree, Counts), OpenError> {
-    let mut counts = Counts::default();
-    let mut leaves: Vec<Change> = Vec::new();
-    let mut range = KeyRange::all();
-    loop {
-        let page = store.range(
-            Keyspace::Records,
-            &range,
-            REBUILD_PAGE,
-            Direction::Ascending,
-        )?;
-        let Some((last, _)) = page.last() else { break };
-        range = KeyRange::after(last);
-        page.iter().for_each(|(key, _)| counts.add(key, 1));
-        leaves.par_extend(
-            page.par_iter()
-                .map(|(key, record)| (Tag::Key.hash(&[key]), Some(value_hash(record)))),
-        );
-    }
-    let both = |left: Half<'_>, right: Half<'_>| rayon::join(|| left.build(), || right.build());
-    Ok((Tree::of(leaves, both), counts))
 }

@@ -33,8 +33,8 @@ use session_storage::DiskStore;
 use session_storage::faulty::FaultyStore;
 use session_vm::clock::{Clock, SystemClock};
 use session_vm::node::NodeOptions;
-use session_vm::producer::{Answer, SubmitError};
 use session_vm::rpc::ServerOptions;
+use session_vm::submission::{Answer, SubmitError};
 use support::memory::status;
 use support::{Person, TestNode};
 

@@ -63,6 +63,7 @@ const LAYERS: &[Layer] = &[
             "session-crypto",
             "session-storage",
             "session-chain",
+            "session-rpcchainvm",
         ],
         absent: &["session_client", "session_fakehost"],
     },

@@ -13,7 +13,7 @@ use serde_json::{Deserializer, Value, json};
 use session_core::limits::JSON_DEPTH_MAX;
 
 use super::error::{self, RpcError};
-use super::method::{Context, Params, WAIT_MAX, call};
+use super::method::{Context, Params, call};
 
 /// Requests in one JSON-RPC 2.0 batch.
 const BATCH_MAX: usize = 100;
@@ -48,7 +48,8 @@ const JSON: Option<&str> = Some("application/json; charset=utf-8");
 pub(super) const TEXT: Option<&str> = Some("text/plain; charset=utf-8");
 
 /// Answers with plain text, as the published node does for what is no call.
-pub(super) fn text(status: StatusCode, body: impl Into<String>) -> Response {
+/// A short text.
+pub(crate) fn text(status: StatusCode, body: impl Into<String>) -> Response {
     respond(status, TEXT, body.into())
 }
 
@@ -203,7 +204,7 @@ async fn batch(context: &Context, raw: &RawValue) -> Response {
         ));
     }
     // Calls of a batch share one wait: a hundred long polls must not add up.
-    let deadline = tokio::time::Instant::now() + WAIT_MAX;
+    let deadline = tokio::time::Instant::now() + context.node.wait_max();
     let (mut replies, mut bytes) = (Vec::new(), 0);
     for raw in requests {
         let reply = match serde_json::from_str::<Request<'_>>(raw.get()) {

@@ -8,8 +8,8 @@ use session_chain::view::ViewError;
 use session_core::cb58::Cb58Error;
 use session_core::codec::DecodeError;
 
-use crate::producer::SubmitError;
 use crate::prover::ProverError;
+use crate::submission::SubmitError;
 
 /// Code, name and meaning of every error. Codes never change their meaning.
 pub const CODES: &[(i32, &str, &str)] = &[

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Value, json};
@@ -14,9 +13,6 @@ use session_core::record::Outcome;
 use super::error::{METHOD_NOT_FOUND, RpcError};
 use super::{proof, read, write};
 use crate::node::Node;
-
-/// A wait is cut here: hosts cut HTTP at 30 s.
-pub(super) const WAIT_MAX: Duration = Duration::from_secs(25);
 
 /// What a call has to work with.
 #[derive(Clone)]

@@ -15,6 +15,8 @@ mod subscribe;
 pub mod tls;
 mod write;
 
+pub(crate) use dialect::text;
 pub use method::Context;
 pub use server::{Server, ServerError, ServerOptions};
+pub(crate) use server::{host_router, serve_connection};
 pub use stream::Patience;

@@ -243,7 +243,8 @@ async fn serve_tls(
     }
 }
 
-async fn serve_connection(
+/// Serves HTTP/1.1 on a connection until it ends, upgrades included.
+pub(crate) async fn serve_connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     app: Router,
     mut stop: watch::Receiver<bool>,
@@ -269,6 +270,16 @@ async fn serve_connection(
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended");
     }
+}
+
+/// The same calls for requests that a host's own HTTP server hands on.
+pub(crate) fn host_router(context: Context, options: ServerOptions) -> Router {
+    router(Shared {
+        context,
+        rates: Arc::new(Rates::new(options.address_rate)),
+        options: Arc::new(options),
+        room: Room::new(),
+    })
 }
 
 fn router(shared: Shared) -> Router {

@@ -27,16 +27,16 @@ use session_core::time::Time;
 
 use super::error::{PENDING, RpcError};
 use super::json::unhex;
-use super::method::{Context, Params, WAIT_MAX, outcome_json, parse_account, parse_id};
+use super::method::{Context, Params, outcome_json, parse_account, parse_id};
 use crate::keys::account_keys;
-use crate::producer::{Accepted, SubmitError};
+use crate::submission::{Accepted, SubmitError};
 
 type Reply = Result<String, RpcError>;
 
 /// Submits, waits, and tells a wait that was cut.
 async fn submit_and_wait(context: &Context, tx: Tx, ids: TxIds) -> Result<Accepted, RpcError> {
     let (id, action) = (ids.tx, ids.action);
-    match tokio::time::timeout(WAIT_MAX, context.node.submit_as(tx, ids)).await {
+    match tokio::time::timeout(context.node.wait_max(), context.node.submit_as(tx, ids)).await {
         Ok(answer) => Ok(answer?),
         Err(_) => {
             let mut problem = RpcError::new(PENDING, "pending: not accepted yet");
@@ -248,8 +248,16 @@ pub(super) async fn submit(context: &Context, params: Params<'_>) -> Reply {
             .decode(text)
             .map_err(|_| RpcError::param("txs", "a transaction is not base64"))
     };
-    let wait = params.wait_ms.map_or(WAIT_MAX, Duration::from_millis);
-    let answers = submit_all(context, &params.txs, decode, wait.min(WAIT_MAX)).await;
+    let wait = params
+        .wait_ms
+        .map_or(context.node.wait_max(), Duration::from_millis);
+    let answers = submit_all(
+        context,
+        &params.txs,
+        decode,
+        wait.min(context.node.wait_max()),
+    )
+    .await;
     let results: Vec<Value> = answers.iter().map(answer_json).collect();
     Ok(json!({ "results": results }).to_string())
 }
@@ -257,7 +265,7 @@ pub(super) async fn submit(context: &Context, params: Params<'_>) -> Reply {
 /// The same as bytes, see [`session_core::submission`].
 pub(super) async fn submit_bytes(context: &Context, body: &[u8]) -> Result<Vec<u8>, RpcError> {
     let txs = decode_request(body)?;
-    let answers = submit_all(context, &txs, |tx| Ok(*tx), WAIT_MAX).await;
+    let answers = submit_all(context, &txs, |tx| Ok(*tx), context.node.wait_max()).await;
     let answers: Vec<Submitted> = answers.into_iter().map(answer_bytes).collect();
     Ok(encode_reply(&answers))
 }

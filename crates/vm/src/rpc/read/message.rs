@@ -18,7 +18,7 @@ use super::{PAGE_MAX, put};
 use crate::head::Head;
 use crate::rpc::error::{NOT_FOUND, PRUNED, RpcError, UNKNOWN_SESSION};
 use crate::rpc::json::{BatchJson, MessageJson};
-use crate::rpc::method::{Context, Params, Reply, WAIT_MAX, parse_conversation, parse_id, reply};
+use crate::rpc::method::{Context, Params, Reply, parse_conversation, parse_id, reply};
 use crate::rpc::proof::{log_proof, state_at};
 
 /// Bytes of message bodies in one reply, at least one message: what lies beyond waits for the next
@@ -132,7 +132,7 @@ async fn wait_for_messages(
     wait_ms: u64,
 ) -> Result<Arc<Head>, RpcError> {
     let mut heads = context.node.heads();
-    let wait = Duration::from_millis(wait_ms).min(WAIT_MAX);
+    let wait = Duration::from_millis(wait_ms).min(context.node.wait_max());
     let deadline = tokio::time::Instant::now() + wait;
     loop {
         let head = heads.borrow_and_update().clone();

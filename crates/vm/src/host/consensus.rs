@@ -1,0 +1,649 @@
+//! The ledger as somebody else's consensus drives it.
+//!
+//! ```text
+//! submission ─▶ pool ──event──▶ build ─▶ processing ─▶ accept ─▶ one batch ─▶ new head ─▶ answers
+//! bytes ─▶ parse ─▶ signatures, in parallel ─▶ verify ──┘   └──▶ reject ─▶ back to the pool
+//! ```
+//!
+//! Whichever wire the host speaks, it calls this and nothing else. Calls of consensus take the
+//! ledger in turn; what needs no state (decoding, signatures) happens before.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rayon::prelude::*;
+use session_chain::block::{Block, BlockError, Built, Parsed, StoredBlock};
+use session_chain::mempool::Waiting;
+use session_chain::processing::DecisionError;
+use session_chain::tx::Tx;
+use session_chain::view::ViewError;
+use session_core::codec::{Decode, DecodeError, Encode};
+use session_core::header::{HEADER_LEN, Header};
+use session_core::ids::BlockId;
+use session_core::limits::{BLOCK_BYTES_MAX, BLOCK_TXS_MAX, MESSAGE_WAIT_MAX_MS};
+use session_core::time::Time;
+use session_storage::{Store, StoreError};
+use tokio::sync::watch;
+
+use crate::head::Head;
+use crate::host::upgrade::{UpgradeNeeded, Upgrades};
+use crate::ledger::{Ledger, changed_keys};
+use crate::node::{Node, NodeOptions, OpenError, Opened};
+use crate::producer::TICK;
+use crate::store::{self, StoreView};
+use crate::submission::{Submission, SubmitError};
+
+/// Parsed blocks that wait to be verified: what a node asks about ahead of time.
+const PARSED_KEPT: usize = 8;
+
+/// Where the chain stands for its host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// It is given a state by others.
+    StateSync,
+    /// It is given accepted blocks one after the other.
+    Bootstrapping,
+    /// It takes part.
+    Normal,
+}
+
+/// A block as hosts want to know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockFacts {
+    /// Header.
+    pub header: Header,
+    /// Id.
+    pub id: BlockId,
+    /// The whole block, at most 1 MiB.
+    pub bytes: Vec<u8>,
+}
+
+impl BlockFacts {
+    fn of(block: &Block) -> Self {
+        Self {
+            header: block.header,
+            id: block.header.id(),
+            bytes: block.to_bytes(),
+        }
+    }
+}
+
+/// Why a call of the host was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConsensusError {
+    /// Bytes that are no block.
+    #[error("not a block: {0}")]
+    Undecodable(#[from] DecodeError),
+    /// A block that does not follow the rules.
+    #[error("invalid block: {0}")]
+    Invalid(#[from] BlockError),
+    /// The host broke its side of the contract.
+    #[error("{0}")]
+    Decision(#[from] DecisionError),
+    /// Nothing is to be built.
+    #[error("nothing to build: no transaction that waits applies to the preferred block")]
+    NothingToBuild,
+    /// No block can be built now.
+    #[error("not building: {0}")]
+    NotBuilding(SubmitError),
+    /// Reading state failed.
+    #[error("{0}")]
+    View(#[from] ViewError),
+    /// Writing failed: nothing may go on.
+    #[error("block {height} was accepted and could not be written: {error}")]
+    NotWritten {
+        /// Height of the block.
+        height: u64,
+        /// Why.
+        error: StoreError,
+    },
+    /// The rules of this height are not known to this program.
+    #[error("{0}")]
+    Upgrade(#[from] UpgradeNeeded),
+}
+
+/// Told of transactions that were submitted to this very node.
+pub type Announce = Box<dyn Fn(Vec<u8>) + Send + Sync>;
+
+struct Inner {
+    ledger: Ledger,
+    /// A block on the preferred one, built ahead because the host asked whether it could be.
+    ready: Option<Built>,
+    phase: Phase,
+}
+
+/// The ledger under a host's consensus.
+pub struct Consensus {
+    node: Arc<Node>,
+    inner: Mutex<Inner>,
+    parsed: Mutex<VecDeque<(BlockId, Vec<u8>, Parsed)>>,
+    /// Counts what may have made building possible.
+    changes: watch::Sender<u64>,
+    upgrades: Upgrades,
+    normal: AtomicBool,
+}
+
+impl Consensus {
+    /// Opens the chain on the host's store, and starts to take submissions.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(
+        store: Arc<dyn Store>,
+        options: NodeOptions,
+        upgrades: Upgrades,
+        announce: Announce,
+    ) -> Result<Arc<Self>, OpenError> {
+        let Opened {
+            node,
+            ledger,
+            submissions,
+        } = Node::open(store, options)?;
+        let node = Arc::new(node);
+        let this = Arc::new(Self {
+            node: node.clone(),
+            inner: Mutex::new(Inner {
+                ledger,
+                ready: None,
+                phase: Phase::Bootstrapping,
+            }),
+            parsed: Mutex::default(),
+            changes: watch::Sender::new(0),
+            upgrades,
+            normal: AtomicBool::new(false),
+        });
+        let (taker, stop) = (this.clone(), node.stopping());
+        let thread = std::thread::Builder::new()
+            .name("submissions".to_owned())
+            .spawn(move || taker.take_submissions(&submissions, &announce, &stop))?;
+        node.keep_thread(thread);
+        Ok(this)
+    }
+
+    /// The node that readers and submitters use.
+    pub const fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // A panic inside would have come before anything was written: the store is the truth, and
+        // the host asks again.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    fn take_submissions(
+        &self,
+        queue: &Receiver<Submission>,
+        announce: &Announce,
+        stop: &AtomicBool,
+    ) {
+        let mut ticked = Instant::now();
+        loop {
+            let first = queue.recv_timeout(TICK);
+            if stop.load(Ordering::Relaxed) || matches!(first, Err(RecvTimeoutError::Disconnected))
+            {
+                break;
+            }
+            if let Ok(first) = first {
+                let more = queue.try_iter().take(BLOCK_TXS_MAX);
+                let batch: Vec<Submission> = std::iter::once(first).chain(more).collect();
+                self.take_batch(batch, announce);
+            }
+            if ticked.elapsed() >= TICK {
+                ticked = Instant::now();
+                self.tick();
+            }
+        }
+        self.inner().ledger.end();
+    }
+
+    fn take_batch(&self, batch: Vec<Submission>, announce: &Announce) {
+        let mut news = Vec::new();
+        {
+            let mut inner = self.inner();
+            for submission in batch {
+                let bytes = submission.local.then(|| submission.tx.to_bytes());
+                if inner.ledger.take_in(submission) {
+                    news.extend(bytes);
+                }
+            }
+            inner.ledger.count_pending();
+        }
+        self.changed();
+        news.into_iter().for_each(announce);
+    }
+
+    /// What time alone brings.
+    fn tick(&self) {
+        let mut inner = self.inner();
+        let ledger = &mut inner.ledger;
+        for gone in ledger.pool.expire(ledger.clock.wall()) {
+            ledger.answer(gone.ids.action, &|| Err(SubmitError::ExpiredPending));
+        }
+        let Ok(time) = ledger.ready() else { return };
+        if let Err(error) = ledger.prune(time) {
+            tracing::warn!(%error, "pruning bodies failed");
+        }
+        let due = ledger.is_due(time);
+        drop(inner);
+        if due {
+            self.changed();
+        }
+    }
+
+    /// The last accepted block.
+    ///
+    /// # Errors
+    /// [`ConsensusError::View`].
+    pub fn last_accepted(&self) -> Result<BlockFacts, ConsensusError> {
+        let head = self.node.head();
+        let id = head.id;
+        let found = self.accepted(&head, &id)?;
+        let missing = ViewError::Damaged(DecodeError::Invalid {
+            what: "the last accepted block is not in the store",
+        });
+        found.ok_or(ConsensusError::View(missing))
+    }
+
+    /// The host moves the chain on; answers the last accepted block.
+    ///
+    /// # Errors
+    /// [`ConsensusError::View`].
+    pub fn set_phase(&self, phase: Phase) -> Result<BlockFacts, ConsensusError> {
+        self.inner().phase = phase;
+        self.normal.store(phase == Phase::Normal, Ordering::Relaxed);
+        tracing::info!(
+            ?phase,
+            height = self.node.head().header.height,
+            "the host sets the phase"
+        );
+        self.changed();
+        self.last_accepted()
+    }
+
+    /// Whether the chain takes part in consensus.
+    pub fn is_normal(&self) -> bool {
+        self.normal.load(Ordering::Relaxed)
+    }
+
+    /// Decodes a block and checks what needs no state.
+    ///
+    /// # Errors
+    /// [`ConsensusError::Undecodable`], and a block of another chain.
+    pub fn parse(&self, bytes: &[u8]) -> Result<(BlockId, Header), ConsensusError> {
+        let header = first_header(bytes)?;
+        let id = header.id();
+        let known = |parsed: &VecDeque<(BlockId, Vec<u8>, Parsed)>| {
+            parsed
+                .iter()
+                .any(|(of, whole, _)| *of == id && whole == bytes)
+        };
+        if known(&lock(&self.parsed)) {
+            return Ok((id, header));
+        }
+        let parsed = self.decode(bytes)?;
+        let mut kept = lock(&self.parsed);
+        if !known(&kept) {
+            kept.push_front((id, bytes.to_vec(), parsed));
+            kept.truncate(PARSED_KEPT);
+        }
+        Ok((id, header))
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<Parsed, ConsensusError> {
+        // Genesis alone has no parent; its bytes are known to be a block all the same.
+        let parsed = Parsed::from_bytes(bytes)?;
+        let chain = parsed.block().header.chain;
+        if chain != self.node.chain() {
+            return Err(BlockError::OtherChain(chain).into());
+        }
+        Ok(parsed)
+    }
+
+    /// Verifies a block on its parent and keeps it until it is decided. Again, it is free.
+    ///
+    /// # Errors
+    /// [`ConsensusError`].
+    pub fn verify(&self, bytes: &[u8]) -> Result<Header, ConsensusError> {
+        let header = first_header(bytes)?;
+        let id = header.id();
+        if self.is_known(&id, &header, bytes)? {
+            return Ok(header);
+        }
+        self.upgrades.check(header.height)?;
+        let kept = {
+            let mut parsed = lock(&self.parsed);
+            let at = parsed
+                .iter()
+                .position(|(of, whole, _)| *of == id && whole == bytes);
+            at.and_then(|at| parsed.remove(at))
+        };
+        let parsed = match kept {
+            Some((_, _, parsed)) => parsed,
+            None => self.decode(bytes)?,
+        };
+        self.check_signatures(&parsed);
+        let mut inner = self.inner();
+        let fresh = inner.phase == Phase::Normal;
+        let ledger = &mut inner.ledger;
+        let clock = fresh.then(|| ledger.clock.wall());
+        let view = ledger.hot.over(ledger.store.as_ref());
+        ledger
+            .processing
+            .verify(parsed, &view, ledger.verifier.as_ref(), clock)?;
+        Ok(header)
+    }
+
+    /// Whether a block is processing or accepted already, byte for byte.
+    fn is_known(
+        &self,
+        id: &BlockId,
+        header: &Header,
+        bytes: &[u8],
+    ) -> Result<bool, ConsensusError> {
+        if let Some(built) = self.inner().ledger.processing.get(id) {
+            return Ok(built.block.to_bytes() == bytes);
+        }
+        let head = self.node.head();
+        if header.height > head.header.height {
+            return Ok(false);
+        }
+        // The same block may come again inside another outer block.
+        let accepted = self.node.at_height(&head, header.height)?;
+        Ok(accepted.is_some_and(|(found, _)| found == *id))
+    }
+
+    /// Verifies the signatures that nobody has verified yet, on all cores; applying the block then
+    /// finds them known. One that does not hold is found, and told, there.
+    fn check_signatures(&self, parsed: &Parsed) {
+        let head = self.node.head();
+        parsed.each().into_par_iter().for_each(|(tx, ids)| {
+            if let Err(error) = self.node.check(&head, tx, ids) {
+                tracing::debug!(tx = %ids.tx, %error, "a transaction of a block was not verified ahead");
+            }
+        });
+    }
+
+    /// The block that building goes on from.
+    ///
+    /// # Errors
+    /// [`ConsensusError::Decision`].
+    pub fn prefer(&self, id: BlockId) -> Result<(), ConsensusError> {
+        self.inner().ledger.processing.prefer(id)?;
+        self.changed();
+        Ok(())
+    }
+
+    /// Accepts a child of the last accepted block, durably. Again, it changes nothing.
+    ///
+    /// # Errors
+    /// [`ConsensusError::Decision`]; [`ConsensusError::NotWritten`], after which the process must
+    /// end, because the host has accepted what this node does not have.
+    pub fn accept(&self, id: BlockId) -> Result<(), ConsensusError> {
+        let mut inner = self.inner();
+        let ledger = &mut inner.ledger;
+        if id == ledger.processing.head_id() {
+            return Ok(());
+        }
+        let built = ledger.processing.accept(id)?;
+        let built = Arc::try_unwrap(built).unwrap_or_else(|shared| (*shared).clone());
+        let height = built.block.header.height;
+        let applied = built.applied.clone();
+        let changed = changed_keys(&built.block.txs);
+        ledger
+            .persist(built)
+            .map_err(|error| ConsensusError::NotWritten { height, error })?;
+        ledger.publish();
+        ledger.forget_keys(&changed);
+        for applied in &applied {
+            let _gone = ledger.pool.forget(&applied.action);
+        }
+        ledger.answer_applied(height, &applied);
+        ledger.count_pending();
+        drop(inner);
+        self.changed();
+        Ok(())
+    }
+
+    /// Rejects a block: its transactions wait again, unless they are in the chain meanwhile.
+    ///
+    /// # Errors
+    /// [`ConsensusError::Decision`].
+    pub fn reject(&self, id: BlockId) -> Result<(), ConsensusError> {
+        let mut inner = self.inner();
+        let ledger = &mut inner.ledger;
+        let built = ledger.processing.reject(id)?;
+        let txs = built.block.txs.clone();
+        put_back(ledger, txs);
+        ledger.count_pending();
+        drop(inner);
+        self.changed();
+        Ok(())
+    }
+
+    /// Builds a block on the preferred one.
+    ///
+    /// # Errors
+    /// [`ConsensusError::NothingToBuild`], [`ConsensusError::NotBuilding`].
+    pub fn build(&self) -> Result<BlockFacts, ConsensusError> {
+        let mut inner = self.inner();
+        if !self.prepare(&mut inner)? {
+            return Err(ConsensusError::NothingToBuild);
+        }
+        let built = inner.ready.take().ok_or(ConsensusError::NothingToBuild)?;
+        let facts = BlockFacts::of(&built.block);
+        inner.ledger.processing.insert(built);
+        inner.ledger.count_pending();
+        Ok(facts)
+    }
+
+    /// Whether there is a block to build; it is built ahead, so that nothing is promised that
+    /// building then does not keep.
+    fn prepare(&self, inner: &mut Inner) -> Result<bool, ConsensusError> {
+        if inner.phase != Phase::Normal {
+            return Ok(false);
+        }
+        let preference = inner.ledger.processing.preference();
+        match inner.ready.take() {
+            Some(ready) if ready.block.header.parent == preference => {
+                inner.ready = Some(ready);
+                return Ok(true);
+            }
+            Some(stale) => put_back(&mut inner.ledger, stale.block.txs),
+            None => {}
+        }
+        let ledger = &mut inner.ledger;
+        let time = ledger
+            .ready()
+            .map_err(|refusal| ConsensusError::NotBuilding(refusal.error()))?;
+        if ledger.pool.is_empty() && !ledger.is_due(time) {
+            return Ok(false);
+        }
+        let (built, failed) = ledger.build(time)?;
+        if preference == ledger.processing.head_id() {
+            ledger.answer_failed(&failed);
+        } else {
+            // What does not apply there may yet apply, if other blocks are accepted.
+            let failed: Vec<Waiting> = failed.into_iter().map(|(waiting, _)| waiting).collect();
+            ledger.pool.put_back(failed.into_iter());
+        }
+        // Rules of a height that this program does not know are not for it to build by.
+        let built = built.filter(|built| self.upgrades.check(built.block.header.height).is_ok());
+        inner.ready = built;
+        Ok(inner.ready.is_some())
+    }
+
+    /// Returns once a block can be built. Dropping it loses nothing.
+    pub async fn event(self: &Arc<Self>) {
+        let mut changes = self.changes.subscribe();
+        loop {
+            changes.borrow_and_update();
+            let this = self.clone();
+            let prepared =
+                tokio::task::spawn_blocking(move || this.prepare(&mut this.inner())).await;
+            match prepared {
+                Ok(Ok(true)) => return,
+                Ok(Ok(false)) => {}
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "not building");
+                    // What stands in the way may be over later, without anything else changing.
+                    tokio::time::sleep(TICK).await;
+                    continue;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "building broke off");
+                    tokio::time::sleep(TICK).await;
+                    continue;
+                }
+            }
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// A block, processing or accepted; none where it is unknown or its bodies were pruned.
+    ///
+    /// # Errors
+    /// [`ConsensusError::View`].
+    pub fn block(&self, id: &BlockId) -> Result<Option<BlockFacts>, ConsensusError> {
+        if let Some(built) = self.inner().ledger.processing.get(id) {
+            return Ok(Some(BlockFacts::of(&built.block)));
+        }
+        self.accepted(&self.node.head(), id)
+    }
+
+    fn accepted(&self, head: &Head, id: &BlockId) -> Result<Option<BlockFacts>, ConsensusError> {
+        let Some(stored) = self.node.stored_block(head, id)? else {
+            let genesis = self.node.at_height(head, 0)?;
+            let genesis = genesis.filter(|(found, _)| found == id);
+            return Ok(genesis.map(|(_, header)| {
+                BlockFacts::of(&Block {
+                    header,
+                    txs: Vec::new(),
+                })
+            }));
+        };
+        let stored = StoredBlock::from_bytes(&stored).map_err(ViewError::Damaged)?;
+        let view = StoreView(head.snapshot.as_ref());
+        Ok(stored.restore(&view)?.as_ref().map(BlockFacts::of))
+    }
+
+    /// Id of the accepted block at a height.
+    ///
+    /// # Errors
+    /// [`ConsensusError::View`].
+    pub fn id_at(&self, height: u64) -> Result<Option<BlockId>, ConsensusError> {
+        let head = self.node.head();
+        let found = store::at_height(head.snapshot.as_ref(), height)?;
+        Ok(found.map(|(id, _)| id))
+    }
+
+    /// Blocks from `id` back towards genesis, newest first: at most `count`, `bytes` with four
+    /// more for each, and as many as `time` allows. An unknown id gives none.
+    ///
+    /// # Errors
+    /// [`ConsensusError::View`].
+    pub fn ancestors(
+        &self,
+        id: BlockId,
+        count: usize,
+        bytes: usize,
+        time: Duration,
+    ) -> Result<Vec<Vec<u8>>, ConsensusError> {
+        let began = Instant::now();
+        let (mut at, mut left, mut out) = (id, bytes, Vec::new());
+        while out.len() < count
+            && (out.is_empty() || began.elapsed() < time)
+            && let Some(block) = self.block(&at)?
+        {
+            let Some(rest) = left.checked_sub(block.bytes.len().saturating_add(4)) else {
+                break;
+            };
+            left = rest;
+            at = block.header.parent;
+            out.push(block.bytes);
+            if block.header.height == 0 {
+                break;
+            }
+        }
+        Ok(out)
+    }
+
+    /// Encoded transactions that wait, oldest first, for which `wanted` is true, up to `bytes`.
+    pub fn waiting(&self, bytes: usize, mut wanted: impl FnMut(&Waiting) -> bool) -> Vec<Vec<u8>> {
+        let inner = self.inner();
+        let mut left = bytes;
+        let mut out = Vec::new();
+        for waiting in inner.ledger.pool.iter() {
+            if waiting.bytes > left {
+                break;
+            }
+            if wanted(waiting) {
+                left -= waiting.bytes;
+                out.push(waiting.tx.to_bytes());
+            }
+        }
+        out
+    }
+
+    /// Whether an action waits here, or is about to be in a block.
+    pub fn is_waiting(&self, action: &session_core::ids::ActionId) -> bool {
+        let inner = self.inner();
+        inner.ledger.pool.contains(action)
+            || inner
+                .ready
+                .as_ref()
+                .is_some_and(|ready| ready.applied.iter().any(|a| a.action == *action))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A cache: a panic elsewhere cannot make it wrong.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The header that a block begins with.
+fn first_header(bytes: &[u8]) -> Result<Header, ConsensusError> {
+    if bytes.len() > BLOCK_BYTES_MAX {
+        return Err(DecodeError::TooLong {
+            what: "block",
+            claimed: bytes.len() as u64,
+            limit: BLOCK_BYTES_MAX as u64,
+        }
+        .into());
+    }
+    let head = bytes.get(..HEADER_LEN).unwrap_or(bytes);
+    Ok(Header::from_bytes(head)?)
+}
+
+/// Transactions of a block that will not be: they wait again, in their order.
+fn put_back(ledger: &mut Ledger, txs: Vec<Tx>) {
+    let chain = ledger.processing.head().chain;
+    let now = ledger.clock.wall();
+    let waiting: Vec<Waiting> = txs
+        .into_iter()
+        .map(|tx| Waiting {
+            ids: tx.ids(&chain),
+            bytes: tx.encoded_len(),
+            expires: expires(&tx, now),
+            tx,
+        })
+        .collect();
+    ledger.pool.put_back(waiting.into_iter());
+}
+
+fn expires(tx: &Tx, now: Time) -> Time {
+    if tx.kind.is_single_message() {
+        now.after_ms(MESSAGE_WAIT_MAX_MS)
+    } else {
+        tx.valid_until
+    }
+}

@@ -1,0 +1,214 @@
+//! A plugin of avalanchego: gRPC both ways, known as "rpcchainvm", protocols 42 to 46.
+//!
+//! ```text
+//! node ── starts with AVALANCHE_VM_RUNTIME_ENGINE_ADDR ──▶ plugin
+//!      ◀── runtime.Initialize(protocol, address) ─────────
+//!      ── vm.VM · http.HTTP · health ─────────────────────▶ server, http
+//!      ◀── rpcdb.Database ── appsender ───────────────────  database, gossip
+//! ```
+//!
+//! Three sets of threads, so that none waits for another: calls of the node, the RPC (whose reads
+//! wait for the node's database), and the database's own calls.
+
+mod database;
+mod gossip;
+mod health;
+mod http;
+mod life;
+mod protocol;
+mod server;
+mod start;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use session_core::limits::RPC_BODY_MAX;
+use session_rpcchainvm::health::health_server::HealthServer;
+use session_rpcchainvm::http::http_server::HttpServer;
+use session_rpcchainvm::vm::runtime::InitializeRequest;
+use session_rpcchainvm::vm::runtime::runtime_client::RuntimeClient;
+use session_rpcchainvm::vm::vm_server::VmServer;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{OnceCell, watch};
+use tonic::Status;
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Channel, Endpoint, Server};
+
+use self::health::Serving;
+use self::http::LateHttp;
+use self::life::{End, Life};
+use self::server::Plugin;
+use self::start::Starter;
+use crate::host::log;
+
+/// The variable that names the node's address. Nothing else tells a plugin that it is one.
+pub(super) const ENGINE: &str = "AVALANCHE_VM_RUNTIME_ENGINE_ADDR";
+
+/// The node gives a plugin 5 s from its start to its handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often an idle connection to the node is tried.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+/// A request through the node is decoded whole: what is longer is refused before it is.
+const HTTP_MESSAGE_MAX: usize = 4 * RPC_BODY_MAX;
+
+/// How long the last answers may take on their way out.
+const LAST_ANSWERS: Duration = Duration::from_millis(300);
+
+/// Why a plugin ends before its time.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PluginError {
+    /// The operating system refused something.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// The node's address is none.
+    #[error("{ENGINE}={address:?}: {problem}")]
+    Address {
+        /// As given.
+        address: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The node does not want this plugin.
+    #[error("the node refuses protocol {protocol}: {message}")]
+    Refused {
+        /// What was offered.
+        protocol: u32,
+        /// What the node says.
+        message: String,
+    },
+    /// Serving failed.
+    #[error("serving the node: {0}")]
+    Serve(#[from] tonic::transport::Error),
+    /// Something was accepted that could not be written.
+    #[error("an accepted block could not be written: the node must be restarted")]
+    Fatal,
+}
+
+/// A connection to a server of the node's, made when it is first used.
+fn connect(address: &str) -> Result<Channel, Status> {
+    let wrong =
+        |error: &dyn std::fmt::Display| Status::invalid_argument(format!("{address:?}: {error}"));
+    let socket: SocketAddr = address.parse().map_err(|error| wrong(&error))?;
+    let endpoint =
+        Endpoint::from_shared(format!("http://{socket}")).map_err(|error| wrong(&error))?;
+    Ok(endpoint
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .connect_lazy())
+}
+
+fn threads(name: &str, count: usize) -> std::io::Result<Runtime> {
+    Builder::new_multi_thread()
+        .worker_threads(count)
+        .thread_name(name)
+        .enable_all()
+        .build()
+}
+
+/// Runs as a plugin of the node at `engine` until the node, or its end, ends it.
+///
+/// # Errors
+/// [`PluginError`].
+pub(super) fn run(engine: &str) -> Result<(), PluginError> {
+    let life = Life::new();
+    let log = log::start();
+    let calls = threads("calls", 2)?;
+    let rpc = threads(
+        "rpc",
+        std::thread::available_parallelism().map_or(2, usize::from),
+    )?;
+    let database = threads("database", 1)?;
+    let starter = Starter {
+        database: database.handle().clone(),
+        rpc: rpc.handle().clone(),
+        stop: watch::Sender::new(false),
+        http: Arc::new(OnceCell::new()),
+        log,
+    };
+    let result = calls.block_on(serve(engine, life, starter));
+    for runtime in [rpc, calls, database] {
+        runtime.shutdown_background();
+    }
+    result
+}
+
+async fn serve(engine: &str, life: Life, starter: Starter) -> Result<(), PluginError> {
+    // Asked before anything is promised: it takes 0.2 s of the five.
+    let protocol = tokio::task::spawn_blocking(protocol::number).await;
+    let protocol = protocol.map_err(std::io::Error::other)?;
+    let listener = tokio::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
+    let address = listener.local_addr()?.to_string();
+    let http = HttpServer::new(LateHttp(starter.http.clone()))
+        .max_decoding_message_size(HTTP_MESSAGE_MAX)
+        .max_encoding_message_size(usize::MAX);
+    let plugin = Plugin {
+        running: Arc::new(OnceLock::new()),
+        starter,
+        life: life.clone(),
+        address: address.clone(),
+    };
+    let running = plugin.running.clone();
+    let vm = VmServer::new(plugin)
+        .max_decoding_message_size(usize::MAX)
+        .max_encoding_message_size(usize::MAX);
+    // On accepted sockets: the server's own option does not reach them, and without it a call may
+    // wait 40 ms for an acknowledgement.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let server = Server::builder()
+        .add_service(vm)
+        .add_service(http)
+        .add_service(HealthServer::new(Serving))
+        .serve_with_incoming(incoming);
+    let server = tokio::spawn(server);
+    let end = tokio::select! {
+        told = shake_hands(engine, protocol, address) => {
+            told?;
+            tokio::select! {
+                end = life.end() => end?,
+                served = server => {
+                    served.map_err(std::io::Error::other)??;
+                    End::Fatal
+                }
+            }
+        }
+        // A node that dies meanwhile.
+        end = life.end() => end?,
+    };
+    tracing::info!(?end, "ending");
+    if let Some(running) = running.get() {
+        let _cut = tokio::time::timeout(Duration::from_secs(2), running.stop()).await;
+    }
+    if end == End::Fatal {
+        // The answer that tells the node should reach it.
+        tokio::time::sleep(LAST_ANSWERS).await;
+        return Err(PluginError::Fatal);
+    }
+    Ok(())
+}
+
+/// Tells the node where the plugin serves, and in which protocol.
+async fn shake_hands(engine: &str, protocol: u32, addr: String) -> Result<(), PluginError> {
+    let channel = connect(engine).map_err(|status| PluginError::Address {
+        address: engine.to_owned(),
+        problem: status.message().to_owned(),
+    })?;
+    let request = InitializeRequest {
+        protocol_version: protocol,
+        addr,
+    };
+    let mut runtime = RuntimeClient::new(channel);
+    let told = tokio::time::timeout(HANDSHAKE_TIMEOUT, runtime.initialize(request)).await;
+    let refused = |message: &str| PluginError::Refused {
+        protocol,
+        message: message.to_owned(),
+    };
+    match told {
+        Ok(Ok(_)) => Ok(()),
+        // At once: a plugin that waits for the node to end it may outlive it.
+        Ok(Err(status)) => Err(refused(status.message())),
+        Err(_) => Err(refused("no answer in 5 s")),
+    }
+}
