@@ -132,8 +132,9 @@ async fn wait(account: &Account, session: Option<SessionId>) {
     let Some(progress) = progress else {
         return tokio::time::sleep(LOOK).await;
     };
+    let wait_ms = WAIT_MS.min(account.rpc().wait_ms_max());
     let params = json!({
-        "sessionId": session, "from": progress.cursor, "limit": 1, "waitMs": WAIT_MS,
+        "sessionId": session, "from": progress.cursor, "limit": 1, "waitMs": wait_ms,
     });
     let asked: Result<Value, _> = account.rpc().call("sessionvm.GetMessages", params).await;
     if asked.is_err() {

@@ -4,6 +4,7 @@ mod channel;
 mod chat;
 mod contact;
 mod demo;
+mod devnet;
 mod home;
 mod identity;
 mod inbox;
@@ -27,7 +28,7 @@ use crate::out::{CliError, Out};
     name = "session",
     version,
     about,
-    after_help = "Examples:\n  session demo                          a node, two people, messages, a crash, proofs\n  session node run --data-dir ./node    a node of your own on 127.0.0.1:9652\n  session identity new                  who you are\n  session contact add bob 07…           who you write to\n  session open bob                      a session\n  session open bob carol --name trip    one with several people\n  session send bob \"Hello\"              words, or --file PATH\n  session inbox --follow                what others sent\n\nExit codes: 0 done, 1 failed, 2 wrong arguments, 3 not accepted yet (kept in the outbox),\n4 a proof or signature does not hold, 130 interrupted."
+    after_help = "Examples:\n  session demo                          a node, two people, messages, a crash, proofs\n  session node run --data-dir ./node    a node of your own on 127.0.0.1:9652\n  session devnet up --nodes 5           five avalanchego nodes with SessionVM, here\n  session identity new                  who you are\n  session contact add bob 07…           who you write to\n  session open bob                      a session\n  session open bob carol --name trip    one with several people\n  session send bob \"Hello\"              words, or --file PATH\n  session inbox --follow                what others sent\n\nExit codes: 0 done, 1 failed, 2 wrong arguments, 3 not accepted yet (kept in the outbox),\n4 a proof or signature does not hold, 130 interrupted."
 )]
 struct Args {
     #[command(flatten)]
@@ -41,7 +42,8 @@ struct Global {
     /// Directory with identity, contacts, outbox and history [default: ~/.lux-session]
     #[arg(long, env = "SESSION_HOME", global = true, value_name = "DIR")]
     home: Option<std::path::PathBuf>,
-    /// Node to talk to, http://… or https://…; SESSION_TOKEN holds its access token
+    /// Node to talk to, http://… or https://…, a chain of a host as http://…/ext/bc/CHAIN;
+    /// SESSION_TOKEN holds its access token
     #[arg(
         long,
         env = "SESSION_NODE",
@@ -64,6 +66,9 @@ enum Verb {
     /// A node of your own
     #[command(subcommand)]
     Node(node::NodeVerb),
+    /// A local network of avalanchego nodes with SessionVM as their plugin
+    #[command(subcommand)]
+    Devnet(devnet::DevnetVerb),
     /// Who you are
     #[command(subcommand)]
     Identity(identity::IdentityVerb),
@@ -165,6 +170,7 @@ async fn dispatch(global: Global, verb: Verb, out: &Out) -> Result<(), CliError>
     match verb {
         Verb::Demo(args) => demo::run(&args, out).await,
         Verb::Node(verb) => node::run(verb, &home, out).await,
+        Verb::Devnet(verb) => devnet::run(verb, out).await,
         Verb::Identity(verb) => identity::run(verb, &home, out).await,
         Verb::Contact(verb) => contact::run(verb, &home, out).await,
         Verb::Open(args) => chat::open(&args, &home, out).await,

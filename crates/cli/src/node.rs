@@ -1,14 +1,15 @@
 //! `session node …`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use serde::Deserialize;
 use serde_json::{Value, json};
-use session_client::{RpcClient, RpcError};
+use session_client::{Committee, Member, RpcClient, RpcError};
 use session_vm::app::NodeArgs;
 
 use crate::home::Home;
-use crate::out::{CliError, Out, bytes};
+use crate::out::{CliError, Out, bytes, read_at_most};
 
 #[derive(Subcommand)]
 pub(crate) enum NodeVerb {
@@ -35,7 +36,18 @@ pub(crate) enum NodeVerb {
         #[arg(long)]
         phrase: Option<PathBuf>,
     },
-    /// Forgets the pinned chain and head key of the node
+    /// Pins several nodes: what one shows counts when enough of them have signed it
+    #[command(
+        after_help = "FILE is JSON with `nodes`, each with `url` and `headKey`: what `session --json devnet up`\nprints, and the state file of a devnet.\n\nExamples:\n  session node pin ~/.local/share/session/devnet/state.json\n  session node pin nodes.json --threshold 4\n\n`session node forget` goes back to the one node that answers first."
+    )]
+    Pin {
+        /// File with the nodes
+        file: PathBuf,
+        /// How many of them must have signed a head [default: more than half]
+        #[arg(long, value_name = "K")]
+        threshold: Option<usize>,
+    },
+    /// Forgets the pinned chain and head keys
     Forget,
 }
 
@@ -74,6 +86,7 @@ pub(crate) async fn run(verb: NodeVerb, home: &Home, out: &Out) -> Result<(), Cl
             }
             told("restored", &copied, &data_dir, out)
         }
+        NodeVerb::Pin { file, threshold } => pin(&file, threshold, home, out).await,
         NodeVerb::Forget => {
             let dir = session_client::StateDir::open(&home.dir)?;
             home.claim().await?;
@@ -85,11 +98,39 @@ pub(crate) async fn run(verb: NodeVerb, home: &Home, out: &Out) -> Result<(), Cl
     }
 }
 
+/// Nodes that are pinned together; keys take 4 kB each.
+const NODES_BYTES: u64 = 1 << 20;
+
+#[derive(Deserialize)]
+struct NodesFile {
+    nodes: Vec<Member>,
+}
+
+/// Believes several nodes instead of one. Chain and heights that were seen stay what they are.
+async fn pin(
+    file: &Path,
+    threshold: Option<usize>,
+    home: &Home,
+    out: &Out,
+) -> Result<(), CliError> {
+    let nodes: NodesFile = serde_json::from_slice(&read_at_most(file, NODES_BYTES)?)
+        .map_err(|error| CliError::Usage(format!("{}: {error}", file.display())))?;
+    let count = nodes.nodes.len();
+    let threshold = threshold.unwrap_or(count / 2 + 1);
+    let committee = Committee::new(nodes.nodes, threshold)
+        .map_err(|error| CliError::Usage(format!("{}: {error}", file.display())))?;
+    let dir = session_client::StateDir::open(&home.dir)?;
+    home.claim().await?;
+    let mut state = dir.load()?;
+    state.trust.committee = Some(committee);
+    dir.save(&state)?;
+    let text = format!("{count} nodes are pinned, and {threshold} of them must have signed a head");
+    let value = json!({ "ok": true, "message": text, "nodes": count, "threshold": threshold });
+    out.result(&text, &value)
+}
+
 /// Asks the node that runs on this directory, if one does.
-async fn backup_running(
-    data_dir: &std::path::Path,
-    file: &std::path::Path,
-) -> Result<Option<Value>, CliError> {
+async fn backup_running(data_dir: &Path, file: &Path) -> Result<Option<Value>, CliError> {
     let Ok(admin) = std::fs::read(data_dir.join(session_vm::app::ADMIN_FILE)) else {
         return Ok(None);
     };
@@ -118,7 +159,7 @@ async fn backup_running(
 fn told(
     what: &str,
     copied: &session_storage::Copied,
-    path: &std::path::Path,
+    path: &Path,
     out: &Out,
 ) -> Result<(), CliError> {
     let text = format!(

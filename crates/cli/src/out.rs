@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 use session_client::{ClientError, RpcError, StateError, TrustError};
+use session_devnet::DevnetError;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +24,8 @@ pub(crate) enum CliError {
     App(#[from] session_vm::app::AppError),
     #[error("{0}")]
     Storage(#[from] session_storage::StoreError),
+    #[error("{0}")]
+    Devnet(#[from] DevnetError),
     #[error("{0}")]
     Crypto(#[from] session_crypto::CryptoError),
     #[error("no home directory: give --home DIR or set SESSION_HOME")]
@@ -87,7 +90,11 @@ impl CliError {
     pub(crate) const fn exit_code(&self) -> u8 {
         if let Self::Told(error) = self {
             error.exit_code()
-        } else if matches!(self, Self::Usage(_)) {
+        } else if matches!(
+            self,
+            Self::Usage(_)
+                | Self::Devnet(DevnetError::NodeCount { .. } | DevnetError::NoNode { .. })
+        ) {
             2
         } else if matches!(self, Self::Client(ClientError::Waiting { .. })) {
             3
@@ -105,7 +112,9 @@ impl CliError {
 
     /// What to do about it, where that is not in the message.
     fn way_out(&self) -> Option<&'static str> {
-        if let Self::Client(ClientError::Rpc(RpcError::Unreachable { problem, .. })) = self
+        if let Self::Devnet(error) = self {
+            error.way_out()
+        } else if let Self::Client(ClientError::Rpc(RpcError::Unreachable { problem, .. })) = self
             && problem.contains("certificate")
         {
             Some("name the node's certificate, or that of its authority, with --ca FILE")

@@ -274,7 +274,7 @@ impl Account {
         let Some(proof) = reply.proof else {
             return Ok(());
         };
-        let proved = self.state.trust.check(&decode_proof(&proof)?)?;
+        let proved = self.believe(&mut decode_proof(&proof)?).await?;
         let record = proved
             .record
             .filter(|_| proved.key == RecordKey::Parameters)

@@ -98,7 +98,7 @@ impl Account {
         let members = serde_json::from_value(members)
             .map_err(|_| ClientError::Reply("members of a channel"))?;
         let proof: ProofReply = self.rpc.call("sessionvm.GetProof", params).await?;
-        let proved = self.state.trust.check(&decode_proof(&proof.proof)?)?;
+        let proved = self.believe(&mut decode_proof(&proof.proof)?).await?;
         let record = proved
             .record
             .filter(|_| proved.key == RecordKey::Channel(channel));
@@ -118,7 +118,7 @@ impl Account {
     ) -> Result<Option<Member>, ClientError> {
         let params = json!({ "channelId": channel, "account": account });
         let proof: ProofReply = self.rpc.call("sessionvm.GetProof", params).await?;
-        let proved = self.state.trust.check(&decode_proof(&proof.proof)?)?;
+        let proved = self.believe(&mut decode_proof(&proof.proof)?).await?;
         if proved.key != RecordKey::Member(channel, account) {
             return Err(ClientError::Reply("the proof is about something else"));
         }

@@ -89,11 +89,12 @@ impl Account {
             let base = self.state.trust.comparable(&log);
             let params = json!({ "sessionId": session, "from": base, "to": base });
             let reply: ProofReply = self.rpc.call("sessionvm.GetProof", params).await?;
-            let proof = decode_proof(&reply.proof)?;
+            let mut proof = decode_proof(&reply.proof)?;
             let range = proof.log.as_ref().filter(|shown| shown.log == log);
             if range.is_none_or(|shown| shown.range.from != base || shown.range.count < first) {
                 return Err(ClientError::Reply("the proof is about something else"));
             }
+            self.gather(&mut proof).await;
             unproved = self.state.trust.leap(&proof)?;
         }
         self.state.sessions.entry(*session).or_default().cursor = first;

@@ -182,7 +182,8 @@ impl Account {
         self.receive_waiting(session, 0).await
     }
 
-    /// The same, waiting up to `wait_ms` (at most 25,000) for a first message.
+    /// The same, waiting up to `wait_ms` for a first message: at most 25,000, and 10,000 where
+    /// the node is reached through a host.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -192,7 +193,7 @@ impl Account {
         wait_ms: u64,
     ) -> Result<Inbox, ClientError> {
         let mut inbox = Inbox::default();
-        let mut wait_ms = wait_ms;
+        let mut wait_ms = wait_ms.min(self.rpc.wait_ms_max());
         // What is sealed to several people opens only for the proved list of them.
         self.participants(session).await?;
         loop {
@@ -214,11 +215,15 @@ impl Account {
                 // The node is back: what was sent meanwhile goes out.
                 self.flushed = self.flush_outbox().await?;
             }
-            let proof = decode_proof(&reply.proof)?;
+            let mut proof = decode_proof(&reply.proof)?;
             inbox.proof_bytes += reply.proof.len() / 4 * 3;
-            let proved = match self.state.trust.check(&proof) {
+            let proved = match self.believe(&mut proof).await {
                 // Restored while we looked on: read again under its new key.
-                Err(TrustError::NotSigned { .. }) if self.meet_again().await? => continue,
+                Err(ClientError::Trust(TrustError::NotSigned { .. }))
+                    if self.meet_again().await? =>
+                {
+                    continue;
+                }
                 proved => proved?,
             };
             inbox.height = proved.header.height;

@@ -41,6 +41,7 @@
 mod account;
 mod channel;
 mod claim;
+mod committee;
 pub mod content;
 mod conversation;
 mod error;
@@ -61,6 +62,7 @@ mod trust;
 pub use account::Account;
 pub use channel::{ChannelView, ListedMember};
 pub use claim::{Claim, Claimed};
+pub use committee::{Committee, Member};
 pub use conversation::Sent;
 pub use error::{ClientError, KeyChange};
 pub use gap::Gap;

@@ -336,7 +336,7 @@ impl Account {
 
     async fn call_submit(&mut self, txs: &[&[u8]]) -> Result<Vec<Value>, ClientError> {
         let list: Vec<String> = txs.iter().map(|tx| BASE64.encode(tx)).collect();
-        let params = json!({ "txs": list });
+        let params = json!({ "txs": list, "waitMs": self.rpc.wait_ms_max() });
         let reply: Value = match self.rpc.call("sessionvm.Submit", params).await {
             Ok(reply) => reply,
             Err(error @ RpcError::Unreachable { .. }) => {
@@ -499,7 +499,7 @@ impl Account {
             Err(error) if error.is_temporary() => return Err(self.waiting()?),
             reply => reply?,
         };
-        let proved = self.state.trust.check(&decode_proof(&reply.proof)?)?;
+        let proved = self.believe(&mut decode_proof(&reply.proof)?).await?;
         if proved.key != key {
             return Err(ClientError::Reply("the proof is about another record"));
         }

@@ -152,7 +152,7 @@ impl Account {
     pub(crate) async fn shown_keys(&mut self, account: AccountId) -> Result<Shown, ClientError> {
         let params = json!({ "account": account, "proof": true });
         let reply: IdentityReply = self.rpc.call("sessionvm.GetIdentity", params).await?;
-        let proved = self.state.trust.check(&decode_proof(&reply.proof)?)?;
+        let proved = self.believe(&mut decode_proof(&reply.proof)?).await?;
         if proved.key != RecordKey::Account(account) {
             return Err(ClientError::Reply("the proof is about another account"));
         }

@@ -34,7 +34,7 @@ impl Account {
         let key = RecordKey::Account(self.id());
         let params = json!({ "account": self.id(), "proof": true });
         let reply: ProofReply = self.rpc.call("sessionvm.GetIdentity", params).await?;
-        let proved = self.state.trust.check(&decode_proof(&reply.proof)?)?;
+        let proved = self.believe(&mut decode_proof(&reply.proof)?).await?;
         if proved.key != key {
             return Err(ClientError::Reply("the proof is about another account"));
         }

@@ -21,6 +21,12 @@ const REPLY_MAX: usize = 32 << 20;
 /// Longest call: long polls end at 25 s.
 const CALL_TIMEOUT: Duration = Duration::from_secs(40);
 
+/// How long a call may wait at a node.
+const WAIT_MS: u64 = 25_000;
+
+/// The same where a host stands before it.
+const WAIT_BELOW_PATH_MS: u64 = 10_000;
+
 /// How often a busy node is asked.
 const TRIES: u32 = 4;
 
@@ -37,8 +43,11 @@ const OCTETS: &str = "application/octet-stream";
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RpcError {
-    /// The address is not `http://host:port` or `https://host:port`.
-    #[error("{0} is not an address such as http://127.0.0.1:9652 or https://node.example")]
+    /// The address is not `http://host:port` or `https://host:port`, with a path or without.
+    #[error(
+        "{0} is not an address such as http://127.0.0.1:9652, https://node.example or \
+         http://127.0.0.1:9650/ext/bc/CHAIN"
+    )]
     Address(String),
     /// The certificates to trust cannot be read.
     #[error("certificates to trust: {0}")]
@@ -130,7 +139,8 @@ pub struct RpcClient {
 
 impl RpcClient {
     /// A client of the node at `http://host:port` or `https://host:port`; the latter is trusted
-    /// by the certificate authorities of the web. Nothing is sent yet.
+    /// by the certificate authorities of the web. A chain that a host serves has a path as well:
+    /// `http://host:port/ext/bc/CHAIN`, and everything is asked below it. Nothing is sent yet.
     ///
     /// # Errors
     /// [`RpcError::Address`].
@@ -172,12 +182,7 @@ impl RpcClient {
         tls: rustls::ClientConfig,
     ) -> Result<Self, RpcError> {
         let address = address.trim_end_matches('/').to_owned();
-        let uri: hyper::Uri = address
-            .parse()
-            .map_err(|_| RpcError::Address(address.clone()))?;
-        if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
-            return Err(RpcError::Address(address));
-        }
+        check_address(&address)?;
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         // The scheme decides, so the connector below takes both.
@@ -193,6 +198,31 @@ impl RpcClient {
             address,
             token,
         })
+    }
+
+    /// A client of another node that is trusted by the same certificates; the token stays here.
+    ///
+    /// # Errors
+    /// [`RpcError::Address`].
+    pub fn other(&self, address: &str) -> Result<Self, RpcError> {
+        let address = address.trim_end_matches('/').to_owned();
+        check_address(&address)?;
+        Ok(Self {
+            http: self.http.clone(),
+            address,
+            token: None,
+        })
+    }
+
+    /// How long a call may wait at the node, in milliseconds: 25,000, and 10,000 below a path of
+    /// a host, which cannot create a chain as long as any call is open.
+    pub fn wait_ms_max(&self) -> u64 {
+        let rest = self.address.split_once("://").map(|(_, rest)| rest);
+        if rest.is_some_and(|rest| rest.contains('/')) {
+            WAIT_BELOW_PATH_MS
+        } else {
+            WAIT_MS
+        }
     }
 
     /// The node's address.
@@ -330,6 +360,17 @@ impl RpcClient {
     }
 }
 
+/// Whether it is a scheme, a host and perhaps a path, and nothing else: what is asked is appended.
+fn check_address(address: &str) -> Result<(), RpcError> {
+    let wrong = || RpcError::Address(address.to_owned());
+    let uri: hyper::Uri = address.parse().map_err(|_| wrong())?;
+    let known = matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some();
+    if !known || uri.query().is_some() || address.contains('#') {
+        return Err(wrong());
+    }
+    Ok(())
+}
+
 /// Asks again when a busy node says, a few times. What it refused as busy has had no effect, and
 /// where only a large reply was lost to it, the call had read and changed nothing.
 async fn patiently<T, F: Future<Output = Result<T, RpcError>>>(
@@ -361,4 +402,67 @@ fn root_of(error: &dyn std::error::Error) -> String {
         at = source;
     }
     at.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_may_have_a_path_and_nothing_after_it() {
+        let client = |address| RpcClient::new(address, None);
+        let own = client("http://127.0.0.1:9652/").unwrap();
+        assert_eq!(own.address(), "http://127.0.0.1:9652");
+        assert_eq!(own.wait_ms_max(), 25_000);
+        let chain = own.other("http://[::1]:9650/ext/bc/X/").unwrap();
+        assert_eq!(chain.address(), "http://[::1]:9650/ext/bc/X");
+        assert_eq!(chain.wait_ms_max(), 10_000);
+        for wrong in [
+            "127.0.0.1:9652",
+            "ftp://host",
+            "http://host/ext?x=1",
+            "http://host/ext#x",
+            "http:///ext",
+        ] {
+            assert!(
+                matches!(client(wrong), Err(RpcError::Address(_))),
+                "{wrong}"
+            );
+            assert!(own.other(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[tokio::test]
+    async fn everything_is_asked_below_the_path_of_a_chain() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}/ext/bc/X", listener.local_addr().unwrap());
+        let host = tokio::spawn(async move {
+            let mut lines = Vec::new();
+            for _ in 0..3 {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut bytes = vec![0; 4_096];
+                let read = stream.read(&mut bytes).await.unwrap();
+                let text = String::from_utf8_lossy(&bytes[..read]).into_owned();
+                lines.push(text.lines().next().unwrap_or_default().to_owned());
+                let no = "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+                stream.write_all(no.as_bytes()).await.unwrap();
+            }
+            lines
+        });
+        let rpc = RpcClient::new(&address, None).unwrap();
+        let not_found = |error: RpcError| matches!(error, RpcError::Http { status: 404, .. });
+        assert!(not_found(
+            rpc.call::<Value>("sessionvm.GetHead", json!({}))
+                .await
+                .unwrap_err()
+        ));
+        assert!(not_found(rpc.submit(&[b"tx"]).await.unwrap_err()));
+        assert!(not_found(
+            rpc.post_json("/health", &json!({})).await.unwrap_err()
+        ));
+        let paths = ["rpc", "submit", "health"];
+        let expected = paths.map(|path| format!("POST /ext/bc/X/{path} HTTP/1.1"));
+        assert_eq!(host.await.unwrap(), expected);
+    }
 }

@@ -153,8 +153,8 @@ impl Account {
             let params =
                 json!({ "participant": id, "requests": requests, "from": from, "proof": true });
             let reply: ListReply = self.rpc.call("sessionvm.ListSessions", params).await?;
-            let proof = decode_proof(&reply.proof)?;
-            let proved = self.state.trust.check(&proof)?;
+            let mut proof = decode_proof(&reply.proof)?;
+            let proved = self.believe(&mut proof).await?;
             let Some(entries) = proved.entries.filter(|entries| entries.log == log) else {
                 return Err(ClientError::Reply("the proof is about another log"));
             };
@@ -196,7 +196,7 @@ impl Account {
         let roster = const_hex::decode(roster.unwrap_or_default()).unwrap_or_default();
         let roster = Roster::from_bytes(&roster).map_err(|_| ClientError::Reply("roster"))?;
         let reply: ProofReply = self.rpc.call("sessionvm.GetProof", params).await?;
-        let proved = self.state.trust.check(&decode_proof(&reply.proof)?)?;
+        let proved = self.believe(&mut decode_proof(&reply.proof)?).await?;
         let record = proved
             .record
             .filter(|_| proved.key == RecordKey::Session(*session))
@@ -356,7 +356,7 @@ impl Account {
     ) -> Result<Option<Receipt>, ClientError> {
         let params = json!({ "sessionId": session, "account": account, "proof": true });
         let reply: ProofReply = self.rpc.call("sessionvm.GetReceipts", params).await?;
-        let proved = self.state.trust.check(&decode_proof(&reply.proof)?)?;
+        let proved = self.believe(&mut decode_proof(&reply.proof)?).await?;
         let conversation = Conversation::Session(*session);
         if proved.key != RecordKey::Acknowledgement(conversation, account) {
             return Err(ClientError::Reply("the proof is about another receipt"));

@@ -21,6 +21,8 @@ use session_core::proof::{Proof, ProofError, Proved};
 use session_core::time::{MINUTE_MS, Time};
 use session_crypto::{Signature, SigningPublicKey};
 
+use crate::committee::Committee;
+
 /// Why a proof is not believed.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
@@ -44,6 +46,28 @@ pub enum TrustError {
         /// Height of the proof.
         height: u64,
     },
+    /// Fewer of the pinned keys have signed the head than must.
+    #[error(
+        "{signed} of the pinned nodes have signed block {height}, and {threshold} must: some are \
+         down or behind, or they do not agree"
+    )]
+    TooFewSigned {
+        /// Height of the proof.
+        height: u64,
+        /// How many have.
+        signed: usize,
+        /// How many must.
+        threshold: usize,
+    },
+    /// The node is none of those that are pinned.
+    #[error(
+        "the node signs with a key that is none of the {0} pinned ones: name one of the pinned \
+         nodes, or pin others with `session node pin`"
+    )]
+    OtherNode(usize),
+    /// What cannot be pinned.
+    #[error("{0}")]
+    Committee(&'static str),
     /// The node showed a later state before.
     #[error("the node goes back: block {height} after block {seen}")]
     GoesBack {
@@ -88,6 +112,8 @@ pub struct Trust {
     pub chain: Option<ChainId>,
     /// Pinned ML-DSA-65 head key, hex.
     pub head_key: String,
+    /// Several nodes instead of the one key: so many of theirs must have signed a head.
+    pub committee: Option<Committee>,
     /// Hash of the operator's root key, which certifies head keys; none where the genesis names
     /// none.
     pub root_key: Option<Digest>,
@@ -153,8 +179,15 @@ impl Trust {
     /// certified. Heights do not go back with a new key either.
     ///
     /// # Errors
-    /// [`TrustError::OtherHeadKey`], [`TrustError::OtherChain`].
+    /// [`TrustError::OtherHeadKey`], [`TrustError::OtherNode`], [`TrustError::OtherChain`].
     pub fn meet(&mut self, shown: &ShownHead<'_>) -> Result<Met, TrustError> {
+        if let Some(committee) = &self.committee {
+            if !committee.has_key(shown.head_key) {
+                return Err(TrustError::OtherNode(committee.members().len()));
+            }
+            // Which of them it is makes no difference.
+            self.head_key = shown.head_key.to_owned();
+        }
         match self.chain {
             None => {
                 self.chain = Some(shown.chain);
@@ -222,13 +255,7 @@ impl Trust {
                 expected,
             });
         }
-        let key = self.key();
-        let signed = key.is_some_and(|key| proof.heads.iter().any(|h| head_is_signed_by(h, &key)));
-        if !signed {
-            return Err(TrustError::NotSigned {
-                height: header.height,
-            });
-        }
+        self.check_signed(proof, header.height)?;
         if header.height < self.height {
             return Err(TrustError::GoesBack {
                 height: header.height,
@@ -247,6 +274,22 @@ impl Trust {
             self.logs.insert(log, frontier);
         }
         Ok(proved)
+    }
+
+    /// Whether the pinned key, or enough of several pinned ones, has signed the head.
+    fn check_signed(&self, proof: &Proof, height: u64) -> Result<(), TrustError> {
+        if let Some(committee) = &self.committee {
+            let (signed, threshold) = (committee.signers(proof), committee.threshold());
+            let too_few = TrustError::TooFewSigned {
+                height,
+                signed,
+                threshold,
+            };
+            return (signed >= threshold).then_some(()).ok_or(too_few);
+        }
+        let key = self.key();
+        let signed = key.is_some_and(|key| proof.heads.iter().any(|h| head_is_signed_by(h, &key)));
+        signed.then_some(()).ok_or(TrustError::NotSigned { height })
     }
 
     /// The log of a proof must extend what was seen of it.

@@ -178,10 +178,14 @@ impl Network {
     }
 
     fn met(&mut self, known: &Known) {
-        if known.header.height > self.height() && !self.lost.contains(&known.header.parent) {
-            self.open.insert(known.id, known.clone());
-        } else if known.id != self.decided[known.header.height as usize].id {
+        let decided = self.decided.get(known.header.height as usize);
+        if decided.is_some_and(|decided| decided.id == known.id) {
+            return;
+        }
+        if decided.is_some() || self.lost.contains(&known.header.parent) {
             self.lost.insert(known.id);
+        } else {
+            self.open.insert(known.id, known.clone());
         }
     }
 

@@ -261,7 +261,7 @@ impl People {
                 Answer::Accepted { .. } => "accepted".to_owned(),
                 Answer::Pending => "pending".to_owned(),
                 Answer::Refused { code, reason } => format!("refused {code}: {reason}"),
-                Answer::Lost(_) => "lost".to_owned(),
+                Answer::Lost(why) => format!("lost: {:.40}", why),
             };
             *tally.entry(name).or_default() += 1;
         }

@@ -76,9 +76,15 @@ const LAYERS: &[Layer] = &[
             "session-chain",
             "session-vm",
             "session-client",
+            "session-devnet",
             "session-vectors",
         ],
         absent: &["session_fixture", "session_fuzz", "session_fakehost"],
+    },
+    Layer {
+        folder: "devnet",
+        ours: &["session-core", "session-client"],
+        absent: &["session_vm", "session_storage", "session_chain"],
     },
     Layer {
         folder: "client",

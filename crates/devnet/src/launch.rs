@@ -1,0 +1,243 @@
+//! Where a network's files lie, and how a node is started.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::error::DevnetError;
+use crate::ids::{Id, NodeId};
+use crate::process::Process;
+use crate::state::{Mode, NetworkState, NodeState};
+
+/// What the nodes' bandwidth limit becomes where it is raised, bytes per second: the default of
+/// 512 KiB per peer, not the VM, bounds five nodes under load.
+const FAST_BYTES: u64 = 1_000_000_000;
+
+/// The files of a network.
+///
+/// ```text
+/// state.json  genesis.json  lock
+/// plugins/<vm id>              a link to the plugin, and nothing else
+/// chains/<chain id>/           configuration of the chain
+/// subnets/                     configuration of the subnet
+/// node1/  output.log  logs/  db/  staking/  chainData/
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    dir: PathBuf,
+}
+
+impl Layout {
+    /// Those in this directory.
+    pub fn new(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_owned(),
+        }
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Node number `number`'s own.
+    pub fn node(&self, number: usize) -> PathBuf {
+        self.dir.join(format!("node{number}"))
+    }
+
+    /// What the chain begins with.
+    pub fn genesis(&self) -> PathBuf {
+        self.dir.join("genesis.json")
+    }
+
+    /// What a node starts as the VM's plugin.
+    pub fn plugin_link(&self, vm: Id) -> PathBuf {
+        self.dir.join("plugins").join(vm.to_string())
+    }
+
+    /// The directories of a network without nodes, the plugin linked into the first: the host does
+    /// not start where there is any other file in it.
+    ///
+    /// # Errors
+    /// [`DevnetError::File`].
+    pub fn prepare(&self, vm: Id, plugin: &Path) -> Result<(), DevnetError> {
+        let plugins = self.dir.join("plugins");
+        remove(&plugins)?;
+        for dir in [
+            &plugins,
+            &self.dir.join("chains"),
+            &self.dir.join("subnets"),
+        ] {
+            std::fs::create_dir_all(dir).map_err(DevnetError::file(dir))?;
+        }
+        let link = self.plugin_link(vm);
+        std::os::unix::fs::symlink(plugin, &link).map_err(DevnetError::file(&link))
+    }
+
+    /// Removes everything that a network made here but its lock.
+    ///
+    /// # Errors
+    /// [`DevnetError::File`].
+    pub fn delete(&self, nodes: usize) -> Result<(), DevnetError> {
+        for number in 1..=nodes {
+            remove(&self.node(number))?;
+        }
+        for name in [
+            "plugins",
+            "chains",
+            "subnets",
+            "genesis.json",
+            crate::STATE_FILE,
+        ] {
+            remove(&self.dir.join(name))?;
+        }
+        Ok(())
+    }
+}
+
+/// Removes a file, a link or a directory; none is no error.
+fn remove(path: &Path) -> Result<(), DevnetError> {
+    let is_dir = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
+    let removed = if is_dir {
+        std::fs::remove_dir_all(path)
+    } else {
+        std::fs::remove_file(path)
+    };
+    match removed {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(DevnetError::file(path)),
+    }
+}
+
+/// How many of how many sampled nodes must agree: one of them may be dead.
+const fn quorum(founders: usize) -> usize {
+    match founders {
+        0..=2 => founders,
+        _ => founders - 1,
+    }
+}
+
+/// A node that runs already, for a new one to begin with.
+pub(crate) type Peer = (u16, NodeId);
+
+/// The arguments of a node.
+pub(crate) fn arguments(
+    layout: &Layout,
+    state: &NetworkState,
+    node: &NodeState,
+    peer: Option<Peer>,
+) -> Vec<String> {
+    let dir = layout.dir();
+    let tracked = state.subnet.map(|subnet| subnet.to_string());
+    let (ips, ids) = peer.map_or_else(Default::default, |(port, id)| {
+        (format!("127.0.0.1:{port}"), id.to_string())
+    });
+    let mut all = vec![
+        "--network-id=local".to_owned(),
+        format!("--snow-sample-size={}", state.founders),
+        format!("--snow-quorum-size={}", quorum(state.founders)),
+        "--public-ip=127.0.0.1".to_owned(),
+        "--staking-host=127.0.0.1".to_owned(),
+        "--http-host=127.0.0.1".to_owned(),
+        format!("--http-port={}", node.http_port),
+        format!("--staking-port={}", node.staking_port),
+        format!("--data-dir={}", layout.node(node.number).display()),
+        format!("--plugin-dir={}", dir.join("plugins").display()),
+        format!("--chain-config-dir={}", dir.join("chains").display()),
+        format!("--subnet-config-dir={}", dir.join("subnets").display()),
+        // The node refuses to start where the hard limit is below its default.
+        "--fd-limit=16384".to_owned(),
+        "--proposervm-use-current-height=true".to_owned(),
+        // With a dead plugin a node takes that long to end; the default is a minute.
+        "--consensus-shutdown-timeout=3s".to_owned(),
+        // Also with sybil protection off: gossip goes only to those who track the subnet.
+        format!(
+            "--track-subnets={}",
+            tracked.as_deref().unwrap_or(crate::FIRST_SUBNET)
+        ),
+        "--network-peer-list-pull-gossip-frequency=250ms".to_owned(),
+        "--network-max-reconnect-delay=1s".to_owned(),
+        "--health-check-frequency=2s".to_owned(),
+        "--log-display-level=error".to_owned(),
+        format!("--bootstrap-ips={ips}"),
+        format!("--bootstrap-ids={ids}"),
+    ];
+    if state.mode == Mode::Quick {
+        all.push("--sybil-protection-enabled=false".to_owned());
+    }
+    if state.fast_network {
+        all.push(format!(
+            "--throttler-inbound-bandwidth-refill-rate={FAST_BYTES}"
+        ));
+        all.push(format!(
+            "--throttler-inbound-bandwidth-max-burst-size={FAST_BYTES}"
+        ));
+    }
+    all
+}
+
+/// Starts a node in a process group of its own, so that Ctrl-C at a terminal does not reach it.
+///
+/// # Errors
+/// [`DevnetError::File`].
+pub(crate) fn start(
+    layout: &Layout,
+    state: &NetworkState,
+    node: &NodeState,
+    peer: Option<Peer>,
+) -> Result<Process, DevnetError> {
+    use std::os::unix::process::CommandExt as _;
+    let dir = layout.node(node.number);
+    std::fs::create_dir_all(&dir).map_err(DevnetError::file(&dir))?;
+    let path = dir.join("output.log");
+    let output = std::fs::File::create(&path).map_err(DevnetError::file(&path))?;
+    let errors = output.try_clone().map_err(DevnetError::file(&path))?;
+    let mut command = Command::new(&state.binary);
+    command
+        .args(arguments(layout, state, node, peer))
+        .current_dir(&dir)
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(errors)
+        .process_group(0);
+    let started = command.spawn().map_err(DevnetError::file(&state.binary))?;
+    let pid = i32::try_from(started.id()).unwrap_or_default();
+    // One that has ended already is known by its number alone: nothing will be sent to it.
+    Ok(Process::of(pid).unwrap_or(Process { pid, started: 0 }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_node_may_be_dead_wherever_there_are_three() {
+        for founders in 1..=crate::NODES_MAX {
+            let quorum = quorum(founders);
+            assert!(quorum * 2 > founders && quorum <= founders);
+            assert!(founders < 3 || quorum == founders - 1);
+        }
+    }
+
+    #[test]
+    fn the_plugin_directory_holds_one_link_also_after_another_vm() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        layout
+            .prepare(Id::new([7; 32]), Path::new("/bin/true"))
+            .unwrap();
+        layout
+            .prepare(crate::SESSION_VM, Path::new("/bin/cat"))
+            .unwrap();
+        let entries: Vec<_> = std::fs::read_dir(dir.path().join("plugins"))
+            .unwrap()
+            .collect();
+        assert_eq!(entries.len(), 1);
+        let target = std::fs::read_link(layout.plugin_link(crate::SESSION_VM)).unwrap();
+        assert_eq!(target, Path::new("/bin/cat"));
+        std::fs::create_dir(layout.node(1)).unwrap();
+        std::fs::write(dir.path().join("mine"), b"").unwrap();
+        layout.delete(1).unwrap();
+        let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
+        assert_eq!(left.len(), 1, "what was not ours stays");
+    }
+}
