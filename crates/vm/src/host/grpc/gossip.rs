@@ -50,6 +50,9 @@ const QUEUE_BYTES: usize = 1 << 20;
 /// Bytes of a message from others at most.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
 
+/// An answer's list when nothing is missing.
+const NOTHING: [u8; 4] = 0u32.to_be_bytes();
+
 /// Peers that are told by name; of more, as many are drawn.
 const PEERS: usize = 32;
 
@@ -344,7 +347,8 @@ impl Gossip {
     /// A peer answers.
     pub(super) fn responded(&self, node: &NodeId, request_id: u32, response: &[u8]) {
         let asked = lock(&self.peers).asked.remove(&request_id);
-        if asked.is_some_and(|(peer, _)| peer == *node) {
+        // A peer that has nothing for us answers with an empty list, which is no batch.
+        if asked.is_some_and(|(peer, _)| peer == *node) && response != NOTHING {
             self.take_in(node, response);
         }
     }
