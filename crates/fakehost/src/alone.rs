@@ -15,7 +15,7 @@ use tonic::{Response, Status};
 use crate::chance::Chance;
 use crate::database::Database;
 use crate::http::Handler;
-use crate::network::{Known, Setup, initialize_request, node_id};
+use crate::network::{Known, Setup, initialize_request, node_id, wire};
 use crate::people::{People, Person};
 use crate::plugin::{Launch, Plugin};
 use crate::sender::{Exchange, Weather};
@@ -23,6 +23,9 @@ use crate::serve::Served;
 
 /// Longest wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The call that failed, and what the plugin answered.
+pub type Failed = (&'static str, Status);
 
 /// A plugin that was started on a disk, and what the node serves it.
 pub struct Alone {
@@ -117,26 +120,28 @@ impl Alone {
         asked(self.vm().set_state(SetStateRequest { state })).await
     }
 
+    /// Height of the last accepted block, as `SetState` answers it.
+    pub async fn height(&self) -> u64 {
+        let last = self.set_state(State::NormalOp).await;
+        last.expect("a state can be set at any time").height
+    }
+
     /// Everything from `Initialize` to normal operation, in a node's order.
     ///
     /// # Errors
     /// The call that failed, and what the plugin answered.
-    pub async fn operate(&mut self) -> Result<(), (&'static str, Status)> {
-        let named = |name| move |status| (name, status);
-        self.initialize().await.map_err(named("Initialize"))?;
+    pub async fn operate(&mut self) -> Result<(), Failed> {
+        self.initialize().await.map_err(at("Initialize"))?;
         let handlers = asked(self.vm().create_handlers(())).await;
-        let handlers = handlers
-            .map_err(named("CreateHandlers"))?
-            .handlers
-            .into_iter();
+        let handlers = handlers.map_err(at("CreateHandlers"))?.handlers.into_iter();
         let handlers = handlers.map(|h| (h.prefix, Handler::new(&h.server_addr)));
         self.handlers = handlers.collect();
         for state in [State::Bootstrapping, State::NormalOp] {
-            self.set_state(state).await.map_err(named("SetState"))?;
+            self.set_state(state).await.map_err(at("SetState"))?;
         }
         let last = self.set_state(State::NormalOp).await;
-        let last = last.map_err(named("SetState"))?.last_accepted_id;
-        self.prefer(last).await.map_err(named("SetPreference"))
+        let last = last.map_err(at("SetState"))?.last_accepted_id;
+        self.prefer(last).await.map_err(at("SetPreference"))
     }
 
     /// The handler of a prefix.
@@ -210,25 +215,35 @@ impl Alone {
         asked(self.vm().block_accept(BlockAcceptRequest { id })).await
     }
 
-    /// One block with this transaction in it, from submission to acceptance.
+    /// One processing block with this transaction in it, preferred.
     ///
     /// # Errors
     /// The call that failed, and what the plugin answered.
-    pub async fn block(&mut self, tx: &Tx) -> Result<Known, (&'static str, Status)> {
+    pub async fn propose(&mut self, tx: &Tx) -> Result<Known, Failed> {
         self.submit(tx);
-        let named = |name| move |status| (name, status);
-        let patience = PATIENCE;
-        if !self.wants(patience).await {
+        if !self.wants(PATIENCE).await {
             return Err(("WaitForEvent", Status::deadline_exceeded("no event")));
         }
-        let known = self.build().await.map_err(named("BuildBlock"))?;
-        let id = crate::network::wire(known.id);
+        let known = self.build().await.map_err(at("BuildBlock"))?;
         let verified = self.verify(known.bytes.clone()).await;
-        verified.map_err(named("BlockVerify"))?;
-        self.prefer(id.clone())
-            .await
-            .map_err(named("SetPreference"))?;
-        self.accept(id).await.map_err(named("BlockAccept"))?;
+        verified.map_err(at("BlockVerify"))?;
+        let preferred = self.prefer(wire(known.id)).await;
+        preferred.map_err(at("SetPreference"))?;
         Ok(known)
     }
+
+    /// One accepted block with this transaction in it.
+    ///
+    /// # Errors
+    /// The call that failed, and what the plugin answered.
+    pub async fn block(&mut self, tx: &Tx) -> Result<Known, Failed> {
+        let known = self.propose(tx).await?;
+        let accepted = self.accept(wire(known.id)).await;
+        accepted.map_err(at("BlockAccept"))?;
+        Ok(known)
+    }
+}
+
+fn at(call: &'static str) -> impl Fn(Status) -> Failed {
+    move |status| (call, status)
 }

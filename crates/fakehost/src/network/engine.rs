@@ -189,7 +189,13 @@ impl Node {
         let mut vm = self.life().plugin.vm();
         let call = vm.set_preference(SetPreferenceRequest { id: wire(id) });
         self.ask("SetPreference", call).await?;
-        self.life_mut().preference = id;
+        let life = self.life_mut();
+        life.preference = id;
+        // Beside every other call stands a question, which is asked anew after each change.
+        let question = async move { drop(vm.wait_for_event(()).await) };
+        if let Some(before) = life.question.replace(tokio::spawn(question)) {
+            before.abort();
+        }
         Ok(())
     }
 

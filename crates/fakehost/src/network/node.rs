@@ -18,6 +18,7 @@ use session_rpcchainvm::vm::{
     ConnectedRequest, InitializeRequest, InitializeResponse, NetworkUpgrades, SetStateRequest,
     State,
 };
+use tokio::task::JoinHandle;
 use tonic::{Response, Status};
 
 use super::{CHAIN, Setup};
@@ -74,6 +75,8 @@ pub struct Life {
     pub preference: BlockId,
     /// Whether its end is planned.
     pub doomed: bool,
+    /// The open question whether it wants to build, as a node always has one.
+    pub(super) question: Option<JoinHandle<()>>,
     _database: Served,
     _sender: Served,
 }
@@ -220,6 +223,7 @@ impl Node {
             processing: BTreeMap::new(),
             preference: BlockId::from_bytes([0; 32]),
             doomed: false,
+            question: None,
             _database: database,
             _sender: sender,
         });
@@ -312,6 +316,9 @@ impl Node {
         let Some(mut life) = self.life.take() else {
             return;
         };
+        if let Some(question) = life.question.take() {
+            question.abort();
+        }
         kill(life.plugin.pid());
         life.plugin.process.kill();
         self.database.cut();

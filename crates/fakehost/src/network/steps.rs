@@ -23,7 +23,8 @@ impl Network {
         let patience = Duration::from_secs(20);
         for _ in 0..people {
             let tx = self.people.join(&mut self.chance);
-            self.submit_to(self.nobody_in_particular(), &tx);
+            let number = self.people.persons.len();
+            self.submit_to(number, &tx);
         }
         self.settle(patience).await?;
         let mut sessions = Vec::new();
@@ -42,11 +43,8 @@ impl Network {
         Ok(())
     }
 
-    const fn nobody_in_particular(&self) -> usize {
-        self.people.persons.len()
-    }
-
-    fn submit_to(&mut self, number: usize, tx: &session_chain::tx::Tx) {
+    /// Submits to a node that runs, counted among those.
+    pub(super) fn submit_to(&mut self, number: usize, tx: &session_chain::tx::Tx) {
         let running = self.running();
         let at = running[number % running.len()];
         let binary = self.chance.one_in(2);
@@ -59,14 +57,14 @@ impl Network {
     /// # Errors
     /// [`super::Killed`], with the node that was killed left for [`Network::mend`].
     pub async fn step(&mut self) -> Asked<()> {
-        match self.chance.below(20) {
-            0..=5 => self.say(),
-            6..=9 => self.one_builds().await?,
-            10..=11 => self.two_build().await?,
-            12..=15 => self.some_follow().await?,
-            16 => self.one_prefers().await?,
-            17 => self.one_verifies_again().await?,
-            18 => self.one_forgets().await?,
+        match self.chance.below(40) {
+            0..=10 => self.say(),
+            11..=18 => self.one_builds().await?,
+            19..=23 => self.two_build().await?,
+            24..=32 => self.some_follow().await?,
+            33..=34 => self.one_prefers().await?,
+            35..=36 => self.one_verifies_again().await?,
+            37 => self.one_forgets().await?,
             _ => self.check().await?,
         }
         self.people.collect().await;

@@ -53,50 +53,51 @@ impl Network {
 
     /// The outer index is written, and the plugin never hears of it.
     async fn kill_between_indexes(&mut self, at: usize) {
-        if self.next_is_processing(at).await.is_err() {
-            return;
-        }
+        self.fall_behind(at).await.expect("nothing was planned");
         let height = self.nodes[at].height() as usize;
         if let Some(next) = self.decided.get(height + 1).cloned() {
+            self.issue(at, &next).await.expect("nothing was planned");
             self.nodes[at].accept_outer(next.id);
             self.tell("killed", format!("{at} between the two indexes"));
         }
     }
 
-    /// Sees to it that the node can accept one more block, if the network has one.
-    async fn next_is_processing(&mut self, at: usize) -> Asked<()> {
-        if self.nodes[at].height() == self.height()
-            && let Some(next) = self.candidates().first().cloned()
-        {
+    /// Sees to it that the node has one more block to accept, if there is anything to build.
+    async fn fall_behind(&mut self, at: usize) -> Asked<()> {
+        if self.nodes[at].height() < self.height() {
+            return Ok(());
+        }
+        if self.candidates().is_empty() {
+            let tx = self.people.join(&mut self.chance);
+            self.submit_to(at, &tx);
+            let last = self.nodes[at].last();
+            self.nodes[at].prefer(last).await?;
+            self.build(at, Duration::from_secs(2)).await?;
+        }
+        if let Some(next) = self.candidates().first().cloned() {
             self.decide(&next);
         }
-        let height = self.nodes[at].height() as usize;
-        match self.decided.get(height + 1).cloned() {
-            Some(next) => self.issue(at, &next).await,
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// The plugin dies at one of the next writes, whichever call that is in.
     async fn kill_at_write(&mut self, at: usize, fault: Fault) {
-        let k = self.chance.below(3) as u64;
+        self.fall_behind(at).await.expect("nothing was planned");
+        let behind = self.height() - self.nodes[at].height();
+        let k = self.chance.below(behind.max(1) as usize) as u64;
         self.nodes[at].life_mut().doomed = true;
         self.nodes[at].database.at_write(k, fault);
         let before = self.nodes[at].database.struck();
-        let worked: Asked<()> = async {
-            self.next_is_processing(at).await?;
-            self.advance(at, self.height()).await
-        }
-        .await;
+        let worked = self.advance(at, self.height()).await;
         let struck = self.nodes[at].database.struck() > before;
         assert!(struck || worked.is_ok(), "killed by nobody");
         if struck {
-            self.tell("killed", format!("{at} at write {k}: {fault:?}"));
             let what = if fault == Fault::KillBefore {
                 "killed before a write"
             } else {
                 "killed after a write"
             };
+            self.tell("killed", format!("{at} at write {k}: {fault:?}"));
             self.tell(what, format!("{at}"));
         }
     }
