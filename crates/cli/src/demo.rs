@@ -1,15 +1,18 @@
 //! `session demo`: the main job, once, from nothing - with a crash in the middle.
 
+mod devnet;
+
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use session_client::{Account, Item, RpcClient};
 use session_core::codec::Encode;
 use session_core::ids::SessionId;
 use session_crypto::Identity;
+use session_devnet::ChainHead;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
@@ -31,8 +34,23 @@ const SCRIPT: [(bool, &str); 6] = [
     (false, "It has to prove it. We check."),
 ];
 
+/// Where it happens.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Where {
+    /// A stand-alone node that ends with the demo
+    Node,
+    /// The network of `session devnet up`, three nodes at least; it runs on afterwards
+    Devnet,
+}
+
 #[derive(Args)]
 pub(crate) struct DemoArgs {
+    /// Where it happens
+    #[arg(long, value_enum, default_value_t = Where::Node)]
+    network: Where,
+    /// Where the devnet lives [default: ~/.local/share/session/devnet]
+    #[arg(long, env = "SESSION_DEVNET", value_name = "DIR")]
+    devnet_dir: Option<PathBuf>,
     /// Also sends this file, in pieces
     #[arg(long, value_name = "PATH")]
     file: Option<PathBuf>,
@@ -109,9 +127,21 @@ impl NodeProcess {
 struct Report<'a> {
     out: &'a Out,
     steps: Vec<Value>,
+    /// The nodes that it happens on, where there are several.
+    network: Option<session_devnet::Network>,
 }
 
 impl Report<'_> {
+    /// Waits until what one node has accepted is known to all that run; a single one knows.
+    async fn level(&self) -> Result<Option<ChainHead>, CliError> {
+        let Some(network) = &self.network else {
+            return Ok(None);
+        };
+        let nodes = network.state().nodes.iter().filter(|node| node.runs());
+        let numbers: Vec<usize> = nodes.map(|node| node.number).collect();
+        Ok(network.level(&numbers, &|_| ()).await?)
+    }
+
     fn step(&mut self, name: &str, text: &str, took: Duration, facts: Value) {
         if !self.out.is_json() {
             let mark = self.out.paint("32", "✓");
@@ -146,17 +176,51 @@ pub(crate) async fn run(args: &DemoArgs, out: &Out) -> Result<(), CliError> {
         Some(path) => Some((path, std::fs::read(path).map_err(CliError::file(path))?)),
         None => None,
     };
+    let title = match args.network {
+        Where::Node => "Lux Session: two people, one node, and a crash",
+        Where::Devnet => "Lux Session: two people, several nodes, and a crash",
+    };
     if !out.is_json() {
-        out.line(&format!(
-            "\n {}\n",
-            out.paint("1", "Lux Session: two people, one node, and a crash")
-        ));
+        out.line(&format!("\n {}\n", out.paint("1", title)));
     }
     let mut report = Report {
         out,
         steps: Vec::new(),
+        network: None,
     };
+    let sent = match args.network {
+        Where::Node => on_a_node(&mut report, &base, file.as_ref()).await?,
+        Where::Devnet => {
+            let dir = crate::devnet::directory(args.devnet_dir.as_deref())?;
+            devnet::run(&mut report, &dir, &base, file.as_ref()).await?
+        }
+    };
+    if out.is_json() {
+        let value = json!({ "ok": true, "messages": sent, "steps": report.steps });
+        out.line(&value.to_string());
+        return Ok(());
+    }
+    out.line(&format!(
+        "\n {}",
+        out.paint("1;32", "Everything was as it should be.")
+    ));
+    if args.data_dir.is_some() {
+        let file = base.join("mailbox.proof");
+        out.line(&format!(
+            " Verify the mailbox again: session verify {}",
+            file.display()
+        ));
+    }
+    out.line("");
+    Ok(())
+}
 
+/// On a node of its own; answers how many messages were sent.
+async fn on_a_node(
+    report: &mut Report<'_>,
+    base: &Path,
+    file: Option<&(&PathBuf, Vec<u8>)>,
+) -> Result<u64, CliError> {
     let began = Instant::now();
     let node = NodeProcess::start(&base.join("node")).await?;
     let text = format!(
@@ -170,14 +234,15 @@ pub(crate) async fn run(args: &DemoArgs, out: &Out) -> Result<(), CliError> {
         json!({ "rpc": node.rpc, "chain": node.chain }),
     );
 
-    let (mut alice, mut bob) = identities(&mut report, &node, &base).await?;
-    let session = open_session(&mut report, &mut alice, &mut bob).await?;
-    let mut sent = talk(&mut report, &mut alice, &mut bob, &session).await?;
-    if let Some((path, content)) = &file {
-        sent += send_file(&mut report, &mut alice, &session, path, content).await?;
+    let rpc = RpcClient::new(&node.rpc, None)?;
+    let (mut alice, mut bob) = identities(report, [rpc.clone(), rpc], base).await?;
+    let session = open_session(report, &mut alice, &mut bob).await?;
+    let mut sent = talk(report, &mut alice, &mut bob, &session).await?;
+    if let Some((path, content)) = file {
+        sent += send_file(report, &mut alice, &session, path, content).await?;
     }
-    let first = read_all(&mut report, &mut alice, &mut bob, &session, file.as_ref()).await?;
-    let proofs = prove(&mut report, &alice, &session, sent).await?;
+    let first = read_all(report, &mut alice, &mut bob, &session, file).await?;
+    let proofs = prove(report, &alice, &session, sent).await?;
 
     let began = Instant::now();
     node.kill().await?;
@@ -195,33 +260,16 @@ pub(crate) async fn run(args: &DemoArgs, out: &Out) -> Result<(), CliError> {
         "the node came back with an older block",
     )?;
 
-    read_again(&mut report, &node, &base, &session, (sent, first)).await?;
+    let rpc = RpcClient::new(&node.rpc, None)?;
+    read_again(report, &rpc, base, &session, (sent, first)).await?;
     drop((alice, bob));
     node.kill().await?;
-
-    if out.is_json() {
-        let value = json!({ "ok": true, "messages": sent, "steps": report.steps });
-        out.line(&value.to_string());
-    } else {
-        out.line(&format!(
-            "\n {}",
-            out.paint("1;32", "Everything was as it should be.")
-        ));
-        if args.data_dir.is_some() {
-            let file = base.join("mailbox.proof");
-            out.line(&format!(
-                " Verify the mailbox again: session verify {}",
-                file.display()
-            ));
-        }
-        out.line("");
-    }
-    Ok(())
+    Ok(sent)
 }
 
 async fn identities(
     report: &mut Report<'_>,
-    node: &NodeProcess,
+    [to_alice, to_bob]: [RpcClient; 2],
     base: &Path,
 ) -> Result<(Account, Account), CliError> {
     let began = Instant::now();
@@ -235,9 +283,9 @@ async fn identities(
     report.step("identities", &text, began.elapsed(), facts);
 
     let began = Instant::now();
-    let rpc = RpcClient::new(&node.rpc, None)?;
-    let alice = keep_and_open(rpc.clone(), alice, &base.join("alice")).await?;
-    let bob = keep_and_open(rpc, bob, &base.join("bob")).await?;
+    let alice = keep_and_open(to_alice, alice, &base.join("alice")).await?;
+    let bob = keep_and_open(to_bob, bob, &base.join("bob")).await?;
+    report.level().await?;
     report.step(
         "registered",
         "both key pairs are on the chain",
@@ -269,6 +317,7 @@ async fn open_session(
 ) -> Result<SessionId, CliError> {
     let began = Instant::now();
     let session = alice.create_session(bob.id()).await?;
+    report.level().await?;
     let requests = bob.sessions(true).await?;
     must(
         requests.iter().any(|r| r.session == session),
@@ -276,6 +325,7 @@ async fn open_session(
         "bob sees no request",
     )?;
     bob.accept(session).await?;
+    report.level().await?;
     let text = format!(
         "{} opened by alice, accepted by bob",
         short(&session.to_string())
@@ -344,6 +394,17 @@ async fn send_file(
     Ok(sent.messages)
 }
 
+/// Opens somebody's account again, as a program that starts anew: with what the directory keeps.
+async fn open_again(rpc: RpcClient, path: &Path) -> Result<Account, CliError> {
+    let identity = std::fs::read_to_string(path.join("identity.json"));
+    let identity = identity.map_err(CliError::file(path))?;
+    let identity = Identity::from_json(&identity).map_err(|error| CliError::Identity {
+        path: path.to_owned(),
+        problem: error.to_string(),
+    })?;
+    Ok(Account::open(rpc, identity, path).await?)
+}
+
 /// Reads everything on both sides and checks every word of it.
 async fn read_all(
     report: &mut Report<'_>,
@@ -352,6 +413,7 @@ async fn read_all(
     session: &SessionId,
     file: Option<&(&PathBuf, Vec<u8>)>,
 ) -> Result<usize, CliError> {
+    report.level().await?;
     let began = Instant::now();
     let to_alice = alice.receive(session).await?;
     let to_bob = bob.receive(session).await?;
@@ -412,6 +474,7 @@ async fn read_all(
 
     let began = Instant::now();
     bob.acknowledge(session, to_bob.count).await?;
+    report.level().await?;
     let receipt = alice.receipt(session).await?;
     let confirmed = receipt.map(|receipt| receipt.up_to);
     must(
@@ -487,13 +550,12 @@ async fn prove(
 /// Everything again, as somebody who remembers nothing but the identity.
 async fn read_again(
     report: &mut Report<'_>,
-    node: &NodeProcess,
+    rpc: &RpcClient,
     base: &Path,
     session: &SessionId,
     (sent, first): (u64, usize),
 ) -> Result<(), CliError> {
     let began = Instant::now();
-    let rpc = RpcClient::new(&node.rpc, None)?;
     let mut read = 0;
     for name in ["alice", "bob"] {
         let path = base.join(name);
@@ -503,13 +565,7 @@ async fn read_again(
             (progress.cursor, progress.seen) = (0, Default::default());
         }
         dir.save(&state)?;
-        let identity = std::fs::read_to_string(path.join("identity.json"));
-        let identity = identity.map_err(CliError::file(&path))?;
-        let identity = Identity::from_json(&identity).map_err(|error| CliError::Identity {
-            path: path.clone(),
-            problem: error.to_string(),
-        })?;
-        let mut account = Account::open(rpc.clone(), identity, &path).await?;
+        let mut account = open_again(rpc.clone(), &path).await?;
         let inbox = account.receive(session).await?;
         must(
             inbox.count == sent,
