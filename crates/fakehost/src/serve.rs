@@ -7,6 +7,7 @@ use session_rpcchainvm::health::health_server::{Health, HealthServer};
 use session_rpcchainvm::health::{HealthCheckRequest, HealthCheckResponse};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tonic::transport::server::{Router, TcpIncoming};
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status};
@@ -15,7 +16,8 @@ use tonic::{Request, Response, Status};
 #[derive(Debug)]
 pub struct Served {
     address: SocketAddr,
-    _stop: oneshot::Sender<()>,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<Result<(), tonic::transport::Error>>,
 }
 
 impl Served {
@@ -25,13 +27,20 @@ impl Served {
         let address = listener.local_addr().unwrap();
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let (stop, stopped) = oneshot::channel::<()>();
-        tokio::spawn(router.serve_with_incoming_shutdown(incoming, async {
+        let task = tokio::spawn(router.serve_with_incoming_shutdown(incoming, async {
             let _dropped = stopped.await;
         }));
         Self {
             address,
-            _stop: stop,
+            stop,
+            task,
         }
+    }
+
+    /// Stops listening and waits until every call that came has its answer.
+    pub async fn finish(self) {
+        drop(self.stop);
+        let _failed = self.task.await;
     }
 
     /// Where it listens.

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use session_rpcchainvm::http::{HttpRequest, Request, ResponseWriter, Url};
 use tokio::io::AsyncWriteExt;
@@ -15,6 +16,8 @@ use super::writer::ResponseServer;
 use super::{Handler, PATIENCE, Reply, node_headers};
 
 struct Routes {
+    /// Requests that keep the node's router locked.
+    open: AtomicUsize,
     chain: String,
     by_path: Vec<(String, Handler)>,
     by_header: Option<Handler>,
@@ -34,6 +37,7 @@ impl Routes {
 /// A listener in front of one plugin's handlers. Gone when dropped.
 pub struct Proxy {
     address: SocketAddr,
+    routes: Arc<Routes>,
     task: JoinHandle<()>,
 }
 
@@ -49,16 +53,27 @@ impl Proxy {
         let by_path = handlers.into_iter();
         let by_path = by_path.map(|(prefix, h)| (format!("/ext/bc/{chain}{prefix}"), h));
         let routes = Arc::new(Routes {
+            open: AtomicUsize::new(0),
             chain: chain.to_owned(),
             by_path: by_path.collect(),
             by_header,
         });
+        let served = routes.clone();
         let task = tokio::spawn(async move {
             while let Ok((socket, peer)) = listener.accept().await {
-                tokio::spawn(connection(socket, peer, routes.clone()));
+                tokio::spawn(connection(socket, peer, served.clone()));
             }
         });
-        Self { address, task }
+        Self {
+            address,
+            routes,
+            task,
+        }
+    }
+
+    /// Requests that are under way: as long as there is one, a node can add no chain.
+    pub fn open(&self) -> usize {
+        self.routes.open.load(Ordering::SeqCst)
     }
 
     /// Where it listens.
@@ -90,6 +105,7 @@ async fn connection(socket: TcpStream, peer: SocketAddr, routes: Arc<Routes>) {
             }
             continue;
         };
+        let _open = Open::new(&routes);
         if head.header("Upgrade").is_some() {
             return streamed(handler, head, peer, incoming, out).await;
         }
@@ -111,6 +127,22 @@ async fn connection(socket: TcpStream, peer: SocketAddr, routes: Arc<Routes>) {
         if answer(&mut out, &reply).await.is_err() || closes {
             return;
         }
+    }
+}
+
+/// A request that is under way.
+struct Open(Arc<Routes>);
+
+impl Open {
+    fn new(routes: &Arc<Routes>) -> Self {
+        routes.open.fetch_add(1, Ordering::SeqCst);
+        Self(routes.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -170,14 +202,15 @@ async fn streamed(
     let mut client = handler.client.clone();
     let handled = tokio::time::timeout(PATIENCE, client.handle(request)).await;
     // None is left when the connection was hijacked.
-    let Some(mut out) = out.lock().await.take() else {
-        return;
-    };
-    let _gone = match handled {
-        Ok(Ok(_)) => server.finish(&mut out).await,
-        Ok(Err(status)) => answer(&mut out, &error(500, &status.to_string())).await,
-        Err(_) => Ok(()),
-    };
+    let out = out.lock().await.take();
+    if let Some(mut out) = out {
+        let _gone = match handled {
+            Ok(Ok(_)) => server.finish(&mut out).await,
+            Ok(Err(status)) => answer(&mut out, &error(500, &status.to_string())).await,
+            Err(_) => Ok(()),
+        };
+    }
+    server.end().await;
 }
 
 fn request(head: &Head, peer: SocketAddr) -> Request {

@@ -60,8 +60,13 @@ impl ResponseServer {
         self.served.address()
     }
 
+    /// Waits, as a node does, for every call that the plugin has under way here.
+    pub(super) async fn end(self) {
+        self.served.finish().await;
+    }
+
     /// Says what is still to be said after the plugin has returned.
-    pub(super) async fn finish(self, out: &mut OwnedWriteHalf) -> std::io::Result<()> {
+    pub(super) async fn finish(&self, out: &mut OwnedWriteHalf) -> std::io::Result<()> {
         let mut said = self.said.lock().await;
         begin(&mut said, out, 200).await?;
         if said.chunked {
