@@ -85,9 +85,11 @@ impl NodeHttp {
         let Ok(permit) = self.hijacked.clone().try_acquire_owned() else {
             return Err(Status::resource_exhausted("too many connections"));
         };
-        let channel = connect(server)?;
-        let taken = WriterClient::new(channel.clone()).hijack(()).await?;
-        let conn = ConnClient::new(connect(&taken.into_inner().server_addr)?);
+        let taken = WriterClient::new(connect(server)?).hijack(()).await?;
+        // The client's bytes are here from now on: the reader beside the response writer has the
+        // request's body alone, and the node waits for its calls before it lets its router go.
+        let channel = connect(&taken.into_inner().server_addr)?;
+        let conn = ConnClient::new(channel.clone());
         let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
         let (from_us, to_us) = tokio::io::split(ours);
         let (router, stop) = (self.router.clone(), self.stop.clone());
