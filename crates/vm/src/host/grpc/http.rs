@@ -238,7 +238,10 @@ impl Http for NodeHttp {
             let message = format!("the body is larger than {RPC_BODY_MAX} bytes\n");
             text(axum::http::StatusCode::PAYLOAD_TOO_LARGE, message)
         } else {
-            let request = http_request(&method, &url, &request_headers, body.into())?;
+            // Room is taken for what is announced, and for the most where nothing is.
+            let length = HeaderValue::from(body.len());
+            let mut request = http_request(&method, &url, &request_headers, body.into())?;
+            request.headers_mut().insert(header::CONTENT_LENGTH, length);
             self.answer(request).await?
         };
         let (parts, body) = response.into_parts();
