@@ -22,7 +22,7 @@ use session_chain::tx::Tx;
 use session_chain::view::ViewError;
 use session_core::codec::{Decode, DecodeError, Encode};
 use session_core::header::{HEADER_LEN, Header};
-use session_core::ids::BlockId;
+use session_core::ids::{ActionId, BlockId};
 use session_core::limits::{BLOCK_BYTES_MAX, BLOCK_TXS_MAX, MESSAGE_WAIT_MAX_MS};
 use session_core::time::Time;
 use session_storage::{Store, StoreError};
@@ -579,25 +579,35 @@ impl Consensus {
         Ok(out)
     }
 
-    /// Encoded transactions that wait, oldest first, for which `wanted` is true, up to `bytes`.
-    pub fn waiting(&self, bytes: usize, mut wanted: impl FnMut(&Waiting) -> bool) -> Vec<Vec<u8>> {
+    /// Encoded transactions that wait or are about to be in a block, oldest first, for whose
+    /// action `wanted` is true, up to `bytes`; one that is larger goes alone.
+    pub fn waiting(&self, bytes: usize, mut wanted: impl FnMut(&ActionId) -> bool) -> Vec<Vec<u8>> {
         let inner = self.inner();
+        // A block that is built ahead may never be asked for.
+        let ready = inner.ready.iter().flat_map(|ready| {
+            let txs = ready.applied.iter().zip(&ready.block.txs);
+            txs.map(|(applied, tx)| (applied.action, tx, tx.encoded_len()))
+        });
+        let pool = inner.ledger.pool.iter();
+        let pool = pool.map(|waiting| (waiting.ids.action, &waiting.tx, waiting.bytes));
         let mut left = bytes;
         let mut out = Vec::new();
-        for waiting in inner.ledger.pool.iter() {
-            if waiting.bytes > left {
+        for (action, tx, size) in ready.chain(pool) {
+            if !wanted(&action) {
+                continue;
+            }
+            // A large one goes alone, or it would keep everything behind it waiting.
+            if size > left && !out.is_empty() {
                 break;
             }
-            if wanted(waiting) {
-                left -= waiting.bytes;
-                out.push(waiting.tx.to_bytes());
-            }
+            left = left.saturating_sub(size);
+            out.push(tx.to_bytes());
         }
         out
     }
 
     /// Whether an action waits here, or is about to be in a block.
-    pub fn is_waiting(&self, action: &session_core::ids::ActionId) -> bool {
+    pub fn is_waiting(&self, action: &ActionId) -> bool {
         let inner = self.inner();
         inner.ledger.pool.contains(action)
             || inner

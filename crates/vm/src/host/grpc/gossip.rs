@@ -19,6 +19,7 @@ use rayon::prelude::*;
 use session_chain::tx::{Tx, TxIds};
 use session_core::codec::Decode;
 use session_core::hash::sha256;
+use session_core::ids::ActionId;
 use session_core::submission::{decode_request, encode_request};
 use session_rpcchainvm::appsender::app_sender_client::AppSenderClient;
 use session_rpcchainvm::appsender::{
@@ -306,8 +307,8 @@ impl Gossip {
         let mut salt = [0; 8];
         getrandom::fill(&mut salt)?;
         let mut bloom = Bloom::new(salt);
-        let none = self.consensus.waiting(usize::MAX, |waiting| {
-            bloom.insert(waiting.ids.action.as_bytes());
+        let none = self.consensus.waiting(usize::MAX, |action| {
+            bloom.insert(action.as_bytes());
             false
         });
         debug_assert!(none.is_empty());
@@ -331,9 +332,8 @@ impl Gossip {
             let _peer_waits = sender.send_app_error(error).await;
             return;
         };
-        let txs = self.consensus.waiting(MESSAGE_BYTES, |waiting| {
-            !bloom.contains(waiting.ids.action.as_bytes())
-        });
+        let missing = |action: &ActionId| !bloom.contains(action.as_bytes());
+        let txs = self.consensus.waiting(MESSAGE_BYTES, missing);
         let response = SendAppResponseMsg {
             node_id: node,
             request_id,
