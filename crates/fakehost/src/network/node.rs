@@ -15,8 +15,8 @@ use session_core::codec::Decode;
 use session_core::header::Header;
 use session_core::ids::BlockId;
 use session_rpcchainvm::vm::{
-    ConnectedRequest, InitializeRequest, InitializeResponse, NetworkUpgrades, SetStateRequest,
-    State,
+    ConnectedRequest, DisconnectedRequest, InitializeRequest, InitializeResponse, NetworkUpgrades,
+    SetStateRequest, State,
 };
 use tokio::task::JoinHandle;
 use tonic::{Response, Status};
@@ -292,6 +292,17 @@ impl Node {
         };
         let mut vm = self.life().plugin.vm();
         self.ask("Connected", vm.connected(request)).await
+    }
+
+    /// A peer is gone.
+    ///
+    /// # Errors
+    /// [`Killed`].
+    pub async fn disconnected(&self, peer: NodeId) -> Asked<()> {
+        let node_id = peer.bytes();
+        let mut vm = self.life().plugin.vm();
+        let call = vm.disconnected(DisconnectedRequest { node_id });
+        self.ask("Disconnected", call).await
     }
 
     /// Sets the state; the answer must be the last accepted block.

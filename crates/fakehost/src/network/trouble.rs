@@ -20,6 +20,11 @@ impl Network {
             _ => self.kill_while_it_verifies(at).await,
         }
         self.nodes[at].kill(&self.exchange).await;
+        let id = self.nodes[at].id;
+        for peer in self.running() {
+            let told = self.nodes[peer].disconnected(id).await;
+            told.expect("nothing was planned");
+        }
         self.mend(at).await;
     }
 
