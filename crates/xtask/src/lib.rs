@@ -65,7 +65,7 @@ const LAYERS: &[Layer] = &[
             "session-chain",
             "session-rpcchainvm",
         ],
-        absent: &["session_client"],
+        absent: &["session_client", "session_fakehost"],
     },
     Layer {
         folder: "cli",
@@ -79,7 +79,7 @@ const LAYERS: &[Layer] = &[
             "session-devnet",
             "session-vectors",
         ],
-        absent: &["session_fixture", "session_fuzz"],
+        absent: &["session_fixture", "session_fuzz", "session_fakehost"],
     },
     Layer {
         folder: "devnet",
@@ -89,7 +89,7 @@ const LAYERS: &[Layer] = &[
     Layer {
         folder: "client",
         ours: &["session-core", "session-crypto", "session-chain"],
-        absent: &["session_vm", "session_storage"],
+        absent: &["session_vm", "session_storage", "session_fakehost"],
     },
 ];
 

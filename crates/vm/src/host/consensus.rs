@@ -22,13 +22,14 @@ use session_chain::tx::Tx;
 use session_chain::view::ViewError;
 use session_core::codec::{Decode, DecodeError, Encode};
 use session_core::header::{HEADER_LEN, Header};
-use session_core::ids::BlockId;
+use session_core::ids::{ActionId, BlockId};
 use session_core::limits::{BLOCK_BYTES_MAX, BLOCK_TXS_MAX, MESSAGE_WAIT_MAX_MS};
 use session_core::time::Time;
 use session_storage::{Store, StoreError};
 use tokio::sync::watch;
 
 use crate::head::Head;
+use crate::host::flow::Flow;
 use crate::host::upgrade::{UpgradeNeeded, Upgrades};
 use crate::ledger::{Ledger, changed_keys};
 use crate::node::{Node, NodeOptions, OpenError, Opened};
@@ -113,6 +114,34 @@ struct Inner {
     /// A block on the preferred one, built ahead because the host asked whether it could be.
     ready: Option<Built>,
     phase: Phase,
+    flow: Flow,
+}
+
+impl Inner {
+    /// What ended otherwise than in a block, its flow does not wait for any more.
+    fn forget_ended(&mut self) {
+        let Self { ledger, flow, .. } = self;
+        flow.keep(|action| ledger.waiting.contains_key(action));
+    }
+}
+
+/// Takes an own transaction in, if there is room on the way; answers what others are to be told.
+fn take_own(
+    ledger: &mut Ledger,
+    flow: &mut Flow,
+    submission: Submission,
+    now: Instant,
+) -> Option<Vec<u8>> {
+    let action = submission.ids.action;
+    // A retry of what is on its way already takes no room.
+    if !ledger.waiting.contains_key(&action)
+        && let Err(retry_ms) = flow.admit(action, submission.bytes, now)
+    {
+        ledger.refuse(submission, SubmitError::Busy { retry_ms });
+        return None;
+    }
+    let bytes = submission.tx.to_bytes();
+    ledger.take_in(submission).then_some(bytes)
 }
 
 /// The ledger under a host's consensus.
@@ -149,6 +178,7 @@ impl Consensus {
                 ledger,
                 ready: None,
                 phase: Phase::Bootstrapping,
+                flow: Flow::default(),
             }),
             parsed: Mutex::default(),
             changes: watch::Sender::new(0),
@@ -207,14 +237,20 @@ impl Consensus {
     fn take_batch(&self, batch: Vec<Submission>, announce: &Announce) {
         let mut news = Vec::new();
         {
+            let now = Instant::now();
             let mut inner = self.inner();
+            let Inner { ledger, flow, .. } = &mut *inner;
             for submission in batch {
-                let bytes = submission.local.then(|| submission.tx.to_bytes());
-                if inner.ledger.take_in(submission) {
-                    news.extend(bytes);
+                if submission.local {
+                    news.extend(take_own(ledger, flow, submission, now));
+                } else {
+                    let action = submission.ids.action;
+                    if ledger.take_in(submission) {
+                        flow.told(action, now);
+                    }
                 }
             }
-            inner.ledger.count_pending();
+            ledger.count_pending();
         }
         self.changed();
         news.into_iter().for_each(announce);
@@ -227,6 +263,8 @@ impl Consensus {
         for gone in ledger.pool.expire(ledger.clock.wall()) {
             ledger.answer(gone.ids.action, &|| Err(SubmitError::ExpiredPending));
         }
+        inner.forget_ended();
+        let ledger = &mut inner.ledger;
         let Ok(time) = ledger.ready() else { return };
         if let Err(error) = ledger.prune(time) {
             tracing::warn!(%error, "pruning bodies failed");
@@ -388,7 +426,7 @@ impl Consensus {
     /// end, because the host has accepted what this node does not have.
     pub fn accept(&self, id: BlockId) -> Result<(), ConsensusError> {
         let mut inner = self.inner();
-        let ledger = &mut inner.ledger;
+        let Inner { ledger, flow, .. } = &mut *inner;
         if id == ledger.processing.head_id() {
             return Ok(());
         }
@@ -396,14 +434,17 @@ impl Consensus {
         let built = Arc::try_unwrap(built).unwrap_or_else(|shared| (*shared).clone());
         let height = built.block.header.height;
         let applied = built.applied.clone();
+        let lengths: Vec<usize> = built.block.txs.iter().map(Tx::encoded_len).collect();
         let changed = changed_keys(&built.block.txs);
         ledger
             .persist(built)
             .map_err(|error| ConsensusError::NotWritten { height, error })?;
         ledger.publish();
         ledger.forget_keys(&changed);
-        for applied in &applied {
+        let now = Instant::now();
+        for (applied, bytes) in applied.iter().zip(lengths) {
             let _gone = ledger.pool.forget(&applied.action);
+            flow.accepted(&applied.action, bytes, now);
         }
         ledger.answer_applied(height, &applied);
         ledger.count_pending();
@@ -459,16 +500,21 @@ impl Consensus {
             Some(stale) => put_back(&mut inner.ledger, stale.block.txs),
             None => {}
         }
-        let ledger = &mut inner.ledger;
+        let Inner { ledger, flow, .. } = inner;
         let time = ledger
             .ready()
             .map_err(|refusal| ConsensusError::NotBuilding(refusal.error()))?;
         if ledger.pool.is_empty() && !ledger.is_due(time) {
             return Ok(false);
         }
-        let (built, failed) = ledger.build(time)?;
+        let now = Instant::now();
+        let (built, failed) =
+            ledger.build(time, |waiting| flow.is_ripe(&waiting.ids.action, now))?;
         if preference == ledger.processing.head_id() {
             ledger.answer_failed(&failed);
+            failed
+                .iter()
+                .for_each(|(waiting, _)| flow.over(&waiting.ids.action));
         } else {
             // What does not apply there may yet apply, if other blocks are accepted.
             let failed: Vec<Waiting> = failed.into_iter().map(|(waiting, _)| waiting).collect();
@@ -503,8 +549,18 @@ impl Consensus {
                     continue;
                 }
             }
-            if changes.changed().await.is_err() {
-                std::future::pending::<()>().await;
+            let ripens_in = self.inner().flow.ripens_in();
+            let ripened = async {
+                match ripens_in {
+                    Some(time) => tokio::time::sleep(time).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() {
+                    std::future::pending::<()>().await;
+                },
+                () = ripened => {}
             }
         }
     }
@@ -564,10 +620,12 @@ impl Consensus {
             && (out.is_empty() || began.elapsed() < time)
             && let Some(block) = self.block(&at)?
         {
-            let Some(rest) = left.checked_sub(block.bytes.len().saturating_add(4)) else {
+            let size = block.bytes.len().saturating_add(4);
+            // The block that was asked for comes whatever its size, as a Go VM answers it.
+            if size > left && !out.is_empty() {
                 break;
-            };
-            left = rest;
+            }
+            left = left.saturating_sub(size);
             at = block.header.parent;
             out.push(block.bytes);
             if block.header.height == 0 {
@@ -577,25 +635,35 @@ impl Consensus {
         Ok(out)
     }
 
-    /// Encoded transactions that wait, oldest first, for which `wanted` is true, up to `bytes`.
-    pub fn waiting(&self, bytes: usize, mut wanted: impl FnMut(&Waiting) -> bool) -> Vec<Vec<u8>> {
+    /// Encoded transactions that wait or are about to be in a block, oldest first, for whose
+    /// action `wanted` is true, up to `bytes`; one that is larger goes alone.
+    pub fn waiting(&self, bytes: usize, mut wanted: impl FnMut(&ActionId) -> bool) -> Vec<Vec<u8>> {
         let inner = self.inner();
+        // A block that is built ahead may never be asked for.
+        let ready = inner.ready.iter().flat_map(|ready| {
+            let txs = ready.applied.iter().zip(&ready.block.txs);
+            txs.map(|(applied, tx)| (applied.action, tx, tx.encoded_len()))
+        });
+        let pool = inner.ledger.pool.iter();
+        let pool = pool.map(|waiting| (waiting.ids.action, &waiting.tx, waiting.bytes));
         let mut left = bytes;
         let mut out = Vec::new();
-        for waiting in inner.ledger.pool.iter() {
-            if waiting.bytes > left {
+        for (action, tx, size) in ready.chain(pool) {
+            if !wanted(&action) {
+                continue;
+            }
+            // A large one goes alone, or it would keep everything behind it waiting.
+            if size > left && !out.is_empty() {
                 break;
             }
-            if wanted(waiting) {
-                left -= waiting.bytes;
-                out.push(waiting.tx.to_bytes());
-            }
+            left = left.saturating_sub(size);
+            out.push(tx.to_bytes());
         }
         out
     }
 
     /// Whether an action waits here, or is about to be in a block.
-    pub fn is_waiting(&self, action: &session_core::ids::ActionId) -> bool {
+    pub fn is_waiting(&self, action: &ActionId) -> bool {
         let inner = self.inner();
         inner.ledger.pool.contains(action)
             || inner

@@ -19,6 +19,7 @@ use rayon::prelude::*;
 use session_chain::tx::{Tx, TxIds};
 use session_core::codec::Decode;
 use session_core::hash::sha256;
+use session_core::ids::ActionId;
 use session_core::submission::{decode_request, encode_request};
 use session_rpcchainvm::appsender::app_sender_client::AppSenderClient;
 use session_rpcchainvm::appsender::{
@@ -49,6 +50,9 @@ const QUEUE_BYTES: usize = 1 << 20;
 
 /// Bytes of a message from others at most.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
+
+/// An answer's list when nothing is missing.
+const NOTHING: [u8; 4] = 0u32.to_be_bytes();
 
 /// Peers that are told by name; of more, as many are drawn.
 const PEERS: usize = 32;
@@ -303,8 +307,8 @@ impl Gossip {
         let mut salt = [0; 8];
         getrandom::fill(&mut salt)?;
         let mut bloom = Bloom::new(salt);
-        let none = self.consensus.waiting(usize::MAX, |waiting| {
-            bloom.insert(waiting.ids.action.as_bytes());
+        let none = self.consensus.waiting(usize::MAX, |action| {
+            bloom.insert(action.as_bytes());
             false
         });
         debug_assert!(none.is_empty());
@@ -328,9 +332,8 @@ impl Gossip {
             let _peer_waits = sender.send_app_error(error).await;
             return;
         };
-        let txs = self.consensus.waiting(MESSAGE_BYTES, |waiting| {
-            !bloom.contains(waiting.ids.action.as_bytes())
-        });
+        let missing = |action: &ActionId| !bloom.contains(action.as_bytes());
+        let txs = self.consensus.waiting(MESSAGE_BYTES, missing);
         let response = SendAppResponseMsg {
             node_id: node,
             request_id,
@@ -344,7 +347,8 @@ impl Gossip {
     /// A peer answers.
     pub(super) fn responded(&self, node: &NodeId, request_id: u32, response: &[u8]) {
         let asked = lock(&self.peers).asked.remove(&request_id);
-        if asked.is_some_and(|(peer, _)| peer == *node) {
+        // A peer that has nothing for us answers with an empty list, which is no batch.
+        if asked.is_some_and(|(peer, _)| peer == *node) && response != NOTHING {
             self.take_in(node, response);
         }
     }

@@ -85,9 +85,11 @@ impl NodeHttp {
         let Ok(permit) = self.hijacked.clone().try_acquire_owned() else {
             return Err(Status::resource_exhausted("too many connections"));
         };
-        let channel = connect(server)?;
-        let taken = WriterClient::new(channel.clone()).hijack(()).await?;
-        let conn = ConnClient::new(connect(&taken.into_inner().server_addr)?);
+        let taken = WriterClient::new(connect(server)?).hijack(()).await?;
+        // The client's bytes are here from now on: the reader beside the response writer has the
+        // request's body alone, and the node waits for its calls before it lets its router go.
+        let channel = connect(&taken.into_inner().server_addr)?;
+        let conn = ConnClient::new(channel.clone());
         let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
         let (from_us, to_us) = tokio::io::split(ours);
         let (router, stop) = (self.router.clone(), self.stop.clone());
@@ -236,7 +238,10 @@ impl Http for NodeHttp {
             let message = format!("the body is larger than {RPC_BODY_MAX} bytes\n");
             text(axum::http::StatusCode::PAYLOAD_TOO_LARGE, message)
         } else {
-            let request = http_request(&method, &url, &request_headers, body.into())?;
+            // Room is taken for what is announced, and for the most where nothing is.
+            let length = HeaderValue::from(body.len());
+            let mut request = http_request(&method, &url, &request_headers, body.into())?;
+            request.headers_mut().insert(header::CONTENT_LENGTH, length);
             self.answer(request).await?
         };
         let (parts, body) = response.into_parts();

@@ -1,0 +1,341 @@
+//! People who submit signed transactions to plugins, and what they were told.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::{Value, json};
+use session_chain::tx::identity::RegisterIdentity;
+use session_chain::tx::message::{SendBatch, SendMessage};
+use session_chain::tx::session::{AcceptSession, CreateSession, NewParticipant};
+use session_chain::tx::{KemKey, Kind, SigningKey, Tx};
+use session_core::codec::Encode;
+use session_core::ids::{AccountId, ActionId, ChainId, SessionId, TxId};
+use session_core::log::Conversation;
+use session_core::submission::{Submitted, decode_reply, encode_request};
+use session_core::time::Time;
+use session_crypto::{Identity, Seed};
+use tokio::task::JoinHandle;
+
+use crate::chance::Chance;
+use crate::http::Handler;
+
+/// How long a submitter waits for its block before it asks again.
+const WAIT_MS: u64 = 4_000;
+
+/// How long a submitter asks again.
+const ASKS: usize = 8;
+
+/// Somebody with keys on one chain.
+pub struct Person {
+    identity: Identity,
+    chain: ChainId,
+    salt: AtomicU64,
+}
+
+impl Person {
+    /// The person of this seed.
+    pub fn new(seed: [u8; 32], chain: ChainId) -> Self {
+        let identity = Identity::from_seed(Seed::new(seed)).unwrap();
+        let salt = AtomicU64::new(0);
+        Self {
+            identity,
+            chain,
+            salt,
+        }
+    }
+
+    /// Account id.
+    pub fn id(&self) -> AccountId {
+        self.identity.account_id()
+    }
+
+    /// A signed transaction, valid for half an hour.
+    pub fn sign(&self, kind: Kind) -> Tx {
+        let single = kind.is_single_message();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let later = u64::try_from(now.as_millis()).unwrap() + 1_800_000;
+        let salt = self.salt.fetch_add(1, Ordering::SeqCst);
+        let mut tx = Tx {
+            signer: self.id(),
+            valid_until: Time::from_ms(if single { 0 } else { later }),
+            salt: if single { 0 } else { salt },
+            kind,
+            signature: Vec::new(),
+        };
+        let digest = tx.signed_digest(&self.chain);
+        tx.signature = self.identity.sign(&digest).unwrap().as_bytes().to_vec();
+        tx
+    }
+
+    /// Registers this person's keys.
+    pub fn registration(&self) -> Tx {
+        let public = self.identity.public();
+        self.sign(Kind::RegisterIdentity(RegisterIdentity {
+            kem: KemKey(Box::new(*public.kem().as_bytes())),
+            signing: SigningKey(Box::new(*public.signing().as_bytes())),
+            recovery: None,
+        }))
+    }
+
+    /// Opens a session with somebody who is registered too.
+    pub fn open_session(&self, with: &Self) -> (Tx, SessionId) {
+        let mut accounts = [self.id(), with.id()];
+        accounts.sort_unstable();
+        let participants = accounts.map(|account| NewParticipant {
+            account,
+            kem: None,
+            signing: None,
+        });
+        let tx = self.sign(Kind::CreateSession(CreateSession {
+            participants: participants.to_vec(),
+        }));
+        let session = CreateSession::session_id(&tx.ids(&self.chain).action);
+        (tx, session)
+    }
+
+    /// Accepts a session.
+    pub fn accept_session(&self, session: SessionId) -> Tx {
+        self.sign(Kind::AcceptSession(AcceptSession { session }))
+    }
+
+    /// One message.
+    pub fn message(&self, session: SessionId, ciphertext: Vec<u8>) -> Tx {
+        let conversation = Conversation::Session(session);
+        self.sign(Kind::SendMessage(SendMessage {
+            conversation,
+            ciphertext,
+        }))
+    }
+
+    /// Several messages.
+    pub fn batch(&self, session: SessionId, ciphertexts: Vec<Vec<u8>>) -> Tx {
+        let conversation = Conversation::Session(session);
+        self.sign(Kind::SendBatch(SendBatch {
+            conversation,
+            ciphertexts,
+        }))
+    }
+}
+
+/// What a submitter was told in the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// It is in a block.
+    Accepted {
+        /// Of the block, or of the head when an earlier submission was recognised.
+        height: u64,
+        /// Its id, when this submission is the one that counted.
+        tx: Option<TxId>,
+        /// Whether an earlier submission was recognised.
+        repeated: bool,
+    },
+    /// It waits still.
+    Pending,
+    /// It was not taken.
+    Refused {
+        /// Code of the RPC's table, negated.
+        code: u32,
+        /// Why.
+        reason: String,
+    },
+    /// The plugin died, or said something that is no answer.
+    Lost(String),
+}
+
+/// One transaction on its way.
+pub struct Submission {
+    /// What its signature covers.
+    pub action: ActionId,
+    /// Its id.
+    pub tx: TxId,
+    answer: JoinHandle<Answer>,
+}
+
+/// Everybody, and everything they submitted.
+pub struct People {
+    chain: ChainId,
+    /// Registered, or on the way.
+    pub persons: Vec<Person>,
+    /// Sessions that were opened, with the number of somebody in them.
+    pub sessions: Vec<(SessionId, usize)>,
+    open: Vec<Submission>,
+    /// Who was told what.
+    pub answers: Vec<(ActionId, TxId, Answer)>,
+}
+
+impl People {
+    /// Nobody yet.
+    pub const fn new(chain: ChainId) -> Self {
+        Self {
+            chain,
+            persons: Vec::new(),
+            sessions: Vec::new(),
+            open: Vec::new(),
+            answers: Vec::new(),
+        }
+    }
+
+    /// The chain.
+    pub const fn chain(&self) -> ChainId {
+        self.chain
+    }
+
+    /// Somebody new.
+    pub fn join(&mut self, chance: &mut Chance) -> Tx {
+        let person = Person::new(chance.bytes(), self.chain);
+        let tx = person.registration();
+        self.persons.push(person);
+        tx
+    }
+
+    /// What somebody says next: a message, a few, or somebody new comes.
+    pub fn next(&mut self, chance: &mut Chance) -> Tx {
+        let Some((session, person)) = chance.pick(&self.sessions).copied() else {
+            return self.join(chance);
+        };
+        let mut text = |most: usize| {
+            let length = 1 + chance.below(most);
+            let mut text = chance.bytes::<32>().to_vec();
+            text.resize(length.max(32), 0x5a);
+            text
+        };
+        let (one, two) = (text(4_000), text(200));
+        match chance.below(10) {
+            0 => self.join(chance),
+            1..=3 => self.persons[person].batch(session, vec![one, two]),
+            _ => self.persons[person].message(session, one),
+        }
+    }
+
+    /// Submits a transaction and remembers to look at the answer.
+    pub fn submit(&mut self, handlers: &[(String, Handler)], tx: &Tx, binary: bool) {
+        let ids = tx.ids(&self.chain);
+        let handler = |prefix: &str| {
+            let found = handlers.iter().find(|(found, _)| found == prefix);
+            found.map(|(_, handler)| handler.clone())
+        };
+        let bytes = tx.to_bytes();
+        let submit = handler("/submit").filter(|_| binary);
+        let rpc = handler("/rpc").expect("a handler of /rpc");
+        let answer = tokio::spawn(async move {
+            for _ in 0..ASKS {
+                let answer = match &submit {
+                    Some(handler) => binary_answer(handler, &bytes).await,
+                    None => json_answer(&rpc, &bytes).await,
+                };
+                if answer != Answer::Pending {
+                    return answer;
+                }
+            }
+            Answer::Pending
+        });
+        self.open.push(Submission {
+            action: ids.action,
+            tx: ids.tx,
+            answer,
+        });
+    }
+
+    /// Collects answers that have come; the number of those that have not.
+    pub async fn collect(&mut self) -> usize {
+        for at in (0..self.open.len()).rev() {
+            if self.open[at].answer.is_finished() {
+                let submission = self.open.swap_remove(at);
+                let answer = submission.answer.await.expect("a submitter never panics");
+                let told = (submission.action, submission.tx, answer);
+                self.answers.push(told);
+            }
+        }
+        self.open.len()
+    }
+
+    /// How often each kind of answer was given.
+    pub fn tally(&self) -> BTreeMap<String, usize> {
+        let mut tally = BTreeMap::new();
+        for (_, _, answer) in &self.answers {
+            let name = match answer {
+                Answer::Accepted { repeated, .. } if *repeated => "accepted before".to_owned(),
+                Answer::Accepted { .. } => "accepted".to_owned(),
+                Answer::Pending => "pending".to_owned(),
+                Answer::Refused { code, reason } => format!("refused {code}: {reason}"),
+                Answer::Lost(why) => format!("lost: {:.40}", why),
+            };
+            *tally.entry(name).or_default() += 1;
+        }
+        tally
+    }
+}
+
+async fn binary_answer(handler: &Handler, tx: &[u8]) -> Answer {
+    let headers = [("Content-Type", "application/octet-stream")];
+    let body = encode_request(&[tx]);
+    let reply = match handler.simple("POST", "/submit", &headers, body).await {
+        Ok(reply) if reply.code == 200 => reply,
+        Ok(reply) => return Answer::Lost(format!("{}: {}", reply.code, reply.text())),
+        Err(status) => return Answer::Lost(status.to_string()),
+    };
+    match decode_reply(&reply.body).map(|mut answers| answers.pop()) {
+        Ok(Some(Submitted::Accepted {
+            tx,
+            height,
+            repeated,
+            ..
+        })) => Answer::Accepted {
+            height,
+            tx,
+            repeated,
+        },
+        Ok(Some(Submitted::Pending { .. })) => Answer::Pending,
+        Ok(Some(Submitted::Refused { code, reason, .. })) => Answer::Refused { code, reason },
+        Ok(None) => Answer::Lost("no answer".to_owned()),
+        Err(error) => Answer::Lost(error.to_string()),
+    }
+}
+
+async fn json_answer(handler: &Handler, tx: &[u8]) -> Answer {
+    let params = json!({ "txs": [BASE64.encode(tx)], "waitMs": WAIT_MS });
+    let result = match call(handler, "sessionvm.Submit", &params).await {
+        Ok(mut result) => result["results"][0].take(),
+        Err(why) => return Answer::Lost(why),
+    };
+    match result["status"].as_str() {
+        Some("accepted") => Answer::Accepted {
+            height: result["height"].as_u64().unwrap_or_default(),
+            tx: result["txId"].as_str().and_then(|id| id.parse().ok()),
+            repeated: result["repeated"].as_bool().unwrap_or_default(),
+        },
+        Some("pending") => Answer::Pending,
+        _ => {
+            let code = result["code"].as_i64().unwrap_or_default().unsigned_abs();
+            Answer::Refused {
+                code: u32::try_from(code).unwrap_or_default(),
+                reason: result["error"].as_str().unwrap_or("?").to_owned(),
+            }
+        }
+    }
+}
+
+/// A JSON-RPC 2.0 call: its result, or why there is none.
+///
+/// # Errors
+/// The error object, the HTTP status or the gRPC error, as text.
+pub async fn call(handler: &Handler, method: &str, params: &Value) -> Result<Value, String> {
+    let body = json!({ "jsonrpc": "2.0", "id": 7, "method": method, "params": params });
+    let headers = [("Content-Type", "application/json")];
+    let patience = Duration::from_secs(40);
+    let reply = handler.simple("POST", "/rpc", &headers, body.to_string().into_bytes());
+    let reply = tokio::time::timeout(patience, reply).await;
+    let reply = reply.map_err(|_| "no answer".to_owned())?;
+    let reply = reply.map_err(|status| status.to_string())?;
+    if reply.code != 200 {
+        return Err(format!("{}: {}", reply.code, reply.text()));
+    }
+    let mut reply = reply.json();
+    match reply.get("error") {
+        Some(error) => Err(error.to_string()),
+        None => Ok(reply["result"].take()),
+    }
+}
