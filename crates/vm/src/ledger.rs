@@ -62,6 +62,13 @@ pub(crate) struct Ledger {
 pub(crate) type Failed = Vec<(Waiting, TxError)>;
 
 impl Ledger {
+    /// Refuses a submission before the pool sees it.
+    pub(crate) fn refuse(&self, submission: Submission, error: SubmitError) {
+        self.queued_bytes
+            .fetch_sub(submission.bytes, Ordering::Relaxed);
+        let _gone = submission.reply.send(Err(error));
+    }
+
     /// Takes a submission into the pool, or refuses it. Answers whether it is new there.
     pub(crate) fn take_in(&mut self, submission: Submission) -> bool {
         let Submission {
@@ -98,13 +105,18 @@ impl Ledger {
         false
     }
 
-    /// Builds a block of what waits, on the preferred block; none where nothing applies. What goes
-    /// into it is no longer in the pool.
+    /// Builds a block of what waits and is `wanted`, on the preferred block; none where nothing
+    /// applies. What goes into it is no longer in the pool.
     ///
     /// # Errors
     /// [`ViewError`].
-    pub(crate) fn build(&mut self, time: Time) -> Result<(Option<Built>, Failed), ViewError> {
-        let batch = self.pool.take(BLOCK_BYTES_MAX - HEADER_LEN, BLOCK_TXS_MAX);
+    pub(crate) fn build(
+        &mut self,
+        time: Time,
+        wanted: impl Fn(&Waiting) -> bool,
+    ) -> Result<(Option<Built>, Failed), ViewError> {
+        let room = BLOCK_BYTES_MAX - HEADER_LEN;
+        let batch = self.pool.take_where(room, BLOCK_TXS_MAX, wanted);
         let mut failed = Vec::new();
         let mut later = Vec::new();
         let store = self.store.clone();

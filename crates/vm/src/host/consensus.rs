@@ -29,6 +29,7 @@ use session_storage::{Store, StoreError};
 use tokio::sync::watch;
 
 use crate::head::Head;
+use crate::host::flow::Flow;
 use crate::host::upgrade::{UpgradeNeeded, Upgrades};
 use crate::ledger::{Ledger, changed_keys};
 use crate::node::{Node, NodeOptions, OpenError, Opened};
@@ -115,6 +116,34 @@ struct Inner {
     /// Blocks that were built for the host, and that it has not had verified yet.
     handed_out: Vec<(BlockId, u64)>,
     phase: Phase,
+    flow: Flow,
+}
+
+impl Inner {
+    /// What ended otherwise than in a block, its flow does not wait for any more.
+    fn forget_ended(&mut self) {
+        let Self { ledger, flow, .. } = self;
+        flow.keep(|action| ledger.waiting.contains_key(action));
+    }
+}
+
+/// Takes an own transaction in, if there is room on the way; answers what others are to be told.
+fn take_own(
+    ledger: &mut Ledger,
+    flow: &mut Flow,
+    submission: Submission,
+    now: Instant,
+) -> Option<Vec<u8>> {
+    let action = submission.ids.action;
+    // A retry of what is on its way already takes no room.
+    if !ledger.waiting.contains_key(&action)
+        && let Err(retry_ms) = flow.admit(action, submission.bytes, now)
+    {
+        ledger.refuse(submission, SubmitError::Busy { retry_ms });
+        return None;
+    }
+    let bytes = submission.tx.to_bytes();
+    ledger.take_in(submission).then_some(bytes)
 }
 
 /// The ledger under a host's consensus.
@@ -152,6 +181,7 @@ impl Consensus {
                 ready: None,
                 handed_out: Vec::new(),
                 phase: Phase::Bootstrapping,
+                flow: Flow::default(),
             }),
             parsed: Mutex::default(),
             changes: watch::Sender::new(0),
@@ -210,14 +240,20 @@ impl Consensus {
     fn take_batch(&self, batch: Vec<Submission>, announce: &Announce) {
         let mut news = Vec::new();
         {
+            let now = Instant::now();
             let mut inner = self.inner();
+            let Inner { ledger, flow, .. } = &mut *inner;
             for submission in batch {
-                let bytes = submission.local.then(|| submission.tx.to_bytes());
-                if inner.ledger.take_in(submission) {
-                    news.extend(bytes);
+                if submission.local {
+                    news.extend(take_own(ledger, flow, submission, now));
+                } else {
+                    let action = submission.ids.action;
+                    if ledger.take_in(submission) {
+                        flow.told(action, now);
+                    }
                 }
             }
-            inner.ledger.count_pending();
+            ledger.count_pending();
         }
         self.changed();
         news.into_iter().for_each(announce);
@@ -230,6 +266,8 @@ impl Consensus {
         for gone in ledger.pool.expire(ledger.clock.wall()) {
             ledger.answer(gone.ids.action, &|| Err(SubmitError::ExpiredPending));
         }
+        inner.forget_ended();
+        let ledger = &mut inner.ledger;
         let Ok(time) = ledger.ready() else { return };
         if let Err(error) = ledger.prune(time) {
             tracing::warn!(%error, "pruning bodies failed");
@@ -399,7 +437,7 @@ impl Consensus {
     /// end, because the host has accepted what this node does not have.
     pub fn accept(&self, id: BlockId) -> Result<(), ConsensusError> {
         let mut inner = self.inner();
-        let ledger = &mut inner.ledger;
+        let Inner { ledger, flow, .. } = &mut *inner;
         if id == ledger.processing.head_id() {
             return Ok(());
         }
@@ -407,14 +445,17 @@ impl Consensus {
         let built = Arc::try_unwrap(built).unwrap_or_else(|shared| (*shared).clone());
         let height = built.block.header.height;
         let applied = built.applied.clone();
+        let lengths: Vec<usize> = built.block.txs.iter().map(Tx::encoded_len).collect();
         let changed = changed_keys(&built.block.txs);
         ledger
             .persist(built)
             .map_err(|error| ConsensusError::NotWritten { height, error })?;
         ledger.publish();
         ledger.forget_keys(&changed);
-        for applied in &applied {
+        let now = Instant::now();
+        for (applied, bytes) in applied.iter().zip(lengths) {
             let _gone = ledger.pool.forget(&applied.action);
+            flow.accepted(&applied.action, bytes, now);
         }
         ledger.answer_applied(height, &applied);
         take_back(&mut inner, height);
@@ -472,16 +513,21 @@ impl Consensus {
             Some(stale) => put_back(&mut inner.ledger, stale.block.txs),
             None => {}
         }
-        let ledger = &mut inner.ledger;
+        let Inner { ledger, flow, .. } = inner;
         let time = ledger
             .ready()
             .map_err(|refusal| ConsensusError::NotBuilding(refusal.error()))?;
         if ledger.pool.is_empty() && !ledger.is_due(time) {
             return Ok(false);
         }
-        let (built, failed) = ledger.build(time)?;
+        let now = Instant::now();
+        let (built, failed) =
+            ledger.build(time, |waiting| flow.is_ripe(&waiting.ids.action, now))?;
         if preference == ledger.processing.head_id() {
             ledger.answer_failed(&failed);
+            failed
+                .iter()
+                .for_each(|(waiting, _)| flow.over(&waiting.ids.action));
         } else {
             // What does not apply there may yet apply, if other blocks are accepted.
             let failed: Vec<Waiting> = failed.into_iter().map(|(waiting, _)| waiting).collect();
@@ -516,8 +562,18 @@ impl Consensus {
                     continue;
                 }
             }
-            if changes.changed().await.is_err() {
-                std::future::pending::<()>().await;
+            let ripens_in = self.inner().flow.ripens_in();
+            let ripened = async {
+                match ripens_in {
+                    Some(time) => tokio::time::sleep(time).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() {
+                    std::future::pending::<()>().await;
+                },
+                () = ripened => {}
             }
         }
     }

@@ -10,6 +10,7 @@
 //! pool and the RPC do not know which one runs.
 
 pub mod consensus;
+mod flow;
 mod grpc;
 pub(crate) mod log;
 pub mod upgrade;

@@ -1,0 +1,215 @@
+//! How much a node takes from its callers, and which transactions it puts into a block first.
+//!
+//! Between nodes there is less room than in them: by default a node of avalanchego takes 512 KiB
+//! a second from each peer, consensus included. Whatever more is let in waits, and in the end
+//! keeps consensus waiting too. So a node lets in what the chain has lately shown to take in half
+//! a second, and tells everybody else when to come again.
+//!
+//! A transaction that another node told of is in that node's next block already, most likely.
+//! Building it here as well would send the same bytes twice and leave one of two blocks rejected,
+//! so it waits a little, and longer while there are own ones to build.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use session_core::ids::ActionId;
+
+/// The chain's rate is that of so long.
+const WINDOW: Duration = Duration::from_secs(2);
+
+/// What is let in is accepted within so long, at that rate.
+const AHEAD: Duration = Duration::from_millis(500);
+
+/// Bytes that are let in whatever the rate: a busy second of a small chain.
+const FLOOR_BYTES: u64 = 192 << 10;
+
+/// A transaction of another node's is that node's to build for so long, …
+const RIPE: Duration = Duration::from_millis(30);
+
+/// … and for so long while this one has its own to build.
+const RIPE_BESIDE_OWN: Duration = Duration::from_secs(1);
+
+/// What a hint says at least and at most.
+const HINT: (u64, u64) = (100, 2_000);
+
+/// What is on its way.
+#[derive(Debug, Default)]
+pub(super) struct Flow {
+    own: HashMap<ActionId, u64>,
+    own_bytes: u64,
+    foreign: HashMap<ActionId, Instant>,
+    accepted: VecDeque<(Instant, u64)>,
+    accepted_bytes: u64,
+}
+
+impl Flow {
+    /// Forgets what lies too far back to tell the rate.
+    fn turn(&mut self, now: Instant) {
+        while let Some((at, bytes)) = self.accepted.front().copied()
+            && now.saturating_duration_since(at) > WINDOW
+        {
+            self.accepted.pop_front();
+            self.accepted_bytes -= bytes;
+        }
+    }
+
+    /// Bytes of own transactions that may be on their way.
+    fn allowed(&self) -> u64 {
+        let share =
+            AHEAD.as_millis().saturating_mul(self.accepted_bytes.into()) / WINDOW.as_millis();
+        u64::try_from(share).unwrap_or(u64::MAX).max(FLOOR_BYTES)
+    }
+
+    /// Lets an own transaction in, or tells in how many milliseconds to try again.
+    pub(super) fn admit(
+        &mut self,
+        action: ActionId,
+        bytes: usize,
+        now: Instant,
+    ) -> Result<(), u64> {
+        self.turn(now);
+        let bytes = bytes as u64;
+        // One that is larger than all that may be on its way goes alone.
+        if self.own_bytes > 0 && self.own_bytes + bytes > self.allowed() {
+            let per_ms =
+                (self.accepted_bytes / u64::try_from(WINDOW.as_millis()).unwrap_or(1)).max(1);
+            let wait = (self.own_bytes + bytes - self.allowed()) / per_ms;
+            return Err(wait.clamp(HINT.0, HINT.1));
+        }
+        if self.own.insert(action, bytes).is_none() {
+            self.own_bytes += bytes;
+        }
+        Ok(())
+    }
+
+    /// Another node told of a transaction.
+    pub(super) fn told(&mut self, action: ActionId, now: Instant) {
+        self.foreign.insert(action, now);
+    }
+
+    /// A transaction was accepted.
+    pub(super) fn accepted(&mut self, action: &ActionId, bytes: usize, now: Instant) {
+        self.over(action);
+        self.accepted.push_back((now, bytes as u64));
+        self.accepted_bytes += bytes as u64;
+        self.turn(now);
+    }
+
+    /// A transaction is no longer on its way.
+    pub(super) fn over(&mut self, action: &ActionId) {
+        self.foreign.remove(action);
+        if let Some(bytes) = self.own.remove(action) {
+            self.own_bytes -= bytes;
+        }
+    }
+
+    /// Drops everything that is no longer on its way, whoever ended it.
+    pub(super) fn keep(&mut self, is_on_its_way: impl Fn(&ActionId) -> bool) {
+        self.foreign.retain(|action, _| is_on_its_way(action));
+        self.own.retain(|action, _| is_on_its_way(action));
+        self.own_bytes = self.own.values().sum();
+    }
+
+    /// Whether any own transaction is on its way.
+    pub(super) fn has_own(&self) -> bool {
+        !self.own.is_empty()
+    }
+
+    /// Whether a transaction may go into a block of this node.
+    pub(super) fn is_ripe(&self, action: &ActionId, now: Instant) -> bool {
+        let age = if self.has_own() {
+            RIPE_BESIDE_OWN
+        } else {
+            RIPE
+        };
+        self.foreign
+            .get(action)
+            .is_none_or(|told| now.saturating_duration_since(*told) >= age)
+    }
+
+    /// How soon something may ripen, if anything is to.
+    pub(super) fn ripens_in(&self) -> Option<Duration> {
+        (!self.foreign.is_empty()).then_some(RIPE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn action(i: u64) -> ActionId {
+        let mut id = [0; 32];
+        id[..8].copy_from_slice(&i.to_be_bytes());
+        ActionId::from_bytes(id)
+    }
+
+    /// Callers offer more than the chain takes; what is let in is accepted within a second.
+    #[test]
+    fn what_is_let_in_follows_what_the_chain_takes() {
+        for rate in [20_000u64, 400_000, 5_000_000] {
+            let start = Instant::now();
+            let mut flow = Flow::default();
+            let mut queue: VecDeque<(ActionId, Instant)> = VecDeque::new();
+            let (mut next, mut taken, mut worst, mut credit) = (0, 0u64, Duration::ZERO, 0u64);
+            for ms in 0..10_000u64 {
+                let now = start + Duration::from_millis(ms);
+                while flow.admit(action(next), 4_000, now).is_ok() {
+                    queue.push_back((action(next), now));
+                    next += 1;
+                }
+                credit += rate / 1_000;
+                while credit >= 4_000
+                    && let Some((id, since)) = queue.pop_front()
+                {
+                    credit -= 4_000;
+                    flow.accepted(&id, 4_000, now);
+                    taken += 4_000;
+                    // The first seconds only know the floor.
+                    if ms > 3_000 {
+                        worst = worst.max(now - since);
+                    }
+                }
+            }
+            assert!(
+                taken * 10 >= rate * 10 * 9,
+                "{taken} of {rate} a second in 10 s"
+            );
+            let floor = Duration::from_millis(FLOOR_BYTES * 1_000 / rate);
+            assert!(
+                worst <= floor.max(AHEAD) + Duration::from_millis(250),
+                "{worst:?} at {rate}"
+            );
+        }
+    }
+
+    #[test]
+    fn hints_are_given_and_retries_are_counted_once() {
+        let now = Instant::now();
+        let mut flow = Flow::default();
+        assert_eq!(flow.admit(action(0), 500_000, now), Ok(()));
+        let hint = flow.admit(action(1), 4_000, now).unwrap_err();
+        assert!((HINT.0..=HINT.1).contains(&hint));
+        flow.over(&action(0));
+        assert_eq!(flow.admit(action(1), 4_000, now), Ok(()));
+        assert_eq!(flow.admit(action(1), 4_000, now), Ok(()));
+        assert_eq!(flow.own_bytes, 4_000);
+        flow.keep(|_| false);
+        assert_eq!((flow.own_bytes, flow.has_own()), (0, false));
+    }
+
+    #[test]
+    fn what_others_told_of_waits_and_longer_beside_own() {
+        let now = Instant::now();
+        let mut flow = Flow::default();
+        flow.told(action(1), now);
+        assert!(flow.is_ripe(&action(2), now));
+        assert!(!flow.is_ripe(&action(1), now));
+        assert!(flow.is_ripe(&action(1), now + RIPE));
+        flow.admit(action(3), 10, now).unwrap();
+        assert!(!flow.is_ripe(&action(1), now + RIPE));
+        assert!(flow.is_ripe(&action(1), now + RIPE_BESIDE_OWN));
+        assert_eq!(flow.ripens_in(), Some(RIPE));
+        flow.over(&action(1));
+        assert_eq!(flow.ripens_in(), None);
+    }
+}
