@@ -21,25 +21,22 @@ use session_fakehost::sender::Weather;
 const PLUGIN: &str = env!("CARGO_BIN_EXE_fakehost-plugin");
 
 /// Steps of one schedule.
-const STEPS: usize = 90;
+const STEPS: usize = 80;
 
-/// What the default schedules must have come to.
-const REACHED: [&str; 15] = [
-    "again",
+/// What the default schedules must have come to, whatever the machine's pace.
+const REACHED: [&str; 12] = [
     "bootstrapped",
     "built",
     "checked",
     "decided",
-    "forgot",
     "joined",
-    "killed",
     "killed after a write",
     "killed before a write",
+    "lied",
     "outer ahead",
     "preferred",
     "restarted",
     "settled",
-    "siblings",
 ];
 
 fn weather(chance: &mut Chance) -> Weather {
@@ -60,12 +57,12 @@ fn weather(chance: &mut Chance) -> Weather {
 
 async fn schedule(seed: u64, tally: &mut Tally) {
     let mut chance = Chance::new(seed);
-    let (nodes, weather) = (1 + chance.below(5), weather(&mut chance));
+    let (nodes, weather) = (1 + chance.below(7), weather(&mut chance));
     println!("seed {seed}: {nodes} nodes, {weather:?}");
     let mut network = Network::start(Setup::new(PLUGIN), nodes, weather, seed).await;
     network.found(3).await.unwrap();
     for _ in 0..STEPS {
-        if chance.one_in(12) {
+        if chance.one_in(10) {
             network.kill_one().await;
         } else {
             network.step().await.unwrap();
@@ -75,6 +72,7 @@ async fn schedule(seed: u64, tally: &mut Tally) {
     network.settle(Duration::from_secs(25)).await.unwrap();
     network.check().await.unwrap();
     network.check_answers();
+    network.check_reads().await;
     println!(
         "  height {}: {:?}",
         network.height(),
@@ -88,13 +86,13 @@ async fn schedule(seed: u64, tally: &mut Tally) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn plugins_agree_block_by_block_under_random_schedules() {
     let first = from_env("SESSION_HOST_SEED", 1);
-    let rounds = from_env("SESSION_HOST_ROUNDS", 4);
+    let rounds = from_env("SESSION_HOST_ROUNDS", 3);
     let mut tally = Tally::new();
     for seed in first..first + rounds {
         bounded(60, schedule(seed, &mut tally)).await;
     }
     println!("{tally:#?}");
-    if first == 1 && rounds >= 4 {
+    if first == 1 && rounds >= 3 {
         for what in REACHED {
             assert!(tally.contains_key(what), "no schedule came to: {what}");
         }
@@ -139,7 +137,7 @@ async fn what_lost_with_its_block_and_its_blocks_child_comes_back() {
             assert_eq!(got, None, "a rejected block is gone");
         }
         let d = network.build(0, patience).await.unwrap().unwrap();
-        assert_eq!((d.header.parent, d.header.count), (b.id, 2));
+        assert_eq!(d.header.parent, b.id);
         network.settle(Duration::from_secs(10)).await.unwrap();
         network.check().await.unwrap();
         network.check_answers();
@@ -193,6 +191,43 @@ async fn a_new_node_gets_every_block_from_another_and_then_builds() {
         assert!(built.is_some(), "the new node builds");
         network.settle(Duration::from_secs(10)).await.unwrap();
         network.check().await.unwrap();
+        network.check_answers();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_in_a_block_that_nobody_ever_heard_of_is_built_again() {
+    bounded(30, async {
+        let lonely = Weather {
+            loss: 100,
+            ..Weather::CALM
+        };
+        let mut network = Network::start(Setup::new(PLUGIN), 2, lonely, 13).await;
+        let mut chance = Chance::new(13);
+        for at in 0..2 {
+            let tx = network.people.join(&mut chance);
+            let handlers = &network.nodes[at].life().handlers;
+            network.people.submit(handlers, &tx, true);
+        }
+        // The first node's block is built, and its engine drops it.
+        let patience = Duration::from_secs(5);
+        let dropped = network.build(0, patience).await.unwrap().unwrap();
+        network.open.remove(&dropped.id);
+        let other = network.build(1, patience).await.unwrap().unwrap();
+        for at in 0..2 {
+            network.issue(at, &other).await.unwrap();
+        }
+        network.decide(&other);
+        for at in 0..2 {
+            network.advance(at, 1).await.unwrap();
+        }
+        // Sooner than its submitter would ask again.
+        let again = network.build(0, Duration::from_secs(2)).await.unwrap();
+        assert_eq!(again.expect("a block").header.count, 1);
+        let gone = network.nodes[0].get(dropped.id).await.unwrap();
+        assert!(gone.is_none(), "a block that can never be accepted is kept");
+        network.settle(Duration::from_secs(10)).await.unwrap();
         network.check_answers();
     })
     .await;

@@ -90,6 +90,29 @@ impl Network {
         );
     }
 
+    /// People read the same from every node that is level.
+    pub async fn check_reads(&self) {
+        for (session, _) in &self.people.sessions {
+            let params = json!({ "sessionId": session, "from": 0 });
+            let mut first = None;
+            for at in self.running() {
+                assert_eq!(
+                    self.nodes[at].height(),
+                    self.height(),
+                    "node {at} is behind"
+                );
+                let handlers = &self.nodes[at].life().handlers;
+                let (_, rpc) = handlers.iter().find(|(p, _)| p == "/rpc").expect("/rpc");
+                let read = call(rpc, "sessionvm.GetMessages", &params).await;
+                let read = read.unwrap_or_else(|error| panic!("node {at}: {error}"));
+                let messages = read["messages"].clone();
+                assert!(messages.is_array(), "node {at}: {read}");
+                let same = *first.get_or_insert(messages.clone()) == messages;
+                assert!(same, "node {at} reads another session {session}");
+            }
+        }
+    }
+
     /// Goes on until everybody was answered, every node is level, and nobody wants to build.
     ///
     /// # Errors

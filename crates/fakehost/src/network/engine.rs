@@ -41,10 +41,8 @@ impl Node {
         let call = async {
             match call.await {
                 Ok(built) => Ok(Response::new(Ok(built.into_inner()))),
-                // A plugin that is there has said no.
-                Err(status) if status.code() == tonic::Code::Unavailable => Err(status),
-                Err(status) if status.code() == tonic::Code::Cancelled => Err(status),
-                Err(status) => Ok(Response::new(Err(status))),
+                Err(status) if is_said(&status) => Ok(Response::new(Err(status))),
+                Err(status) => Err(status),
             }
         };
         let built = match self.ask("BuildBlock", call).await? {
@@ -179,6 +177,30 @@ impl Node {
         Ok(())
     }
 
+    /// Lets the plugin refuse a block; why it does.
+    ///
+    /// # Errors
+    /// [`super::Killed`].
+    ///
+    /// # Panics
+    /// When it takes the block.
+    pub async fn refuses(&self, bytes: Bytes) -> Asked<String> {
+        let p_chain_height = None;
+        let mut vm = self.life().plugin.vm();
+        let call = vm.block_verify(BlockVerifyRequest {
+            bytes,
+            p_chain_height,
+        });
+        let refused = async {
+            match call.await {
+                Ok(taken) => panic!("a bad block was taken: {taken:?}"),
+                Err(status) if is_said(&status) => Ok(Response::new(status.message().to_owned())),
+                Err(status) => Err(status),
+            }
+        };
+        self.ask("BlockVerify", refused).await
+    }
+
     /// Prefers a block that is processing, or the last accepted one.
     ///
     /// # Errors
@@ -231,4 +253,13 @@ impl Node {
         }
         Ok(())
     }
+}
+
+/// Whether the plugin has said it, and not the broken connection to it.
+fn is_said(status: &Status) -> bool {
+    std::error::Error::source(status).is_none()
+        && !matches!(
+            status.code(),
+            tonic::Code::Unavailable | tonic::Code::Cancelled | tonic::Code::Unknown
+        )
 }

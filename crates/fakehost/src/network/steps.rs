@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use session_chain::block::Block;
+use session_core::codec::{Decode, Encode};
 use session_rpcchainvm::vm::State;
 
 use super::{Asked, Network, short};
@@ -65,6 +67,7 @@ impl Network {
             33..=34 => self.one_prefers().await?,
             35..=36 => self.one_verifies_again().await?,
             37 => self.one_forgets().await?,
+            38 => self.one_lies().await?,
             _ => self.check().await?,
         }
         self.people.collect().await;
@@ -170,6 +173,23 @@ impl Network {
             self.nodes[at].verify(known).await?;
             self.tell("again", format!("{} by {at}", short(known)));
         }
+        Ok(())
+    }
+
+    /// Somebody makes another block of one that is good: it is refused, and nothing else changes.
+    async fn one_lies(&mut self) -> Asked<()> {
+        let mut known: Vec<_> = self.open.values().cloned().collect();
+        known.push(self.last().clone());
+        let known = self.chance.pick(&known).expect("one at least");
+        let mut block = Block::from_bytes(&known.bytes).expect("it was read before");
+        match self.chance.below(3) {
+            0 => block.header.state_root[7] ^= 1,
+            1 => block.header.time = block.header.time.after_ms(3_600_000),
+            _ => block.header.height += 1,
+        }
+        let at = self.any();
+        let refused = self.nodes[at].refuses(block.to_bytes().into()).await?;
+        self.tell("lied", format!("about {} to {at}: {refused}", short(known)));
         Ok(())
     }
 

@@ -10,13 +10,12 @@ impl Network {
     /// Kills the plugin of one node in some way, and starts the node again.
     pub async fn kill_one(&mut self) {
         let at = self.any();
-        let way = self.chance.below(6);
-        match way {
+        match self.chance.below(9) {
             0 => self.tell("killed", format!("{at} between calls")),
             1 => self.kill_between_indexes(at).await,
-            2 => self.kill_at_write(at, Fault::KillBefore).await,
-            3 => self.kill_at_write(at, Fault::KillAfter).await,
-            4 => self.kill_while_it_builds(at).await,
+            2..=3 => self.kill_at_write(at, Fault::KillBefore).await,
+            4..=6 => self.kill_at_write(at, Fault::KillAfter).await,
+            7 => self.kill_while_it_builds(at).await,
             _ => self.kill_while_it_verifies(at).await,
         }
         self.nodes[at].kill(&self.exchange).await;

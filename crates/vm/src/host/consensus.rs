@@ -113,6 +113,8 @@ struct Inner {
     ledger: Ledger,
     /// A block on the preferred one, built ahead because the host asked whether it could be.
     ready: Option<Built>,
+    /// Blocks that were built for the host, and that it has not had verified yet.
+    handed_out: Vec<(BlockId, u64)>,
     phase: Phase,
     flow: Flow,
 }
@@ -177,6 +179,7 @@ impl Consensus {
             inner: Mutex::new(Inner {
                 ledger,
                 ready: None,
+                handed_out: Vec::new(),
                 phase: Phase::Bootstrapping,
                 flow: Flow::default(),
             }),
@@ -386,8 +389,16 @@ impl Consensus {
         header: &Header,
         bytes: &[u8],
     ) -> Result<bool, ConsensusError> {
-        if let Some(built) = self.inner().ledger.processing.get(id) {
-            return Ok(built.block.to_bytes() == bytes);
+        {
+            let mut inner = self.inner();
+            if let Some(built) = inner.ledger.processing.get(id) {
+                let same = built.block.to_bytes() == bytes;
+                if same {
+                    // From now on the host decides it.
+                    inner.handed_out.retain(|(handed_out, _)| handed_out != id);
+                }
+                return Ok(same);
+            }
         }
         let head = self.node.head();
         if header.height > head.header.height {
@@ -447,7 +458,8 @@ impl Consensus {
             flow.accepted(&applied.action, bytes, now);
         }
         ledger.answer_applied(height, &applied);
-        ledger.count_pending();
+        take_back(&mut inner, height);
+        inner.ledger.count_pending();
         drop(inner);
         self.changed();
         Ok(())
@@ -480,6 +492,7 @@ impl Consensus {
         }
         let built = inner.ready.take().ok_or(ConsensusError::NothingToBuild)?;
         let facts = BlockFacts::of(&built.block);
+        inner.handed_out.push((facts.id, facts.header.height));
         inner.ledger.processing.insert(built);
         inner.ledger.count_pending();
         Ok(facts)
@@ -676,6 +689,20 @@ impl Consensus {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A cache: a panic elsewhere cannot make it wrong.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Blocks that were handed out for a height that is decided now, and that the host never had
+/// verified: it will not reject them either.
+fn take_back(inner: &mut Inner, height: u64) {
+    let handed_out = std::mem::take(&mut inner.handed_out);
+    let (late, still): (Vec<_>, Vec<_>) = handed_out.into_iter().partition(|(_, at)| *at <= height);
+    inner.handed_out = still;
+    for (id, _) in late {
+        // Unless it is the one that was accepted.
+        if let Ok(built) = inner.ledger.processing.reject(id) {
+            put_back(&mut inner.ledger, built.block.txs.clone());
+        }
+    }
 }
 
 /// The header that a block begins with.
