@@ -10,6 +10,7 @@ use tokio::process::Command;
 
 use crate::Tell;
 use crate::error::DevnetError;
+use crate::process::Process;
 
 /// The version that is built where none is asked for: protocol 44.
 pub const DEFAULT_VERSION: &str = "v1.14.0";
@@ -19,6 +20,9 @@ const VERSION_LIMIT: Duration = Duration::from_secs(20);
 
 /// A build takes 2 minutes on 2 cores, and longer where all of Go's modules are to be fetched.
 const BUILD_LIMIT: Duration = Duration::from_secs(45 * 60);
+
+/// Name of a directory in which a process builds, before its number.
+const BUILDING: &str = "building-";
 
 /// Lines of a failed build that are quoted.
 const QUOTED: usize = 6;
@@ -169,7 +173,8 @@ async fn build(version: &str, cache: &Path, tell: Tell<'_>) -> Result<(), Devnet
     if !well_formed {
         return Err(failed("a version looks like v1.14.0".to_owned()));
     }
-    let work = cache.join(format!("building-{}", std::process::id()));
+    remove_leftovers(cache);
+    let work = cache.join(format!("{BUILDING}{}", std::process::id()));
     std::fs::create_dir_all(&work).map_err(DevnetError::file(&work))?;
     let built = build_in(version, &go, &work, tell).await;
     let moved = built.and_then(|program| {
@@ -178,6 +183,18 @@ async fn build(version: &str, cache: &Path, tell: Tell<'_>) -> Result<(), Devnet
     });
     let _leftovers = std::fs::remove_dir_all(&work);
     moved
+}
+
+/// What builds that were killed have left.
+fn remove_leftovers(cache: &Path) {
+    for entry in std::fs::read_dir(cache).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix(BUILDING));
+        let pid = pid.and_then(|pid| pid.parse().ok());
+        if pid.is_some_and(|pid| Process::of(pid).is_none()) {
+            let _others = std::fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 async fn build_in(
@@ -344,6 +361,19 @@ mod tests {
                 .way_out()
                 .is_some_and(|text| text.contains("--install"))
         );
+    }
+
+    #[test]
+    fn leftovers_of_builds_that_were_killed_go_and_those_that_run_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = dir.path().join(format!("{BUILDING}{}", std::process::id()));
+        // Numbers of processes end at 2^22.
+        let gone = dir.path().join("building-2147483647");
+        for path in [&own, &gone] {
+            std::fs::create_dir(path).unwrap();
+        }
+        remove_leftovers(dir.path());
+        assert!(own.exists() && !gone.exists());
     }
 
     #[tokio::test]

@@ -12,6 +12,9 @@ use crate::state::{Mode, NetworkState, NodeState};
 /// 512 KiB per peer, not the VM, bounds five nodes under load.
 const FAST_BYTES: u64 = 1_000_000_000;
 
+/// Files that a node may have open, where as many may be.
+const OPEN_FILES: u64 = 16_384;
+
 /// The files of a network.
 ///
 /// ```text
@@ -144,8 +147,7 @@ pub(crate) fn arguments(
         format!("--plugin-dir={}", dir.join("plugins").display()),
         format!("--chain-config-dir={}", dir.join("chains").display()),
         format!("--subnet-config-dir={}", dir.join("subnets").display()),
-        // The node refuses to start where the hard limit is below its default.
-        "--fd-limit=16384".to_owned(),
+        format!("--fd-limit={}", open_files()),
         "--proposervm-use-current-height=true".to_owned(),
         // With a dead plugin a node takes that long to end; the default is a minute.
         "--consensus-shutdown-timeout=3s".to_owned(),
@@ -177,6 +179,12 @@ pub(crate) fn arguments(
         ));
     }
     all
+}
+
+/// Files that a node may have open: it refuses to start where its limit is above the hard one.
+fn open_files() -> u64 {
+    let hard = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    hard.map_or(OPEN_FILES, |hard| hard.min(OPEN_FILES))
 }
 
 /// Addresses and ids of nodes, as flags have them.
