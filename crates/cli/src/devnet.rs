@@ -460,18 +460,15 @@ async fn follow(all: &[(usize, Logs)], marks: &mut [Mark], out: &Out) {
 
 /// One line each, also for programs: logs have no end.
 fn log_line(number: usize, path: &Path, line: &str, out: &Out) {
-    let file = path
-        .file_stem()
-        .and_then(|stem| stem.to_str())
-        .unwrap_or_default();
+    let file = path.file_stem().and_then(|stem| stem.to_str());
+    let file = match file.unwrap_or_default() {
+        known @ ("vm-factory" | "main" | "P" | "output") => known,
+        _ => "chain",
+    };
     if out.is_json() {
         out.line(&json!({ "node": number, "file": file, "line": line }).to_string());
     } else {
-        out.line(&format!(
-            "node{number} {} | {}",
-            short(file),
-            printable(line)
-        ));
+        out.line(&format!("node{number} {file} | {}", printable(line)));
     }
 }
 

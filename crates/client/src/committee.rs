@@ -31,10 +31,10 @@ use crate::trust::{TrustError, decode_proof, head_is_signed_by};
 const MEMBERS_MAX: usize = 64;
 
 /// How long a node may take to come to the block and sign it.
-const WITNESS_LIMIT: Duration = Duration::from_secs(5);
+pub(crate) const WITNESS_LIMIT: Duration = Duration::from_secs(5);
 
 /// How often one that is behind is asked again.
-const LOOK: Duration = Duration::from_millis(100);
+pub(crate) const LOOK: Duration = Duration::from_millis(100);
 
 /// Code of the node's error for a height that it has not reached.
 const NOT_FOUND: i32 = -32_001;

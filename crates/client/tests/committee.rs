@@ -13,7 +13,7 @@ mod support;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -51,14 +51,7 @@ impl Witness {
             if let Some(shown) = result.get_mut("headKey") {
                 *shown = json!(const_hex::encode(key.public_key().as_ref()));
             }
-            let Some(text) = result.get("proof").and_then(Value::as_str) else {
-                return;
-            };
-            let mut proof = decode_proof(text).unwrap();
-            for head in &mut proof.heads {
-                *head = signed_by(&key, head, about(head.block));
-            }
-            result["proof"] = json!(BASE64.encode(proof.to_bytes()));
+            resign(&key, result, &about);
         });
     }
 
@@ -68,6 +61,18 @@ impl Witness {
             head_key: const_hex::encode(self.key.public_key().as_ref()),
         }
     }
+}
+
+/// Signs the heads of an answer's proof, if it has one.
+fn resign(key: &SigningKey, result: &mut Value, about: impl Fn(BlockId) -> BlockId) {
+    let Some(text) = result.get("proof").and_then(Value::as_str) else {
+        return;
+    };
+    let mut proof = decode_proof(text).unwrap();
+    for head in &mut proof.heads {
+        *head = signed_by(key, head, about(head.block));
+    }
+    result["proof"] = json!(BASE64.encode(proof.to_bytes()));
 }
 
 fn signed_by(key: &SigningKey, head: &SignedHead, block: BlockId) -> SignedHead {
@@ -163,6 +168,52 @@ async fn a_head_counts_when_enough_of_the_pinned_nodes_have_signed_it() {
         matches!(refused, ClientError::Trust(TrustError::OtherNode(3))),
         "{refused}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_some_blocks_behind_is_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let node = ThrowawayNode::start().await.unwrap();
+    let rpc = RpcClient::new(&node.url(), None).unwrap();
+    let bob = support::account(rpc.clone(), &path("bob")).await;
+    let (ahead, behind) = (Witness::of(rpc.clone()).await, Witness::of(rpc).await);
+    let home = path("alice");
+    pin(&home, vec![ahead.member(), behind.member()], 1);
+    let identity = Identity::generate().unwrap();
+    let old: Value = behind
+        .proxy
+        .client()
+        .call("sessionvm.GetHead", json!({}))
+        .await
+        .unwrap();
+    let mut alice = Account::open(ahead.proxy.client(), same(&identity), &home)
+        .await
+        .unwrap();
+    alice.create_session(bob.id()).await.unwrap();
+    alice.sessions(false).await.unwrap();
+    drop(alice);
+
+    // Three times it still shows what it had before.
+    let mut left = 3;
+    let (key, asked) = (behind.key.clone(), Arc::new(AtomicUsize::new(0)));
+    let counted = asked.clone();
+    behind.proxy.lie(move |method, result| {
+        if method == "sessionvm.GetHead" {
+            counted.fetch_add(1, Ordering::SeqCst);
+            if left > 0 {
+                left -= 1;
+                *result = old.clone();
+            }
+            result["headKey"] = json!(const_hex::encode(key.public_key().as_ref()));
+        }
+        resign(&key, result, |block| block);
+    });
+    let mut alice = Account::open(behind.proxy.client(), identity, &home)
+        .await
+        .unwrap();
+    assert_eq!(asked.load(Ordering::SeqCst), 4);
+    assert_eq!(alice.sessions(false).await.unwrap().len(), 1);
 }
 
 #[test]
