@@ -111,7 +111,8 @@ pub(crate) struct LogsArgs {
     #[command(flatten)]
     dir: Dir,
     /// Node number, from 1; all without it
-    node: Option<usize>,
+    #[arg(value_name = "N")]
+    number: Option<usize>,
     /// Goes on until Ctrl-C
     #[arg(long, short)]
     follow: bool,
@@ -125,7 +126,8 @@ pub(crate) struct NodeArgs {
     #[command(flatten)]
     dir: Dir,
     /// Node number, from 1
-    node: usize,
+    #[arg(value_name = "N")]
+    number: usize,
 }
 
 #[derive(Args)]
@@ -421,7 +423,7 @@ async fn logs(args: &LogsArgs, dir: &Path, out: &Out) -> Result<(), CliError> {
     let state = NetworkState::load(dir)?;
     let state = state.ok_or_else(|| DevnetError::NoNetwork(dir.to_owned()))?;
     let layout = session_devnet::Layout::new(dir);
-    let numbers = match args.node {
+    let numbers = match args.number {
         Some(number) => vec![state.node(number)?.number],
         None => state.nodes.iter().map(|node| node.number).collect(),
     };
@@ -475,7 +477,7 @@ fn log_line(number: usize, path: &Path, line: &str, out: &Out) {
 
 async fn kill(args: &KillArgs, dir: &Path, out: &Out) -> Result<(), CliError> {
     let mut network = Network::open(dir)?;
-    let number = args.node.node;
+    let number = args.node.number;
     if args.plugin_only {
         network.kill_plugin(number).await?;
         return out.done(&format!(
@@ -496,10 +498,10 @@ async fn restart(args: &NodeArgs, dir: &Path, out: &Out) -> Result<(), CliError>
     let progress = Progress::new(out);
     let began = Instant::now();
     let head = network
-        .restart(args.node, &|text| progress.tell(text))
+        .restart(args.number, &|text| progress.tell(text))
         .await?;
     drop(progress);
-    joined(args.node, head, began.elapsed(), out)
+    joined(args.number, head, began.elapsed(), out)
 }
 
 async fn add(dir: &Path, out: &Out) -> Result<(), CliError> {

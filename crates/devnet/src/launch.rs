@@ -116,7 +116,8 @@ const fn quorum(founders: usize) -> usize {
     }
 }
 
-/// A node that runs already, for a new one to begin with.
+/// A node that runs already. With sybil protection off, nodes do not tell each other of third ones:
+/// a new one must be told of all, or it is cut off when the one that it knows dies.
 pub(crate) type Peer = (u16, NodeId);
 
 /// The arguments of a node.
@@ -124,13 +125,12 @@ pub(crate) fn arguments(
     layout: &Layout,
     state: &NetworkState,
     node: &NodeState,
-    peer: Option<Peer>,
+    peers: &[Peer],
 ) -> Vec<String> {
     let dir = layout.dir();
     let tracked = state.subnet.map(|subnet| subnet.to_string());
-    let (ips, ids) = peer.map_or_else(Default::default, |(port, id)| {
-        (format!("127.0.0.1:{port}"), id.to_string())
-    });
+    let (first, others) = peers.split_at(peers.len().min(1));
+    let (ips, ids) = addresses(first);
     let mut all = vec![
         "--network-id=local".to_owned(),
         format!("--snow-sample-size={}", state.founders),
@@ -162,7 +162,11 @@ pub(crate) fn arguments(
         format!("--bootstrap-ids={ids}"),
     ];
     if state.mode == Mode::Quick {
+        // The node connects to all that it is told of, but waits for all that it is to begin with.
+        let (ips, ids) = addresses(others);
         all.push("--sybil-protection-enabled=false".to_owned());
+        all.push(format!("--state-sync-ips={ips}"));
+        all.push(format!("--state-sync-ids={ids}"));
     }
     if state.fast_network {
         all.push(format!(
@@ -175,6 +179,14 @@ pub(crate) fn arguments(
     all
 }
 
+/// Addresses and ids of nodes, as flags have them.
+fn addresses(peers: &[Peer]) -> (String, String) {
+    let ips = peers.iter().map(|(port, _)| format!("127.0.0.1:{port}"));
+    let ids = peers.iter().map(|(_, id)| id.to_string());
+    let joined = |all: Vec<String>| all.join(",");
+    (joined(ips.collect()), joined(ids.collect()))
+}
+
 /// Starts a node in a process group of its own, so that Ctrl-C at a terminal does not reach it.
 ///
 /// # Errors
@@ -183,7 +195,7 @@ pub(crate) fn start(
     layout: &Layout,
     state: &NetworkState,
     node: &NodeState,
-    peer: Option<Peer>,
+    peers: &[Peer],
 ) -> Result<Process, DevnetError> {
     use std::os::unix::process::CommandExt as _;
     let dir = layout.node(node.number);
@@ -193,7 +205,7 @@ pub(crate) fn start(
     let errors = output.try_clone().map_err(DevnetError::file(&path))?;
     let mut command = Command::new(&state.binary);
     command
-        .args(arguments(layout, state, node, peer))
+        .args(arguments(layout, state, node, peers))
         .current_dir(&dir)
         .stdin(Stdio::null())
         .stdout(output)

@@ -164,14 +164,12 @@ impl Network {
                 staking::install_keys(&options.binary, *number, &dir, tell).await?;
             }
             undo.nodes.push(self.start(*number)?);
-            // The first one's id is what the others begin with.
-            if *number == 1 {
+            // Those that follow must know its id, which a new node makes up itself.
+            if *number == 1 || self.state.node(*number)?.node_id.is_none() {
                 self.answers(*number).await?;
                 self.plugin_loaded(*number)?;
-                tell(&format!(
-                    "node 1 answers on 127.0.0.1:{}",
-                    self.state.node(1)?.http_port
-                ));
+                let port = self.state.node(*number)?.http_port;
+                tell(&format!("node {number} answers on 127.0.0.1:{port}"));
             }
         }
         self.connected(&numbers).await?;
@@ -193,11 +191,12 @@ impl Network {
     /// Starts a node and writes its process down at once.
     pub(crate) fn start(&mut self, number: usize) -> Result<Process, DevnetError> {
         let others = self.state.nodes.iter().filter(|node| node.number != number);
-        let mut others = others.filter(|node| node.runs());
-        let peer: Option<Peer> = others.find_map(|node| Some((node.staking_port, node.node_id?)));
+        let others = others.filter(|node| node.runs());
+        let peers = others.filter_map(|node| Some((node.staking_port, node.node_id?)));
+        let peers: Vec<Peer> = peers.collect();
         let mark = self.logs(number).mark();
         let node = self.state.node(number)?;
-        let process = launch::start(&self.layout, &self.state, node, peer)?;
+        let process = launch::start(&self.layout, &self.state, node, &peers)?;
         self.marks.insert(number, mark);
         let node = self.state.node_mut(number)?;
         (node.process, node.plugin) = (Some(process), None);

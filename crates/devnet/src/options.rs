@@ -9,7 +9,7 @@ use crate::ids::Id;
 use crate::launch::Layout;
 use crate::port::{self, free_pairs};
 use crate::process::boot_id;
-use crate::staking::VALIDATORS;
+use crate::staking::{self, VALIDATORS};
 use crate::state::{Mode, NetworkState, NodeState, Speaks, write_private};
 use crate::{NODES_MAX, SESSION_VM};
 
@@ -146,6 +146,12 @@ pub(crate) fn anew(options: &UpOptions, layout: &Layout) -> Result<NetworkState,
     let nodes = (1..)
         .zip(ports)
         .map(|(number, ports)| NodeState::new(number, ports));
+    let mut nodes: Vec<NodeState> = nodes.collect();
+    if options.faithful {
+        for (node, id) in nodes.iter_mut().zip(staking::IDS) {
+            node.node_id = Some(id.parse()?);
+        }
+    }
     let genesis = options.genesis.clone().unwrap_or_else(|| {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -176,6 +182,6 @@ pub(crate) fn anew(options: &UpOptions, layout: &Layout) -> Result<NetworkState,
         genesis: NetworkState::genesis_digest(&genesis),
         subnet: None,
         chain: None,
-        nodes: nodes.collect(),
+        nodes,
     })
 }

@@ -11,6 +11,15 @@ use crate::state::write_private;
 /// How many there are.
 pub const VALIDATORS: usize = 5;
 
+/// Their ids, in the order of their numbers.
+pub(crate) const IDS: [&str; VALIDATORS] = [
+    "NodeID-7Xhw2mDxuDS44j42TCB6U5579esbSt3Lg",
+    "NodeID-MFrZFVCXPv5iCn6M9K6XduxGTYp891xXZ",
+    "NodeID-NFBbbJ4qCmNaCzeW7sxErhvWqvEQMnYcN",
+    "NodeID-GWPcbFJZFfZreETSoWjPimr846mXEKCtu",
+    "NodeID-P7oB2McjBGgW2NXXWVYjV8JEDFoW9xDE5",
+];
+
 /// Of each, what the node reads from `staking/` of its data directory, and what the module calls it.
 const FILES: [(&str, &str, &str); 3] = [
     ("staker.crt", "staker", ".crt"),
@@ -46,4 +55,17 @@ pub(crate) async fn install_keys(
         write_private(&target, &bytes).map_err(DevnetError::file(&target))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::NodeId;
+
+    #[test]
+    fn their_ids_are_ids() {
+        for id in IDS {
+            assert_eq!(id.parse::<NodeId>().unwrap().to_string(), id);
+        }
+    }
 }

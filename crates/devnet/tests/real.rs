@@ -191,6 +191,31 @@ async fn a_plugin_that_does_not_run_is_explained_and_nothing_runs_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn any_of_five_nodes_may_die_and_come_back() {
+    let _turn = TURN.lock().await;
+    let Some((binary, plugin)) = host().await else {
+        return;
+    };
+    let temporary = tempfile::tempdir().unwrap();
+    let dir = temporary.path().join("net");
+    let _guard = Guard(dir.clone());
+    let mut options = options(binary, plugin, 27_000);
+    options.nodes = Some(5);
+    let mut network = up(&dir, &options).await;
+    let tell = tell(Instant::now());
+    // The first one is nothing special once all are there.
+    for number in [1, 4] {
+        network.kill(number).await.unwrap();
+        network.restart(number, &tell).await.unwrap();
+        assert_eq!(network.api(number).unwrap().peers().await.unwrap(), 4);
+    }
+    let all = processes(network.state());
+    assert_eq!(all.len(), 10);
+    network.down(&tell).await.unwrap();
+    assert!(all.iter().all(|process| !process.is_alive()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn five_validators_with_stake_come_up_and_come_back() {
     let _turn = TURN.lock().await;
     let Some((binary, plugin)) = host().await else {
