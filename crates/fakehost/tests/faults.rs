@@ -25,7 +25,7 @@ use session_fakehost::plugin::{NODE_PATIENCE, lives};
 const PLUGIN: &str = env!("CARGO_BIN_EXE_fakehost-plugin");
 
 /// Blocks of a run without faults.
-const BLOCKS: u8 = 3;
+const BLOCKS: u8 = 2;
 
 fn setup() -> Setup {
     Setup::new(PLUGIN)

@@ -262,7 +262,7 @@ async fn calls_do_not_wait_for_the_network_to_acknowledge() {
             times.sort();
             let median = times[times.len() / 2];
             println!("median {median:?}");
-            assert!(median < Duration::from_millis(20), "{times:?}");
+            assert!(median < Duration::from_millis(35), "{times:?}");
         }
     })
     .await;
