@@ -35,8 +35,8 @@ const REACHED: [&str; 12] = [
     "lied",
     "outer ahead",
     "preferred",
+    "rested",
     "restarted",
-    "settled",
 ];
 
 fn weather(chance: &mut Chance) -> Weather {
@@ -69,7 +69,7 @@ async fn schedule(seed: u64, tally: &mut Tally) {
         }
     }
     network.join().await.unwrap();
-    network.settle(Duration::from_secs(25)).await.unwrap();
+    network.rest(Duration::from_secs(30)).await.unwrap();
     network.check().await.unwrap();
     network.check_answers();
     network.check_reads().await;
@@ -138,7 +138,7 @@ async fn what_lost_with_its_block_and_its_blocks_child_comes_back() {
         }
         let d = network.build(0, patience).await.unwrap().unwrap();
         assert_eq!(d.header.parent, b.id);
-        network.settle(Duration::from_secs(10)).await.unwrap();
+        network.rest(Duration::from_secs(10)).await.unwrap();
         network.check().await.unwrap();
         network.check_answers();
         assert_eq!(network.people.tally()["accepted"], 3);
@@ -165,7 +165,7 @@ async fn an_outer_index_that_is_ahead_is_caught_up_with_after_every_restart() {
             assert_eq!(network.nodes[0].height(), round, "the inner is one behind");
             network.advance(0, round + 1).await.unwrap();
         }
-        network.settle(Duration::from_secs(10)).await.unwrap();
+        network.rest(Duration::from_secs(10)).await.unwrap();
         network.check().await.unwrap();
         network.replay();
     })
@@ -189,7 +189,7 @@ async fn a_new_node_gets_every_block_from_another_and_then_builds() {
         network.people.submit(handlers, &tx, false);
         let built = network.build(at, Duration::from_secs(5)).await.unwrap();
         assert!(built.is_some(), "the new node builds");
-        network.settle(Duration::from_secs(10)).await.unwrap();
+        network.rest(Duration::from_secs(10)).await.unwrap();
         network.check().await.unwrap();
         network.check_answers();
     })
@@ -227,7 +227,7 @@ async fn what_was_in_a_block_that_nobody_ever_heard_of_is_built_again() {
         assert_eq!(again.expect("a block").header.count, 1);
         let gone = network.nodes[0].get(dropped.id).await.unwrap();
         assert!(gone.is_none(), "a block that can never be accepted is kept");
-        network.settle(Duration::from_secs(10)).await.unwrap();
+        network.rest(Duration::from_secs(10)).await.unwrap();
         network.check_answers();
     })
     .await;
