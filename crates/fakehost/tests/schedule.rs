@@ -21,7 +21,7 @@ use session_fakehost::sender::Weather;
 const PLUGIN: &str = env!("CARGO_BIN_EXE_fakehost-plugin");
 
 /// Steps of one schedule.
-const STEPS: usize = 80;
+const STEPS: usize = 60;
 
 /// What the default schedules must have come to, whatever the machine's pace.
 const REACHED: [&str; 12] = [
@@ -62,7 +62,7 @@ async fn schedule(seed: u64, tally: &mut Tally) {
     let mut network = Network::start(Setup::new(PLUGIN), nodes, weather, seed).await;
     network.found(3).await.unwrap();
     for _ in 0..STEPS {
-        if chance.one_in(10) {
+        if chance.one_in(8) {
             network.kill_one().await;
         } else {
             network.step().await.unwrap();
