@@ -232,3 +232,55 @@ async fn what_was_in_a_block_that_nobody_ever_heard_of_is_built_again() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_chain_of_undecided_blocks_is_accepted_or_given_up_as_a_whole() {
+    bounded(40, async {
+        let lonely = Weather {
+            loss: 100,
+            ..Weather::CALM
+        };
+        let mut network = Network::start(Setup::new(PLUGIN), 2, lonely, 17).await;
+        let mut chance = Chance::new(17);
+        for accepted in [true, false] {
+            let begun = network.height();
+            let mut chain = Vec::new();
+            for _ in 0..15 {
+                let tx = network.people.join(&mut chance);
+                let handlers = &network.nodes[0].life().handlers;
+                network.people.submit(handlers, &tx, true);
+                let patience = Duration::from_secs(5);
+                let known = network.build(0, patience).await.unwrap().unwrap();
+                network.issue(0, &known).await.unwrap();
+                network.nodes[0].prefer(known.id).await.unwrap();
+                chain.push(known);
+            }
+            if accepted {
+                // The other node gets the last one, and asks for everything below it.
+                network.issue(1, &chain[14]).await.unwrap();
+                chain.iter().for_each(|known| network.decide(known));
+            } else {
+                let tx = network.people.join(&mut chance);
+                let handlers = &network.nodes[1].life().handlers;
+                network.people.submit(handlers, &tx, true);
+                let patience = Duration::from_secs(5);
+                let other = network.build(1, patience).await.unwrap().unwrap();
+                network.issue(0, &other).await.unwrap();
+                network.issue(1, &other).await.unwrap();
+                network.decide(&other);
+            }
+            for at in 0..2 {
+                let height = network.height();
+                network.advance(at, height).await.unwrap();
+            }
+            network.rest(Duration::from_secs(15)).await.unwrap();
+            network.check().await.unwrap();
+            let blocks = network.height() - begun;
+            println!("accepted {accepted}: {blocks} blocks");
+            assert_eq!(accepted, blocks == 15);
+        }
+        network.check_answers();
+        assert_eq!(network.people.tally()["accepted"], 31);
+    })
+    .await;
+}
