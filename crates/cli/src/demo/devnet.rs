@@ -249,22 +249,22 @@ async fn read_storm(
     let expected: Vec<String> = (0..STORM).map(text_of).collect();
     must(
         inbox.texts() == expected,
-        "nothing lost",
+        "arrived",
         "bob misses messages, or has some twice",
     )?;
     must(
         inbox.count == sent,
-        "nothing lost",
+        "arrived",
         "the proved count is another",
     )?;
     let all = inbox
         .messages
         .iter()
         .all(|message| message.verified && message.bound);
-    must(all, "nothing lost", "a signature does not hold")?;
+    must(all, "arrived", "a signature does not hold")?;
     let text = format!("bob has all {STORM} once and in order, proved by a third node");
     report.step(
-        "nothing lost",
+        "arrived",
         &text,
         began.elapsed(),
         json!({ "count": inbox.count }),
