@@ -94,10 +94,12 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// This binary, as a child of this process.
+    /// This binary, as a child of this process; another one, such as an optimised build, where
+    /// `SESSION_HOST_PLUGIN` names it.
     pub fn new(binary: impl Into<PathBuf>) -> Self {
+        let named = std::env::var_os("SESSION_HOST_PLUGIN").map(PathBuf::from);
         Self {
-            binary: binary.into(),
+            binary: named.unwrap_or_else(|| binary.into()),
             launcher: None,
             handshake: Handshake::Taken,
         }

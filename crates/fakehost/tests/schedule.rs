@@ -21,7 +21,7 @@ use session_fakehost::sender::Weather;
 const PLUGIN: &str = env!("CARGO_BIN_EXE_fakehost-plugin");
 
 /// Steps of one schedule.
-const STEPS: usize = 80;
+const STEPS: usize = 60;
 
 /// What the default schedules must have come to, whatever the machine's pace.
 const REACHED: [&str; 12] = [
@@ -62,7 +62,7 @@ async fn schedule(seed: u64, tally: &mut Tally) {
     let mut network = Network::start(Setup::new(PLUGIN), nodes, weather, seed).await;
     network.found(3).await.unwrap();
     for _ in 0..STEPS {
-        if chance.one_in(10) {
+        if chance.one_in(8) {
             network.kill_one().await;
         } else {
             network.step().await.unwrap();
@@ -229,6 +229,58 @@ async fn what_was_in_a_block_that_nobody_ever_heard_of_is_built_again() {
         assert!(gone.is_none(), "a block that can never be accepted is kept");
         network.rest(Duration::from_secs(10)).await.unwrap();
         network.check_answers();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_chain_of_undecided_blocks_is_accepted_or_given_up_as_a_whole() {
+    bounded(40, async {
+        let lonely = Weather {
+            loss: 100,
+            ..Weather::CALM
+        };
+        let mut network = Network::start(Setup::new(PLUGIN), 2, lonely, 17).await;
+        let mut chance = Chance::new(17);
+        for accepted in [true, false] {
+            let begun = network.height();
+            let mut chain = Vec::new();
+            for _ in 0..15 {
+                let tx = network.people.join(&mut chance);
+                let handlers = &network.nodes[0].life().handlers;
+                network.people.submit(handlers, &tx, true);
+                let patience = Duration::from_secs(5);
+                let known = network.build(0, patience).await.unwrap().unwrap();
+                network.issue(0, &known).await.unwrap();
+                network.nodes[0].prefer(known.id).await.unwrap();
+                chain.push(known);
+            }
+            if accepted {
+                // The other node gets the last one, and asks for everything below it.
+                network.issue(1, &chain[14]).await.unwrap();
+                chain.iter().for_each(|known| network.decide(known));
+            } else {
+                let tx = network.people.join(&mut chance);
+                let handlers = &network.nodes[1].life().handlers;
+                network.people.submit(handlers, &tx, true);
+                let patience = Duration::from_secs(5);
+                let other = network.build(1, patience).await.unwrap().unwrap();
+                network.issue(0, &other).await.unwrap();
+                network.issue(1, &other).await.unwrap();
+                network.decide(&other);
+            }
+            for at in 0..2 {
+                let height = network.height();
+                network.advance(at, height).await.unwrap();
+            }
+            network.rest(Duration::from_secs(15)).await.unwrap();
+            network.check().await.unwrap();
+            let blocks = network.height() - begun;
+            println!("accepted {accepted}: {blocks} blocks");
+            assert_eq!(accepted, blocks == 15);
+        }
+        network.check_answers();
+        assert_eq!(network.people.tally()["accepted"], 31);
     })
     .await;
 }

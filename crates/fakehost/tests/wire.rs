@@ -151,6 +151,9 @@ async fn every_other_call_answers_as_a_node_expects() {
         assert!(families.iter().all(|family| !family.metric.is_empty()));
         let handler = asked(vm.new_http_handler(())).await.unwrap();
         println!("header route: {:?}", handler.server_addr);
+        for state in [State::StateSyncing, State::Bootstrapping, State::NormalOp] {
+            assert_eq!(alone.set_state(state).await.unwrap().height, 0);
+        }
         let sync = asked(vm.state_sync_enabled(())).await.unwrap();
         assert!(!sync.enabled);
         let ongoing = asked(vm.get_ongoing_sync_state_summary(())).await.unwrap();
