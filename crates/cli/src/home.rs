@@ -77,6 +77,11 @@ impl Home {
     }
 
     pub(crate) fn rpc(&self) -> Result<RpcClient, CliError> {
+        self.rpc_to(&self.node)
+    }
+
+    /// The same to another node.
+    pub(crate) fn rpc_to(&self, node: &str) -> Result<RpcClient, CliError> {
         let token = std::env::var("SESSION_TOKEN")
             .ok()
             .filter(|token| !token.is_empty());
@@ -85,7 +90,7 @@ impl Home {
             pem.map_err(CliError::file(path))
         });
         let roots = roots.transpose()?;
-        Ok(RpcClient::with_roots(&self.node, token, roots.as_deref())?)
+        Ok(RpcClient::with_roots(node, token, roots.as_deref())?)
     }
 
     /// The identity file, with what opens it.

@@ -46,6 +46,9 @@ pub(crate) struct LoadArgs {
     /// Messages a second in all; as fast as possible without it
     #[arg(long)]
     rate: Option<u64>,
+    /// Another node of the same chain to spread the connections over; may be given several times
+    #[arg(long, value_name = "NODE")]
+    also: Vec<String>,
     /// Says "prepared" on standard error and waits for a line on standard input before it sends
     #[arg(long)]
     hold: bool,
@@ -56,6 +59,12 @@ const SESSIONS_OF_A_SENDER: usize = 200;
 
 /// Transactions in one call while preparing.
 const PAGE: usize = 150;
+
+/// How long a busy node is asked again while preparing, one page of transactions each time.
+const PREPARING: Duration = Duration::from_secs(60);
+
+/// How often.
+const POLL: Duration = Duration::from_millis(20);
 
 /// A prime, so that every session has its turn.
 const STRIDE: usize = 1_000_003;
@@ -104,13 +113,8 @@ pub(crate) async fn run(args: &LoadArgs, home: &Home, out: &Out) -> Result<(), C
         ));
     }
     let rpc = home.rpc()?;
-    let head: Value = rpc.call("sessionvm.GetHead", json!({})).await?;
-    let chain = head
-        .get("chain")
-        .and_then(Value::as_str)
-        .and_then(|text| text.parse().ok());
-    let chain: ChainId =
-        chain.ok_or_else(|| CliError::Usage("the node names no chain".to_owned()))?;
+    let (chain, _) = head(&rpc).await?;
+    let chain = chain.ok_or_else(|| CliError::Usage("the node names no chain".to_owned()))?;
     if !out.is_json() {
         out.line(&format!(
             "signing {} messages of {} senders …",
@@ -119,6 +123,9 @@ pub(crate) async fn run(args: &LoadArgs, home: &Home, out: &Out) -> Result<(), C
     }
     let prepared = prepare(args, &rpc, chain, out).await?;
     let calls = Arc::new(sign(args, chain, &prepared, out)?);
+    for other in &args.also {
+        level(&rpc, &home.rpc_to(other)?).await?;
+    }
     if !out.is_json() {
         out.line("sending …");
     }
@@ -130,8 +137,12 @@ pub(crate) async fn run(args: &LoadArgs, home: &Home, out: &Out) -> Result<(), C
     let began = Instant::now();
     let next = Arc::new(AtomicUsize::new(0));
     let mut tasks = Vec::new();
-    for _ in 0..args.connections {
-        let (rpc, calls, next) = (home.rpc()?, calls.clone(), next.clone());
+    for connection in 0..args.connections {
+        let rpc = match args.also.get(connection % (args.also.len() + 1)) {
+            Some(other) => home.rpc_to(other)?,
+            None => home.rpc()?,
+        };
+        let (calls, next) = (calls.clone(), next.clone());
         let progress = progress.clone();
         let (rate, batch) = (args.rate, args.batch.max(1));
         tasks.push(tokio::spawn(async move {
@@ -153,7 +164,38 @@ pub(crate) async fn run(args: &LoadArgs, home: &Home, out: &Out) -> Result<(), C
     tell(out, took, latencies, accepted, refused, first_error)
 }
 
-/// Sends calls until none is left. Answers latencies, accepted, refused and the first error.
+async fn head(rpc: &RpcClient) -> Result<(Option<ChainId>, u64), CliError> {
+    let head: Value = rpc.call("sessionvm.GetHead", json!({})).await?;
+    let chain = head.get("chain").and_then(Value::as_str);
+    let height = head.get("height").and_then(Value::as_u64);
+    Ok((
+        chain.and_then(|text| text.parse().ok()),
+        height.unwrap_or_default(),
+    ))
+}
+
+/// Waits until another node of the chain knows what was prepared through the first.
+async fn level(first: &RpcClient, other: &RpcClient) -> Result<(), CliError> {
+    let (chain, height) = head(first).await?;
+    let began = Instant::now();
+    loop {
+        let (of, at) = head(other).await?;
+        if of != chain {
+            let problem = "the nodes belong to different chains";
+            return Err(CliError::Usage(problem.to_owned()));
+        }
+        if at >= height {
+            return Ok(());
+        }
+        if began.elapsed() > PREPARING {
+            let problem = format!("a node stays at height {at}, another is at {height}");
+            return Err(CliError::Usage(problem));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Sends calls until none is left. Answers latencies of those that were accepted, accepted, refused and the first error.
 async fn work(
     rpc: &RpcClient,
     calls: &[Call],
@@ -167,14 +209,20 @@ async fn work(
     loop {
         let at = next.fetch_add(1, Ordering::Relaxed);
         let Some(call) = calls.get(at) else { break };
-        if let Some(rate) = rate.filter(|rate| *rate > 0) {
+        let sent_or_due = match rate.filter(|rate| *rate > 0) {
             // Latency counts from when the call was due, so a stalled node cannot hide.
-            let due = Duration::from_secs_f64((at * batch) as f64 / rate as f64);
-            tokio::time::sleep(due.saturating_sub(began.elapsed())).await;
-        }
-        let sent = Instant::now();
+            Some(rate) => {
+                let due = Duration::from_secs_f64((at * batch) as f64 / rate as f64);
+                tokio::time::sleep(due.saturating_sub(began.elapsed())).await;
+                began + due
+            }
+            None => Instant::now(),
+        };
         match call.send(rpc).await {
             Ok((good, problem)) => {
+                if good > 0 {
+                    latencies.push(sent_or_due.elapsed());
+                }
                 accepted += good;
                 refused += call.messages().saturating_sub(good);
                 error = error.or(problem);
@@ -185,7 +233,6 @@ async fn work(
             }
         }
         progress.inc(call.messages() as u64);
-        latencies.push(sent.elapsed());
     }
     (latencies, accepted, refused, error)
 }
@@ -335,13 +382,31 @@ fn signed(chain: ChainId, identity: &Identity, kind: Kind) -> Result<Tx, CliErro
 }
 
 async fn submit_all(rpc: &RpcClient, txs: &[Tx]) -> Result<(), CliError> {
-    let txs: Vec<Vec<u8>> = txs.iter().map(Encode::to_bytes).collect();
-    for answer in rpc.submit(&txs).await? {
-        if !matches!(answer, Submitted::Accepted { .. }) {
-            return Err(CliError::Usage(format!("preparing failed: {answer:?}")));
+    let mut txs: Vec<Vec<u8>> = txs.iter().map(Encode::to_bytes).collect();
+    let began = Instant::now();
+    loop {
+        let answers = rpc.submit(&txs).await?;
+        let mut wait = POLL;
+        let mut left = Vec::new();
+        for (tx, answer) in txs.into_iter().zip(answers) {
+            match answer {
+                Submitted::Accepted { .. } => continue,
+                Submitted::Pending { .. } => {}
+                Submitted::Refused {
+                    retry_ms: Some(ms), ..
+                } if began.elapsed() < PREPARING => wait = wait.max(Duration::from_millis(ms)),
+                Submitted::Refused { .. } => {
+                    return Err(CliError::Usage(format!("preparing failed: {answer:?}")));
+                }
+            }
+            left.push(tx);
         }
+        if left.is_empty() {
+            return Ok(());
+        }
+        txs = left;
+        tokio::time::sleep(wait).await;
     }
-    Ok(())
 }
 
 fn sign(

@@ -27,6 +27,9 @@
 //! # }
 //! ```
 //!
+//! Tests start `fakehost-plugin`, which is the plugin under a name that they can find;
+//! `SESSION_HOST_PLUGIN` names another binary.
+//!
 //! *Invariant:* no product depends on it. A broken promise of the plugin is a panic here: it is
 //! the verdict of a test.
 

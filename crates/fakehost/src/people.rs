@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -25,8 +25,8 @@ use crate::http::Handler;
 /// How long a submitter waits for its block before it asks again.
 const WAIT_MS: u64 = 4_000;
 
-/// How long a submitter asks again.
-const ASKS: usize = 8;
+/// How long a submitter goes on asking.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Somebody with keys on one chain.
 pub struct Person {
@@ -140,6 +140,8 @@ pub enum Answer {
         code: u32,
         /// Why.
         reason: String,
+        /// When to come again, if there was no room.
+        retry_ms: Option<u64>,
     },
     /// The plugin died, or said something that is no answer.
     Lost(String),
@@ -221,16 +223,26 @@ impl People {
         let submit = handler("/submit").filter(|_| binary);
         let rpc = handler("/rpc").expect("a handler of /rpc");
         let answer = tokio::spawn(async move {
-            for _ in 0..ASKS {
+            let began = Instant::now();
+            loop {
                 let answer = match &submit {
                     Some(handler) => binary_answer(handler, &bytes).await,
                     None => json_answer(&rpc, &bytes).await,
                 };
-                if answer != Answer::Pending {
+                let again = match &answer {
+                    Answer::Pending => Duration::ZERO,
+                    Answer::Refused {
+                        retry_ms: Some(ms), ..
+                    } => Duration::from_millis(*ms),
+                    Answer::Refused { retry_ms: None, .. }
+                    | Answer::Accepted { .. }
+                    | Answer::Lost(_) => return answer,
+                };
+                if began.elapsed() > PATIENCE {
                     return answer;
                 }
+                tokio::time::sleep(again).await;
             }
-            Answer::Pending
         });
         self.open.push(Submission {
             action: ids.action,
@@ -260,7 +272,7 @@ impl People {
                 Answer::Accepted { repeated, .. } if *repeated => "accepted before".to_owned(),
                 Answer::Accepted { .. } => "accepted".to_owned(),
                 Answer::Pending => "pending".to_owned(),
-                Answer::Refused { code, reason } => format!("refused {code}: {reason}"),
+                Answer::Refused { code, reason, .. } => format!("refused {code}: {reason}"),
                 Answer::Lost(why) => format!("lost: {:.40}", why),
             };
             *tally.entry(name).or_default() += 1;
@@ -289,7 +301,16 @@ async fn binary_answer(handler: &Handler, tx: &[u8]) -> Answer {
             repeated,
         },
         Ok(Some(Submitted::Pending { .. })) => Answer::Pending,
-        Ok(Some(Submitted::Refused { code, reason, .. })) => Answer::Refused { code, reason },
+        Ok(Some(Submitted::Refused {
+            code,
+            reason,
+            retry_ms,
+            ..
+        })) => Answer::Refused {
+            code,
+            reason,
+            retry_ms,
+        },
         Ok(None) => Answer::Lost("no answer".to_owned()),
         Err(error) => Answer::Lost(error.to_string()),
     }
@@ -313,6 +334,7 @@ async fn json_answer(handler: &Handler, tx: &[u8]) -> Answer {
             Answer::Refused {
                 code: u32::try_from(code).unwrap_or_default(),
                 reason: result["error"].as_str().unwrap_or("?").to_owned(),
+                retry_ms: result["data"]["retryMs"].as_u64(),
             }
         }
     }

@@ -6,7 +6,7 @@
 //!       ──▶ vm.VM at that address
 //! ```
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -87,17 +87,19 @@ pub struct Launch {
     /// The plugin's binary.
     pub binary: PathBuf,
     /// A program that is its parent in place of this process (`fakehost-launcher`), and the
-    /// number which that program says it speaks.
-    pub launcher: Option<(PathBuf, u32)>,
+    /// number which that program says it speaks; `hang` lets it say nothing.
+    pub launcher: Option<(PathBuf, String)>,
     /// What the node answers.
     pub handshake: Handshake,
 }
 
 impl Launch {
-    /// This binary, as a child of this process.
+    /// This binary, as a child of this process; another one, such as an optimised build, where
+    /// `SESSION_HOST_PLUGIN` names it.
     pub fn new(binary: impl Into<PathBuf>) -> Self {
+        let named = std::env::var_os("SESSION_HOST_PLUGIN").map(PathBuf::from);
         Self {
-            binary: binary.into(),
+            binary: named.unwrap_or_else(|| binary.into()),
             launcher: None,
             handshake: Handshake::Taken,
         }
@@ -122,16 +124,28 @@ impl Process {
         std::os::unix::fs::symlink(&launch.binary, &link).unwrap();
         let mut command = match &launch.launcher {
             None => Command::new(&link),
-            Some((launcher, protocol)) => launcher_in(directory.path(), launcher, *protocol, &link),
+            Some((launcher, protocol)) => launcher_in(directory.path(), launcher, protocol, &link),
         };
-        let mut child = command
+        command
             .env_clear()
             .env(ENGINE_ADDRESS, engine.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}", launch.binary.display()));
+            .stderr(Stdio::piped());
+        let began = Instant::now();
+        let mut child = loop {
+            match command.spawn() {
+                Ok(child) => break child,
+                // Another test's new process may still have the copied launcher open for writing.
+                Err(error)
+                    if error.kind() == ErrorKind::ExecutableFileBusy
+                        && began.elapsed() < NODE_PATIENCE =>
+                {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(error) => panic!("{}: {error}", launch.binary.display()),
+            }
+        };
         let output = Arc::default();
         collect(child.stdout.take().unwrap(), &output);
         collect(child.stderr.take().unwrap(), &output);
@@ -201,12 +215,12 @@ impl Drop for Process {
 }
 
 /// A copy of the launcher that answers with a number of its own, which lies beside it.
-fn launcher_in(directory: &Path, launcher: &Path, protocol: u32, link: &Path) -> Command {
+fn launcher_in(directory: &Path, launcher: &Path, protocol: &str, link: &Path) -> Command {
     let copy = directory.join("node");
     if std::fs::hard_link(launcher, &copy).is_err() {
         std::fs::copy(launcher, &copy).unwrap();
     }
-    std::fs::write(directory.join("protocol"), protocol.to_string()).unwrap();
+    std::fs::write(directory.join("protocol"), protocol).unwrap();
     let mut command = Command::new(copy);
     command.arg(link);
     command

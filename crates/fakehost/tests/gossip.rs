@@ -21,6 +21,9 @@ const PLUGIN: &str = env!("CARGO_BIN_EXE_fakehost-plugin");
 /// What a node takes from one peer in a second; consensus needs most of it.
 const PEER_BYTES: usize = 512 << 10;
 
+/// Sooner than anybody asks for what is missing.
+const AT_ONCE: Duration = Duration::from_millis(900);
+
 async fn network(nodes: usize, weather: Weather) -> Network {
     Network::start(Setup::new(PLUGIN), nodes, weather, 21).await
 }
@@ -54,10 +57,7 @@ async fn everybody_hears_at_once_of_what_was_told_one_however_the_node_samples()
             say(&mut network, 2, 1);
             for at in 0..4 {
                 let took = wants(&network, at).await;
-                assert!(
-                    took < Duration::from_millis(500),
-                    "node {at} after {took:?}"
-                );
+                assert!(took < AT_ONCE, "node {at} after {took:?}");
             }
             network.settle(Duration::from_secs(10)).await.unwrap();
             network.check_answers();
@@ -105,13 +105,13 @@ async fn a_large_one_that_was_lost_keeps_nothing_waiting() {
             let handlers = &network.nodes[0].life().handlers;
             network.people.submit(handlers, &tx, true);
         }
-        // The second node alone builds from here.
+        // The second node alone builds from here, before their submitters ask again after 8 s.
         wants(&network, 0).await;
         network.exchange.set_weather(Weather::CALM);
         let began = Instant::now();
         while network.people.collect().await > 0 {
             assert!(
-                began.elapsed() < Duration::from_secs(15),
+                began.elapsed() < Duration::from_secs(7),
                 "{} left",
                 network.people.collect().await
             );
@@ -147,7 +147,7 @@ async fn a_peer_that_had_nothing_to_tell_for_a_while_is_listened_to() {
         for at in 0..2 {
             say(&mut network, at, at as u64);
             let took = wants(&network, 1 - at).await;
-            assert!(took < Duration::from_millis(500), "after {took:?}");
+            assert!(took < AT_ONCE, "after {took:?}");
             network.settle(Duration::from_secs(10)).await.unwrap();
         }
     })
@@ -161,7 +161,7 @@ async fn a_burst_leaves_consensus_its_bandwidth() {
         network.found(2).await.unwrap();
         let (session, person) = network.people.sessions[0];
         let mut chance = Chance::new(5);
-        for _ in 0..60 {
+        for _ in 0..30 {
             let text = || vec![0x5a; 15_000];
             let mut texts = vec![text(), text(), text(), text()];
             for text in &mut texts {
@@ -178,7 +178,7 @@ async fn a_burst_leaves_consensus_its_bandwidth() {
         println!("{all} bytes in all, at most {worst} in a second to one peer");
         assert!(worst < PEER_BYTES * 9 / 10, "{worst} bytes in a second");
         assert_eq!(network.exchange.too_large(), 0);
-        assert_eq!(network.people.tally()["accepted"], 5 - 1 + 60);
+        assert_eq!(network.people.tally()["accepted"], 4 + 30);
     })
     .await;
 }

@@ -142,6 +142,48 @@ async fn real_clients_reach_it_by_path_and_by_header() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_in_pieces_are_answered_in_pieces_and_bounded() {
+    bounded(20, async {
+        let alone = operating().await;
+        let proxy = Proxy::streaming("chain", alone.handlers.clone()).await;
+        let head = r#"{"jsonrpc":"2.0","id":1,"method":"sessionvm.GetHead","params":{}}"#;
+        let long = " ".repeat(3 << 20);
+        for (path, body, starts, contains) in [
+            ("/ext/bc/chain/rpc", head, "HTTP/1.1 200", "\"height\":0"),
+            (
+                "/ext/bc/chain/rpc",
+                long.as_str(),
+                "HTTP/1.1 413",
+                "larger than",
+            ),
+            ("/ext/bc/chain/openrpc.json", "", "HTTP/1.1 405", ""),
+        ] {
+            let mut socket = TcpStream::connect(proxy.address()).await.unwrap();
+            let request = format!(
+                "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+                 Content-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            let (mut from, mut to) = socket.split();
+            let sent = async { drop(to.write_all(request.as_bytes()).await) };
+            let mut reply = Vec::new();
+            let read = async { drop(from.read_to_end(&mut reply).await) };
+            tokio::join!(sent, read);
+            let reply = String::from_utf8_lossy(&reply);
+            assert!(
+                reply.starts_with(starts) && reply.contains(contains),
+                "{reply:.300}"
+            );
+            for header in ["Node-Id", "Access-Control-Allow-Origin", "Vary"] {
+                assert!(reply.contains(header), "{path} lost {header}: {reply:.300}");
+            }
+        }
+        assert!(within(Duration::from_secs(2), || proxy.open() == 0).await);
+    })
+    .await;
+}
+
 fn resident_kb(alone: &Alone) -> u64 {
     let path = format!("/proc/{}/status", alone.plugin.pid().as_raw_nonzero());
     let status = std::fs::read_to_string(path).unwrap();

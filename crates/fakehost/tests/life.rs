@@ -28,9 +28,9 @@ async fn start(launch: &Launch) -> Plugin {
     started.unwrap_or_else(|error| panic!("{error:?}"))
 }
 
-fn launched(protocol: u32) -> Launch {
+fn launched(protocol: &str) -> Launch {
     Launch {
-        launcher: Some((LAUNCHER.into(), protocol)),
+        launcher: Some((LAUNCHER.into(), protocol.to_owned())),
         ..Launch::new(PLUGIN)
     }
 }
@@ -87,14 +87,17 @@ async fn it_speaks_the_number_that_its_parent_speaks() {
         for protocol in [42, 44, 45, 46] {
             let launch = Launch {
                 handshake: Handshake::Number(protocol),
-                ..launched(protocol)
+                ..launched(&protocol.to_string())
             };
             let plugin = start(&launch).await;
             assert_eq!(plugin.protocol, protocol);
         }
-        // A parent that gives no number it knows is met with the default, and in time.
-        let plugin = start(&Launch::new(PLUGIN)).await;
-        assert!((42..=46).contains(&plugin.protocol));
+        // A parent that tells no number is met with the usual one, and in time.
+        for launch in [Launch::new(PLUGIN), launched("none"), launched("hang")] {
+            let plugin = start(&launch).await;
+            assert_eq!(plugin.protocol, 44);
+            assert!(plugin.took < NODE_PATIENCE, "{:?}", plugin.took);
+        }
     })
     .await;
 }
@@ -187,7 +190,7 @@ async fn a_signal_that_came_too_early_counts_once_shutdown_comes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_does_not_outlive_its_parent() {
     bounded(30, async {
-        let plugin = start(&launched(44)).await;
+        let plugin = start(&launched("44")).await;
         let pid = plugin.pid();
         assert_ne!(pid, plugin.process.child());
         asked(plugin.vm().version(())).await.unwrap();

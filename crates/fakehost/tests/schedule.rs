@@ -21,7 +21,7 @@ use session_fakehost::sender::Weather;
 const PLUGIN: &str = env!("CARGO_BIN_EXE_fakehost-plugin");
 
 /// Steps of one schedule.
-const STEPS: usize = 80;
+const STEPS: usize = 60;
 
 /// What the default schedules must have come to, whatever the machine's pace.
 const REACHED: [&str; 12] = [
@@ -35,8 +35,8 @@ const REACHED: [&str; 12] = [
     "lied",
     "outer ahead",
     "preferred",
+    "rested",
     "restarted",
-    "settled",
 ];
 
 fn weather(chance: &mut Chance) -> Weather {
@@ -62,14 +62,14 @@ async fn schedule(seed: u64, tally: &mut Tally) {
     let mut network = Network::start(Setup::new(PLUGIN), nodes, weather, seed).await;
     network.found(3).await.unwrap();
     for _ in 0..STEPS {
-        if chance.one_in(10) {
+        if chance.one_in(8) {
             network.kill_one().await;
         } else {
             network.step().await.unwrap();
         }
     }
     network.join().await.unwrap();
-    network.settle(Duration::from_secs(25)).await.unwrap();
+    network.rest(Duration::from_secs(30)).await.unwrap();
     network.check().await.unwrap();
     network.check_answers();
     network.check_reads().await;
@@ -138,7 +138,7 @@ async fn what_lost_with_its_block_and_its_blocks_child_comes_back() {
         }
         let d = network.build(0, patience).await.unwrap().unwrap();
         assert_eq!(d.header.parent, b.id);
-        network.settle(Duration::from_secs(10)).await.unwrap();
+        network.rest(Duration::from_secs(10)).await.unwrap();
         network.check().await.unwrap();
         network.check_answers();
         assert_eq!(network.people.tally()["accepted"], 3);
@@ -165,7 +165,7 @@ async fn an_outer_index_that_is_ahead_is_caught_up_with_after_every_restart() {
             assert_eq!(network.nodes[0].height(), round, "the inner is one behind");
             network.advance(0, round + 1).await.unwrap();
         }
-        network.settle(Duration::from_secs(10)).await.unwrap();
+        network.rest(Duration::from_secs(10)).await.unwrap();
         network.check().await.unwrap();
         network.replay();
     })
@@ -189,7 +189,7 @@ async fn a_new_node_gets_every_block_from_another_and_then_builds() {
         network.people.submit(handlers, &tx, false);
         let built = network.build(at, Duration::from_secs(5)).await.unwrap();
         assert!(built.is_some(), "the new node builds");
-        network.settle(Duration::from_secs(10)).await.unwrap();
+        network.rest(Duration::from_secs(10)).await.unwrap();
         network.check().await.unwrap();
         network.check_answers();
     })
@@ -227,8 +227,60 @@ async fn what_was_in_a_block_that_nobody_ever_heard_of_is_built_again() {
         assert_eq!(again.expect("a block").header.count, 1);
         let gone = network.nodes[0].get(dropped.id).await.unwrap();
         assert!(gone.is_none(), "a block that can never be accepted is kept");
-        network.settle(Duration::from_secs(10)).await.unwrap();
+        network.rest(Duration::from_secs(10)).await.unwrap();
         network.check_answers();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_chain_of_undecided_blocks_is_accepted_or_given_up_as_a_whole() {
+    bounded(40, async {
+        let lonely = Weather {
+            loss: 100,
+            ..Weather::CALM
+        };
+        let mut network = Network::start(Setup::new(PLUGIN), 2, lonely, 17).await;
+        let mut chance = Chance::new(17);
+        for accepted in [true, false] {
+            let begun = network.height();
+            let mut chain = Vec::new();
+            for _ in 0..15 {
+                let tx = network.people.join(&mut chance);
+                let handlers = &network.nodes[0].life().handlers;
+                network.people.submit(handlers, &tx, true);
+                let patience = Duration::from_secs(5);
+                let known = network.build(0, patience).await.unwrap().unwrap();
+                network.issue(0, &known).await.unwrap();
+                network.nodes[0].prefer(known.id).await.unwrap();
+                chain.push(known);
+            }
+            if accepted {
+                // The other node gets the last one, and asks for everything below it.
+                network.issue(1, &chain[14]).await.unwrap();
+                chain.iter().for_each(|known| network.decide(known));
+            } else {
+                let tx = network.people.join(&mut chance);
+                let handlers = &network.nodes[1].life().handlers;
+                network.people.submit(handlers, &tx, true);
+                let patience = Duration::from_secs(5);
+                let other = network.build(1, patience).await.unwrap().unwrap();
+                network.issue(0, &other).await.unwrap();
+                network.issue(1, &other).await.unwrap();
+                network.decide(&other);
+            }
+            for at in 0..2 {
+                let height = network.height();
+                network.advance(at, height).await.unwrap();
+            }
+            network.rest(Duration::from_secs(15)).await.unwrap();
+            network.check().await.unwrap();
+            let blocks = network.height() - begun;
+            println!("accepted {accepted}: {blocks} blocks");
+            assert_eq!(accepted, blocks == 15);
+        }
+        network.check_answers();
+        assert_eq!(network.people.tally()["accepted"], 31);
     })
     .await;
 }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! fakehost-launcher PLUGIN         starts it as a node does, passes its output on, ends with it
-//! fakehost-launcher --version-json the number in the file `protocol` beside the program, or 44
+//! fakehost-launcher --version-json the number in the file `protocol` beside the program, or 44,
+//!                                  or nothing at all where the file says `hang`
 //! fakehost-launcher --exec PLUGIN  becomes the plugin, with SIGTERM for its parent's death
 //! ```
 
@@ -39,6 +40,11 @@ fn version() -> std::io::Result<ExitCode> {
     let mut beside: PathBuf = std::env::current_exe()?;
     beside.set_file_name("protocol");
     let number = std::fs::read_to_string(beside).unwrap_or_else(|_| "44".to_owned());
+    if number == "hang" {
+        loop {
+            std::thread::park();
+        }
+    }
     println!("{{\"application\":\"fakehost/1.14.0\",\"rpcchainvm\":{number},\"go\":\"none\"}}");
     Ok(ExitCode::SUCCESS)
 }

@@ -18,6 +18,8 @@ use super::{Handler, PATIENCE, Reply, node_headers};
 struct Routes {
     /// Requests that keep the node's router locked.
     open: AtomicUsize,
+    /// Whether every request counts as one of HTTP/2, which comes and goes in pieces.
+    streams: bool,
     chain: String,
     by_path: Vec<(String, Handler)>,
     by_header: Option<Handler>,
@@ -48,12 +50,27 @@ impl Proxy {
         handlers: Vec<(String, Handler)>,
         by_header: Option<Handler>,
     ) -> Self {
+        Self::start_with(chain, handlers, by_header, false).await
+    }
+
+    /// The same, handing every request on as one of HTTP/2, in whatever it came.
+    pub async fn streaming(chain: &str, handlers: Vec<(String, Handler)>) -> Self {
+        Self::start_with(chain, handlers, None, true).await
+    }
+
+    async fn start_with(
+        chain: &str,
+        handlers: Vec<(String, Handler)>,
+        by_header: Option<Handler>,
+        streams: bool,
+    ) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let by_path = handlers.into_iter();
         let by_path = by_path.map(|(prefix, h)| (format!("/ext/bc/{chain}{prefix}"), h));
         let routes = Arc::new(Routes {
             open: AtomicUsize::new(0),
+            streams,
             chain: chain.to_owned(),
             by_path: by_path.collect(),
             by_header,
@@ -106,8 +123,9 @@ async fn connection(socket: TcpStream, peer: SocketAddr, routes: Arc<Routes>) {
             continue;
         };
         let _open = Open::new(&routes);
-        if head.header("Upgrade").is_some() {
-            return streamed(handler, head, peer, incoming, out).await;
+        if routes.streams || head.header("Upgrade").is_some() {
+            let major = if routes.streams { 2 } else { 1 };
+            return streamed(handler, request(&head, peer, major), incoming, out).await;
         }
         let Some(body) = incoming.exactly(head.content_length()).await else {
             return;
@@ -182,22 +200,16 @@ async fn answer(out: &mut OwnedWriteHalf, reply: &Reply) -> std::io::Result<()> 
 
 /// An upgrade: the plugin answers by calling back. The connection ends with the answer, or goes
 /// to whoever hijacked it.
-async fn streamed(
-    handler: &Handler,
-    head: Head,
-    peer: SocketAddr,
-    incoming: Incoming,
-    out: OwnedWriteHalf,
-) {
+async fn streamed(handler: &Handler, request: Request, incoming: Incoming, out: OwnedWriteHalf) {
     let incoming = Arc::new(Mutex::new(incoming));
     let out = Arc::new(Mutex::new(Some(out)));
-    let server = ResponseServer::start(incoming, out.clone(), &head, peer).await;
+    let server = ResponseServer::start(incoming, out.clone(), &request).await;
     let request = HttpRequest {
         response_writer: Some(ResponseWriter {
             header: node_headers(),
             server_addr: server.address().to_string(),
         }),
-        request: Some(request(&head, peer)),
+        request: Some(request),
     };
     let mut client = handler.client.clone();
     let handled = tokio::time::timeout(PATIENCE, client.handle(request)).await;
@@ -213,7 +225,7 @@ async fn streamed(
     server.end().await;
 }
 
-fn request(head: &Head, peer: SocketAddr) -> Request {
+fn request(head: &Head, peer: SocketAddr, major: i32) -> Request {
     Request {
         method: head.method.clone(),
         url: Some(Url {
@@ -221,9 +233,9 @@ fn request(head: &Head, peer: SocketAddr) -> Request {
             raw_query: head.query().to_owned(),
             ..Url::default()
         }),
-        proto: "HTTP/1.1".to_owned(),
-        proto_major: 1,
-        proto_minor: 1,
+        proto: if major == 2 { "HTTP/2.0" } else { "HTTP/1.1" }.to_owned(),
+        proto_major: major,
+        proto_minor: i32::from(major == 1),
         header: head.headers.clone(),
         content_length: i64::try_from(head.content_length()).unwrap_or(-1),
         host: head.host.clone(),

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use session_rpcchainvm::http;
 use session_rpcchainvm::http::responsewriter::writer_server::{Writer, WriterServer};
 use session_rpcchainvm::http::responsewriter::{
     Header, HijackResponse, WriteHeaderRequest, WriteRequest, WriteResponse,
@@ -15,7 +16,7 @@ use tokio::sync::Mutex;
 use tonic::{Request, Response, Status};
 
 use super::hijack;
-use super::parse::{Head, Incoming};
+use super::parse::Incoming;
 use crate::serve::{Served, router};
 
 /// The client's side of a connection until somebody hijacks it.
@@ -39,18 +40,17 @@ impl ResponseServer {
     pub(super) async fn start(
         incoming: Arc<Mutex<Incoming>>,
         out: Out,
-        head: &Head,
-        peer: SocketAddr,
+        request: &http::Request,
     ) -> Self {
         let said = Arc::<Mutex<Said>>::default();
         let writer = WriterServer::new(Answer {
             said: said.clone(),
             incoming: incoming.clone(),
             out,
-            peer,
+            peer: request.remote_addr.clone(),
         })
         .max_decoding_message_size(usize::MAX);
-        let left = Mutex::new(head.content_length());
+        let left = Mutex::new(usize::try_from(request.content_length).unwrap_or_default());
         let body = ReaderServer::new(Body { incoming, left });
         let served = Served::start(router().add_service(writer).add_service(body)).await;
         Self { said, served }
@@ -100,7 +100,7 @@ struct Answer {
     said: Arc<Mutex<Said>>,
     incoming: Arc<Mutex<Incoming>>,
     out: Out,
-    peer: SocketAddr,
+    peer: String,
 }
 
 fn broken(error: std::io::Error) -> Status {
@@ -166,7 +166,7 @@ impl Writer for Answer {
             local_network: "tcp".to_owned(),
             local_string: local.to_string(),
             remote_network: "tcp".to_owned(),
-            remote_string: self.peer.to_string(),
+            remote_string: self.peer.clone(),
             server_addr: address.to_string(),
         }))
     }

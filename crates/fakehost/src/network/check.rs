@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::json;
 
 use super::{Asked, Network};
@@ -9,6 +10,9 @@ use crate::people::call;
 
 /// How long a plugin that has nothing to build is watched.
 const SILENCE: Duration = Duration::from_millis(40);
+
+/// How long it is watched before it must not be able to build either.
+const REST: Duration = Duration::from_millis(600);
 
 impl Network {
     /// Compares every node that runs with what was decided.
@@ -113,7 +117,8 @@ impl Network {
         }
     }
 
-    /// Goes on until everybody was answered, every node is level, and nobody wants to build.
+    /// Goes on until everybody was answered, every node is level, and nobody wants to build at
+    /// once.
     ///
     /// # Errors
     /// [`super::Killed`].
@@ -157,11 +162,38 @@ impl Network {
                 }
             );
         }
+        self.tell("settled", format!("at {}", self.height()));
+        Ok(())
+    }
+
+    /// As [`Network::settle`], and then nobody wants to build, nor can.
+    ///
+    /// # Errors
+    /// [`super::Killed`].
+    ///
+    /// # Panics
+    /// When it takes longer than `patience`, or a plugin can build what it did not want to.
+    pub async fn rest(&mut self, patience: Duration) -> Asked<()> {
+        let began = std::time::Instant::now();
+        loop {
+            self.settle(patience.saturating_sub(began.elapsed()))
+                .await?;
+            // What others told of is built a little later than what is one's own.
+            let wants = self.running().into_iter();
+            let wants = wants.map(|at| self.nodes[at].wants(REST));
+            let mut quiet = true;
+            for wants in join_all(wants).await {
+                quiet &= !wants?;
+            }
+            if quiet {
+                break;
+            }
+        }
         for at in self.running() {
             let nothing = self.nodes[at].build().await?;
             assert!(nothing.is_err(), "node {at} built, but did not want to");
         }
-        self.tell("settled", format!("at {}", self.height()));
+        self.tell("rested", format!("at {}", self.height()));
         Ok(())
     }
 }

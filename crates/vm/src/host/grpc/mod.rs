@@ -54,6 +54,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// A request through the node is decoded whole: what is longer is refused before it is.
 const HTTP_MESSAGE_MAX: usize = 4 * RPC_BODY_MAX;
 
+/// How long stopping may take: what hangs then, as in a database that does not answer, is cut.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// How long the last answers may take on their way out.
 const LAST_ANSWERS: Duration = Duration::from_millis(300);
 
@@ -179,7 +182,7 @@ async fn serve(engine: &str, life: Life, starter: Starter) -> Result<(), PluginE
     };
     tracing::info!(?end, "ending");
     if let Some(running) = running.get() {
-        let _cut = tokio::time::timeout(Duration::from_secs(2), running.stop()).await;
+        let _cut = tokio::time::timeout(STOP_TIMEOUT, running.stop()).await;
     }
     if end == End::Fatal {
         // The answer that tells the node should reach it.

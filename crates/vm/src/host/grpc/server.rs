@@ -16,6 +16,7 @@ use session_rpcchainvm::vm::*;
 use session_storage::Health;
 use tonic::{Request, Response, Status};
 
+use super::STOP_TIMEOUT;
 use super::life::Life;
 use super::start::{Running, Starter};
 use crate::host::consensus::{BlockFacts, Consensus, ConsensusError, Phase};
@@ -180,7 +181,7 @@ impl Vm for Plugin {
 
     async fn shutdown(&self, _: Request<()>) -> Reply<()> {
         if let Some(running) = self.running.get() {
-            running.stop().await;
+            let _cut = tokio::time::timeout(STOP_TIMEOUT, running.stop()).await;
         }
         self.life.shut_down();
         reply(())

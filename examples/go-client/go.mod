@@ -1,0 +1,3 @@
+module github.com/luxfi/session/examples/go-client
+
+go 1.24
