@@ -299,7 +299,7 @@ pub(crate) async fn module_dir(
     let Some(go) = in_path("go") else {
         return Err((
             dir,
-            "and there is no `go` in PATH to fetch them with".to_owned(),
+            "there is no `go` in PATH to fetch them with".to_owned(),
         ));
     };
     tell(&format!("fetching the Go module of avalanchego {version}"));
