@@ -1,12 +1,9 @@
 //! `session devnet …`: a local network of real hosts with SessionVM as their plugin.
 
-use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand, ValueEnum};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 use session_devnet::{
     BASE_PORT, ChainHead, DevnetError, Ending, Logs, Mark, Mode, Network, NetworkState, NodeBinary,
@@ -14,15 +11,13 @@ use session_devnet::{
 };
 
 use crate::out::{CliError, Out, counted, duration, note, printable, read_at_most, short};
+use crate::progress::Progress;
 
 /// The P-chain takes no larger genesis.
 const GENESIS_MAX: u64 = 1 << 20;
 
 /// How often logs are looked at.
 const LOOK: Duration = Duration::from_millis(200);
-
-/// How often a long build is told of where there is no terminal.
-const TOLD: Duration = Duration::from_secs(15);
 
 #[derive(Subcommand)]
 pub(crate) enum DevnetVerb {
@@ -177,67 +172,6 @@ pub(crate) async fn run(verb: DevnetVerb, out: &Out) -> Result<(), CliError> {
     }
 }
 
-/// Tells people what goes on, on standard error; programs wait for the result.
-pub(crate) struct Progress {
-    began: Instant,
-    silent: bool,
-    bar: ProgressBar,
-    told: Mutex<Instant>,
-}
-
-impl Progress {
-    pub(crate) fn new(out: &Out) -> Self {
-        let silent = out.is_json();
-        let target = if silent || !std::io::stderr().is_terminal() {
-            ProgressDrawTarget::hidden()
-        } else {
-            ProgressDrawTarget::stderr()
-        };
-        let bar = ProgressBar::with_draw_target(None, target);
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
-            bar.set_style(style);
-        }
-        bar.enable_steady_tick(Duration::from_millis(100));
-        let began = Instant::now();
-        Self {
-            began,
-            silent,
-            bar,
-            told: Mutex::new(began),
-        }
-    }
-
-    pub(crate) fn tell(&self, text: &str) {
-        let text = printable(text);
-        // A build has thousands of lines, and only the last one says where it is.
-        let passing = text.starts_with("go ");
-        if passing {
-            self.bar.set_message(text.clone());
-            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            if !self.bar.is_hidden() || told.elapsed() < TOLD {
-                return;
-            }
-            *told = Instant::now();
-        }
-        if self.silent {
-            return;
-        }
-        let line = format!("{:>8}  {text}", duration(self.began.elapsed()));
-        if self.bar.is_hidden() {
-            use std::io::Write as _;
-            let _closed = writeln!(std::io::stderr(), "{line}");
-        } else {
-            self.bar.println(line);
-        }
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        self.bar.finish_and_clear();
-    }
-}
-
 async fn up(args: &UpArgs, dir: &Path, out: &Out) -> Result<(), CliError> {
     let genesis = match &args.genesis {
         Some(path) => Some(read_at_most(path, GENESIS_MAX)?),
@@ -273,13 +207,27 @@ async fn up(args: &UpArgs, dir: &Path, out: &Out) -> Result<(), CliError> {
         base_port: args.port,
         ..UpOptions::new(binary, plugin)
     };
-    let network = Network::up(dir, &options, &tell).await?;
+    let network = tokio::select! {
+        network = Network::up(dir, &options, &tell) => network?,
+        () = terminated() => return Err(CliError::Interrupted),
+    };
     drop(progress);
     let state = network.state();
     out.result(
         &account_of(state, network.layout().dir(), out),
         &network_json(state, dir),
     )
+}
+
+/// SIGTERM takes back what was started as Ctrl-C does.
+async fn terminated() {
+    let kind = tokio::signal::unix::SignalKind::terminate();
+    match tokio::signal::unix::signal(kind) {
+        Ok(mut signal) => {
+            signal.recv().await;
+        }
+        Err(_) => std::future::pending().await,
+    }
 }
 
 /// What a person needs of a network that runs.

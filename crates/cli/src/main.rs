@@ -12,6 +12,7 @@ mod load;
 mod node;
 mod out;
 mod outbox;
+mod progress;
 mod proof;
 mod vectors;
 
