@@ -11,7 +11,7 @@
 //! Unsigned transactions may name anybody as their sender, so they count against nobody but
 //! themselves: they share one part of the pool.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use session_core::ids::{AccountId, ActionId};
 use session_core::limits::MESSAGE_WAIT_MAX_MS;
@@ -223,38 +223,17 @@ impl Mempool {
 
     /// Removes and returns what fits `bytes`, oldest first.
     pub fn take(&mut self, bytes: usize, count: usize) -> VecDeque<Waiting> {
-        self.take_where(bytes, count, |_| true)
-    }
-
-    /// The same of what is `wanted`. Behind one that is not, its sender's others stay too: a
-    /// sender's order is kept.
-    pub fn take_where(
-        &mut self,
-        bytes: usize,
-        count: usize,
-        wanted: impl Fn(&Waiting) -> bool,
-    ) -> VecDeque<Waiting> {
+        let mut out = VecDeque::new();
         let mut left = bytes;
-        let mut chosen = Vec::new();
-        let mut stay = HashSet::new();
-        for (at, waiting) in &self.queue {
-            if chosen.len() == count {
-                break;
-            }
-            if !wanted(waiting) || (!stay.is_empty() && stay.contains(&waiting.tx.signer)) {
-                stay.insert(waiting.tx.signer);
-                continue;
-            }
-            let Some(rest) = left.checked_sub(waiting.bytes) else {
-                break;
-            };
+        while out.len() < count
+            && let Some((at, first)) = self.queue.first_key_value()
+            && let Some(rest) = left.checked_sub(first.bytes)
+        {
             left = rest;
-            chosen.push(*at);
+            let at = *at;
+            out.extend(self.remove(at));
         }
-        chosen
-            .into_iter()
-            .filter_map(|at| self.remove(at))
-            .collect()
+        out
     }
 
     /// Puts transactions back in front, in their order. The bounds do not hold them back: they

@@ -31,7 +31,7 @@ use crate::clock::{Clock, Drift};
 use crate::counts::Counts;
 use crate::head::Head;
 use crate::metrics::Metrics;
-use crate::store::{self, Hot, StoreView};
+use crate::store::{self, Hot};
 use crate::submission::{Accepted, Answer, Submission, SubmitError};
 use crate::verifier::Verifier;
 
@@ -105,18 +105,13 @@ impl Ledger {
         false
     }
 
-    /// Builds a block of what waits and is `wanted`, on the preferred block; none where nothing
-    /// applies. What goes into it is no longer in the pool.
+    /// Builds a block of what waits, on the preferred block; none where nothing applies. What goes
+    /// into it is no longer in the pool.
     ///
     /// # Errors
     /// [`ViewError`].
-    pub(crate) fn build(
-        &mut self,
-        time: Time,
-        wanted: impl Fn(&Waiting) -> bool,
-    ) -> Result<(Option<Built>, Failed), ViewError> {
-        let room = BLOCK_BYTES_MAX - HEADER_LEN;
-        let batch = self.pool.take_where(room, BLOCK_TXS_MAX, wanted);
+    pub(crate) fn build(&mut self, time: Time) -> Result<(Option<Built>, Failed), ViewError> {
+        let batch = self.pool.take(BLOCK_BYTES_MAX - HEADER_LEN, BLOCK_TXS_MAX);
         let mut failed = Vec::new();
         let mut later = Vec::new();
         let store = self.store.clone();
@@ -288,7 +283,7 @@ impl Ledger {
 
     /// Whether time alone has something to do: what has expired is to be swept.
     pub(crate) fn is_due(&self, time: Time) -> bool {
-        let view = StoreView(self.store.as_ref());
+        let view = self.hot.over(self.store.as_ref());
         let to = time.after_ms(1).to_bytes();
         matches!(view.range(Table::Deadline, &[0; 8], &to, 1), Ok(cells) if !cells.is_empty())
     }

@@ -34,6 +34,7 @@
 pub mod app;
 pub mod clock;
 mod counts;
+mod deadlines;
 mod genesis;
 pub mod head;
 pub mod head_key;

@@ -81,7 +81,7 @@ impl Producer {
             Ok(time) => time,
             Err(error) => return ledger.refuse_all(&error, &[]),
         };
-        match ledger.build(time, |_| true) {
+        match ledger.build(time) {
             Ok((built, failed)) => {
                 ledger.answer_failed(&failed);
                 if let Some(built) = built {

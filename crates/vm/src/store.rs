@@ -10,6 +10,8 @@ use session_core::header::Header;
 use session_core::ids::BlockId;
 use session_storage::{Batch, Direction, KeyRange, Keyspace, StoreError};
 
+use crate::deadlines::Deadlines;
+
 /// Key of the last accepted block in [`Keyspace::Meta`].
 const HEAD: &[u8] = b"head";
 
@@ -185,6 +187,7 @@ type Kept = HashMap<Vec<u8>, Option<Vec<u8>>>;
 pub(crate) struct Hot {
     records: RefCell<Kept>,
     rosters: RefCell<Kept>,
+    deadlines: RefCell<Deadlines>,
 }
 
 impl Hot {
@@ -211,6 +214,7 @@ impl Hot {
 
     /// Takes over what a durable block has changed.
     pub(crate) fn update(&self, changes: &Changes) {
+        self.deadlines.borrow_mut().update(changes);
         for table in [Table::Record, Table::Roster] {
             let Some(kept) = self.kept(table) else {
                 continue;
@@ -228,6 +232,7 @@ impl Hot {
     /// Forgets everything: after a failed write only the store knows.
     pub(crate) fn clear(&self) {
         self.records.borrow_mut().clear();
+        self.deadlines.borrow_mut().clear();
         self.rosters.borrow_mut().clear();
     }
 }
@@ -255,6 +260,10 @@ impl View for HotView<'_> {
         to: &[u8],
         limit: usize,
     ) -> Result<Cells, ViewError> {
+        if table == Table::Deadline {
+            let mut deadlines = self.hot.deadlines.borrow_mut();
+            return deadlines.range(&self.store, from, to, limit);
+        }
         // The store has every accepted cell; what is kept only spares reading it.
         self.store.range(table, from, to, limit)
     }

@@ -80,7 +80,7 @@ pub enum ConsensusError {
     Undecodable(#[from] DecodeError),
     /// A block that does not follow the rules.
     #[error("invalid block: {0}")]
-    Invalid(#[from] BlockError),
+    Invalid(BlockError),
     /// The host broke its side of the contract.
     #[error("{0}")]
     Decision(#[from] DecisionError),
@@ -104,6 +104,16 @@ pub enum ConsensusError {
     /// The rules of this height are not known to this program.
     #[error("{0}")]
     Upgrade(#[from] UpgradeNeeded),
+}
+
+impl From<BlockError> for ConsensusError {
+    fn from(error: BlockError) -> Self {
+        if let BlockError::View(error) = error {
+            // The block may be as good as any: it is this node that cannot tell.
+            return Self::View(error);
+        }
+        Self::Invalid(error)
+    }
 }
 
 /// Told of transactions that were submitted to this very node.
@@ -425,7 +435,12 @@ impl Consensus {
     /// # Errors
     /// [`ConsensusError::Decision`].
     pub fn prefer(&self, id: BlockId) -> Result<(), ConsensusError> {
-        self.inner().ledger.processing.prefer(id)?;
+        let mut inner = self.inner();
+        if id != inner.ledger.processing.preference() {
+            inner.ledger.processing.prefer(id)?;
+            inner.flow.preferred();
+        }
+        drop(inner);
         self.changed();
         Ok(())
     }
@@ -481,12 +496,18 @@ impl Consensus {
         Ok(())
     }
 
-    /// Builds a block on the preferred one.
+    /// Builds a block on the preferred one, of everything that waits now.
     ///
     /// # Errors
     /// [`ConsensusError::NothingToBuild`], [`ConsensusError::NotBuilding`].
     pub fn build(&self) -> Result<BlockFacts, ConsensusError> {
         let mut inner = self.inner();
+        if !inner.ledger.pool.is_empty()
+            && let Some(ready) = inner.ready.take()
+        {
+            // More has come since it was built ahead.
+            put_back(&mut inner.ledger, ready.block.txs);
+        }
         if !self.prepare(&mut inner)? {
             return Err(ConsensusError::NothingToBuild);
         }
@@ -517,30 +538,39 @@ impl Consensus {
         let time = ledger
             .ready()
             .map_err(|refusal| ConsensusError::NotBuilding(refusal.error()))?;
-        if ledger.pool.is_empty() && !ledger.is_due(time) {
+        let undecided = preference != ledger.processing.head_id();
+        let waiting = ledger.pool.iter().map(|waiting| &waiting.ids.action);
+        let (bytes, now) = (ledger.pool.bytes(), Instant::now());
+        if !flow.is_worth_it(waiting, bytes, undecided, now) && (undecided || !ledger.is_due(time))
+        {
             return Ok(false);
         }
-        let now = Instant::now();
-        let (built, failed) =
-            ledger.build(time, |waiting| flow.is_ripe(&waiting.ids.action, now))?;
-        if preference == ledger.processing.head_id() {
+        let (built, failed) = ledger.build(time)?;
+        if undecided {
+            // What does not apply there may yet apply, if other blocks are accepted.
+            let failed: Vec<Waiting> = failed.into_iter().map(|(waiting, _)| waiting).collect();
+            ledger.pool.put_back(failed.into_iter());
+        } else {
             ledger.answer_failed(&failed);
             failed
                 .iter()
                 .for_each(|(waiting, _)| flow.over(&waiting.ids.action));
-        } else {
-            // What does not apply there may yet apply, if other blocks are accepted.
-            let failed: Vec<Waiting> = failed.into_iter().map(|(waiting, _)| waiting).collect();
-            ledger.pool.put_back(failed.into_iter());
         }
-        // Rules of a height that this program does not know are not for it to build by.
-        let built = built.filter(|built| self.upgrades.check(built.block.header.height).is_ok());
-        inner.ready = built;
-        Ok(inner.ready.is_some())
+        let Some(built) = built else {
+            return Ok(false);
+        };
+        if self.upgrades.check(built.block.header.height).is_err() {
+            // Rules that this program does not know are not for it to build by.
+            put_back(ledger, built.block.txs);
+            return Ok(false);
+        }
+        inner.ready = Some(built);
+        Ok(true)
     }
 
     /// Returns once a block can be built. Dropping it loses nothing.
     pub async fn event(self: &Arc<Self>) {
+        self.inner().flow.asked();
         let mut changes = self.changes.subscribe();
         loop {
             changes.borrow_and_update();
@@ -562,7 +592,7 @@ impl Consensus {
                     continue;
                 }
             }
-            let ripens_in = self.inner().flow.ripens_in();
+            let ripens_in = self.inner().flow.ripens_in(Instant::now());
             let ripened = async {
                 match ripens_in {
                     Some(time) => tokio::time::sleep(time).await,

@@ -6,8 +6,13 @@
 //! a second, and tells everybody else when to come again.
 //!
 //! A transaction that another node told of is in that node's next block already, most likely.
-//! Building it here as well would send the same bytes twice and leave one of two blocks rejected,
-//! so it waits a little, and longer while there are own ones to build.
+//! Where every node may build at any time, building for it here as well would only make a rival
+//! of that block, so it waits a while. Where nodes take turns (sybil protection is on), the node
+//! whose turn it is builds for everybody, at once. Which of the two it is shows in how soon the
+//! host asks for a block after the preferred one has changed: always, or in one's own turn alone.
+//!
+//! While a block is undecided its successor waits for it, unless there is much to put in: a block
+//! costs the whole network a round of votes, whatever its size.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -23,11 +28,19 @@ const AHEAD: Duration = Duration::from_millis(500);
 /// Bytes that are let in whatever the rate: a busy second of a small chain.
 const FLOOR_BYTES: u64 = 192 << 10;
 
-/// A transaction of another node's is that node's to build for so long, …
-const RIPE: Duration = Duration::from_millis(30);
+/// Where everybody may build, a transaction of another node's is that node's to build for so long;
+/// …
+const RIPE: Duration = Duration::from_millis(250);
 
-/// … and for so long while this one has its own to build.
-const RIPE_BESIDE_OWN: Duration = Duration::from_secs(1);
+/// … where nodes take turns, for so long: others that it told of come with it.
+const RIPE_IN_TURN: Duration = Duration::from_millis(3);
+
+/// Of a thousand changes of the preference, after so many the host asks at once where everybody
+/// may build. With two nodes that take turns it is half of them.
+const EVERYBODY: u32 = 600;
+
+/// From so many waiting bytes on a block is built on an undecided one.
+const TOGETHER_BYTES: usize = 256 << 10;
 
 /// What a hint says at least and at most.
 const HINT: (u64, u64) = (100, 2_000);
@@ -40,9 +53,47 @@ pub(super) struct Flow {
     foreign: HashMap<ActionId, Instant>,
     accepted: VecDeque<(Instant, u64)>,
     accepted_bytes: u64,
+    /// Of a thousand changes of the preference, how many the host asked for a block after.
+    asked_share: u32,
+    asked: bool,
 }
 
 impl Flow {
+    /// The host asks for a block.
+    pub(super) fn asked(&mut self) {
+        self.asked = true;
+    }
+
+    /// The preferred block has changed.
+    pub(super) fn preferred(&mut self) {
+        let asked = if std::mem::take(&mut self.asked) {
+            125
+        } else {
+            0
+        };
+        self.asked_share = self.asked_share * 7 / 8 + asked;
+    }
+
+    fn patience(&self) -> Duration {
+        if self.asked_share >= EVERYBODY {
+            RIPE
+        } else {
+            RIPE_IN_TURN
+        }
+    }
+
+    /// Whether a block is worth it: `waiting` are the transactions that there are, with `bytes`
+    /// in all; `undecided` tells whether the preferred block is.
+    pub(super) fn is_worth_it<'a>(
+        &self,
+        mut waiting: impl Iterator<Item = &'a ActionId>,
+        bytes: usize,
+        undecided: bool,
+        now: Instant,
+    ) -> bool {
+        (!undecided || bytes >= TOGETHER_BYTES) && waiting.any(|action| self.is_ripe(action, now))
+    }
+
     /// Forgets what lies too far back to tell the rate.
     fn turn(&mut self, now: Instant) {
         while let Some((at, bytes)) = self.accepted.front().copied()
@@ -110,26 +161,20 @@ impl Flow {
         self.own_bytes = self.own.values().sum();
     }
 
-    /// Whether any own transaction is on its way.
-    pub(super) fn has_own(&self) -> bool {
-        !self.own.is_empty()
+    /// Whether a transaction is for this node to build.
+    fn is_ripe(&self, action: &ActionId, now: Instant) -> bool {
+        let told = self.foreign.get(action);
+        told.is_none_or(|told| now.saturating_duration_since(*told) >= self.patience())
     }
 
-    /// Whether a transaction may go into a block of this node.
-    pub(super) fn is_ripe(&self, action: &ActionId, now: Instant) -> bool {
-        let age = if self.has_own() {
-            RIPE_BESIDE_OWN
-        } else {
-            RIPE
-        };
-        self.foreign
-            .get(action)
-            .is_none_or(|told| now.saturating_duration_since(*told) >= age)
-    }
-
-    /// How soon something may ripen, if anything is to.
-    pub(super) fn ripens_in(&self) -> Option<Duration> {
-        (!self.foreign.is_empty()).then_some(RIPE)
+    /// How soon something ripens, if anything does.
+    pub(super) fn ripens_in(&self, now: Instant) -> Option<Duration> {
+        let patience = self.patience();
+        let ages = self.foreign.values();
+        ages.map(|told| now.saturating_duration_since(*told))
+            .filter_map(|age| patience.checked_sub(age))
+            .filter(|left| !left.is_zero())
+            .min()
     }
 }
 
@@ -194,22 +239,47 @@ mod tests {
         assert_eq!(flow.admit(action(1), 4_000, now), Ok(()));
         assert_eq!(flow.own_bytes, 4_000);
         flow.keep(|_| false);
-        assert_eq!((flow.own_bytes, flow.has_own()), (0, false));
+        assert_eq!(flow.own_bytes, 0);
     }
 
     #[test]
-    fn what_others_told_of_waits_and_longer_beside_own() {
+    fn what_others_told_of_waits_longer_where_everybody_may_build() {
         let now = Instant::now();
         let mut flow = Flow::default();
         flow.told(action(1), now);
         assert!(flow.is_ripe(&action(2), now));
         assert!(!flow.is_ripe(&action(1), now));
-        assert!(flow.is_ripe(&action(1), now + RIPE));
-        flow.admit(action(3), 10, now).unwrap();
-        assert!(!flow.is_ripe(&action(1), now + RIPE));
-        assert!(flow.is_ripe(&action(1), now + RIPE_BESIDE_OWN));
-        assert_eq!(flow.ripens_in(), Some(RIPE));
-        flow.over(&action(1));
-        assert_eq!(flow.ripens_in(), None);
+        assert_eq!(flow.ripens_in(now), Some(RIPE_IN_TURN));
+        assert!(flow.is_ripe(&action(1), now + RIPE_IN_TURN));
+        assert_eq!(flow.ripens_in(now + RIPE_IN_TURN), None);
+        // Two that take turns, then everybody at any time, then turns again.
+        let mut change = |asked: bool| {
+            if asked {
+                flow.asked();
+            }
+            flow.preferred();
+            flow.patience()
+        };
+        (0..99).for_each(|i| assert_eq!(change(i % 2 == 0), RIPE_IN_TURN));
+        (0..20).for_each(|_| _ = change(true));
+        assert_eq!(change(true), RIPE);
+        (0..8).for_each(|_| _ = change(false));
+        assert_eq!(change(false), RIPE_IN_TURN);
+    }
+
+    #[test]
+    fn a_block_on_an_undecided_one_is_built_for_much_alone() {
+        let now = Instant::now();
+        let mut flow = Flow::default();
+        let (own, foreign) = (action(1), action(2));
+        flow.told(foreign, now);
+        let worth = |waiting: &[ActionId], bytes, undecided| {
+            flow.is_worth_it(waiting.iter(), bytes, undecided, now)
+        };
+        assert!(worth(&[own, foreign], 10, false));
+        assert!(!worth(&[own], 10, true));
+        assert!(worth(&[foreign, own], TOGETHER_BYTES, true));
+        assert!(!worth(&[foreign], TOGETHER_BYTES, false));
+        assert!(!worth(&[], 0, false));
     }
 }
