@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -182,6 +182,8 @@ pub struct Node {
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
     wait_max: Duration,
+    /// When to try again, in milliseconds, while a host's chain takes no more; else 0.
+    busy_ms: AtomicU64,
     stop: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -293,6 +295,7 @@ impl Node {
             metrics,
             clock,
             wait_max: options.wait_max,
+            busy_ms: AtomicU64::new(0),
             stop: Arc::new(AtomicBool::new(false)),
             thread: Mutex::new(None),
         };
@@ -422,6 +425,23 @@ impl Node {
     pub fn backup(&self, file: &std::path::Path) -> Result<session_storage::Copied, StoreError> {
         let snapshot = self.store.snapshot()?;
         session_storage::backup(snapshot.as_ref(), file, |_, _| false)
+    }
+
+    /// From now on submissions are refused before anything is spent on them, or no longer.
+    pub(crate) fn set_busy(&self, retry_ms: Option<u64>) {
+        let retry_ms = retry_ms.unwrap_or_default();
+        self.busy_ms.store(retry_ms, Ordering::Relaxed);
+    }
+
+    /// Whether submissions are worth looking at.
+    ///
+    /// # Errors
+    /// [`SubmitError::Busy`].
+    pub fn check_busy(&self) -> Result<(), SubmitError> {
+        match self.busy_ms.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            retry_ms => Err(SubmitError::Busy { retry_ms }),
+        }
     }
 
     /// Verifies a transaction's signature against the key that the state knows for its signer,
@@ -608,6 +628,7 @@ impl Node {
     /// # Errors
     /// [`SubmitError`].
     pub async fn submit_as(&self, tx: Tx, ids: TxIds) -> Result<Accepted, SubmitError> {
+        self.check_busy()?;
         self.admit(&self.head(), &tx, &ids)?;
         let bytes = tx.encoded_len();
         self.enqueue(tx, ids, bytes)?

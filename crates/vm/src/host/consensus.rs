@@ -8,10 +8,10 @@
 //! Whichever wire the host speaks, it calls this and nothing else. Calls of consensus take the
 //! ledger in turn; what needs no state (decoding, signatures) happens before.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
@@ -116,6 +116,9 @@ impl From<BlockError> for ConsensusError {
     }
 }
 
+/// How many other nodes come before this one in building on a block.
+pub type Rank = Box<dyn Fn(&BlockId) -> u32 + Send + Sync>;
+
 /// Told of transactions that were submitted to this very node.
 pub type Announce = Box<dyn Fn(Vec<u8>) + Send + Sync>;
 
@@ -125,6 +128,8 @@ struct Inner {
     ready: Option<Built>,
     /// Blocks that were built for the host, and that it has not had verified yet.
     handed_out: Vec<(BlockId, u64)>,
+    /// Blocks that were built here and verified, and that are not decided.
+    own: HashSet<BlockId>,
     phase: Phase,
     flow: Flow,
 }
@@ -165,6 +170,7 @@ pub struct Consensus {
     changes: watch::Sender<u64>,
     upgrades: Upgrades,
     normal: AtomicBool,
+    rank: OnceLock<Rank>,
 }
 
 impl Consensus {
@@ -190,6 +196,7 @@ impl Consensus {
                 ledger,
                 ready: None,
                 handed_out: Vec::new(),
+                own: HashSet::new(),
                 phase: Phase::Bootstrapping,
                 flow: Flow::default(),
             }),
@@ -197,6 +204,7 @@ impl Consensus {
             changes: watch::Sender::new(0),
             upgrades,
             normal: AtomicBool::new(false),
+            rank: OnceLock::new(),
         });
         let (taker, stop) = (this.clone(), node.stopping());
         let thread = std::thread::Builder::new()
@@ -209,6 +217,11 @@ impl Consensus {
     /// The node that readers and submitters use.
     pub const fn node(&self) -> &Arc<Node> {
         &self.node
+    }
+
+    /// Tells the order in which nodes build where they would otherwise do so all at once.
+    pub fn take_turns(&self, rank: Rank) {
+        let _set_already = self.rank.set(rank);
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -264,6 +277,7 @@ impl Consensus {
                 }
             }
             ledger.count_pending();
+            self.node.set_busy(flow.is_full(now));
         }
         self.changed();
         news.into_iter().for_each(announce);
@@ -277,6 +291,7 @@ impl Consensus {
             ledger.answer(gone.ids.action, &|| Err(SubmitError::ExpiredPending));
         }
         inner.forget_ended();
+        self.node.set_busy(inner.flow.is_full(Instant::now()));
         let ledger = &mut inner.ledger;
         let Ok(time) = ledger.ready() else { return };
         if let Err(error) = ledger.prune(time) {
@@ -405,7 +420,11 @@ impl Consensus {
                 let same = built.block.to_bytes() == bytes;
                 if same {
                     // From now on the host decides it.
+                    let before = inner.handed_out.len();
                     inner.handed_out.retain(|(handed_out, _)| handed_out != id);
+                    if inner.handed_out.len() < before {
+                        inner.own.insert(*id);
+                    }
                 }
                 return Ok(same);
             }
@@ -452,7 +471,9 @@ impl Consensus {
     /// end, because the host has accepted what this node does not have.
     pub fn accept(&self, id: BlockId) -> Result<(), ConsensusError> {
         let mut inner = self.inner();
-        let Inner { ledger, flow, .. } = &mut *inner;
+        let Inner {
+            ledger, flow, own, ..
+        } = &mut *inner;
         if id == ledger.processing.head_id() {
             return Ok(());
         }
@@ -465,6 +486,9 @@ impl Consensus {
         ledger
             .persist(built)
             .map_err(|error| ConsensusError::NotWritten { height, error })?;
+        if own.remove(&id) {
+            flow.decided(true);
+        }
         ledger.publish();
         ledger.forget_keys(&changed);
         let now = Instant::now();
@@ -475,6 +499,7 @@ impl Consensus {
         ledger.answer_applied(height, &applied);
         take_back(&mut inner, height);
         inner.ledger.count_pending();
+        self.node.set_busy(inner.flow.is_full(now));
         drop(inner);
         self.changed();
         Ok(())
@@ -486,8 +511,13 @@ impl Consensus {
     /// [`ConsensusError::Decision`].
     pub fn reject(&self, id: BlockId) -> Result<(), ConsensusError> {
         let mut inner = self.inner();
-        let ledger = &mut inner.ledger;
+        let Inner {
+            ledger, flow, own, ..
+        } = &mut *inner;
         let built = ledger.processing.reject(id)?;
+        if own.remove(&id) {
+            flow.decided(false);
+        }
         let txs = built.block.txs.clone();
         put_back(ledger, txs);
         ledger.count_pending();
@@ -545,6 +575,10 @@ impl Consensus {
         {
             return Ok(false);
         }
+        let rank = || self.rank.get().map_or(0, |rank| rank(&preference));
+        if flow.lets_others_first(preference, rank, now) {
+            return Ok(false);
+        }
         let (built, failed) = ledger.build(time)?;
         if undecided {
             // What does not apply there may yet apply, if other blocks are accepted.
@@ -552,9 +586,9 @@ impl Consensus {
             ledger.pool.put_back(failed.into_iter());
         } else {
             ledger.answer_failed(&failed);
-            failed
-                .iter()
-                .for_each(|(waiting, _)| flow.over(&waiting.ids.action));
+            for (waiting, _) in &failed {
+                let _was_own = flow.over(&waiting.ids.action);
+            }
         }
         let Some(built) = built else {
             return Ok(false);
@@ -592,7 +626,7 @@ impl Consensus {
                     continue;
                 }
             }
-            let ripens_in = self.inner().flow.ripens_in(Instant::now());
+            let ripens_in = self.inner().flow.wakes_in(Instant::now());
             let ripened = async {
                 match ripens_in {
                     Some(time) => tokio::time::sleep(time).await,
@@ -730,6 +764,7 @@ fn take_back(inner: &mut Inner, height: u64) {
     for (id, _) in late {
         // Unless it is the one that was accepted.
         if let Ok(built) = inner.ledger.processing.reject(id) {
+            inner.flow.decided(false);
             put_back(&mut inner.ledger, built.block.txs.clone());
         }
     }

@@ -11,13 +11,17 @@
 //! whose turn it is builds for everybody, at once. Which of the two it is shows in how soon the
 //! host asks for a block after the preferred one has changed: always, or in one's own turn alone.
 //!
+//! Where everybody may build and several keep building at once, all but one of their blocks are
+//! in vain. Once a node notices that, it takes turns with the others of its own accord: who
+//! comes first on a block follows from its id and theirs, the next ones wait a step each.
+//!
 //! While a block is undecided its successor waits for it, unless there is much to put in: a block
 //! costs the whole network a round of votes, whatever its size.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use session_core::ids::ActionId;
+use session_core::ids::{ActionId, BlockId};
 
 /// The chain's rate is that of so long.
 const WINDOW: Duration = Duration::from_secs(2);
@@ -25,8 +29,8 @@ const WINDOW: Duration = Duration::from_secs(2);
 /// What is let in is accepted within so long, at that rate.
 const AHEAD: Duration = Duration::from_millis(500);
 
-/// Bytes that are let in whatever the rate: a busy second of a small chain.
-const FLOOR_BYTES: u64 = 192 << 10;
+/// Bytes that are let in whatever the rate: some thirty messages of 4 kB.
+const FLOOR_BYTES: u64 = 128 << 10;
 
 /// Where everybody may build, a transaction of another node's is that node's to build for so long;
 /// …
@@ -38,6 +42,18 @@ const RIPE_IN_TURN: Duration = Duration::from_millis(3);
 /// Of a thousand changes of the preference, after so many the host asks at once where everybody
 /// may build. With two nodes that take turns it is half of them.
 const EVERYBODY: u32 = 600;
+
+/// What each node that comes before this one is left to build first.
+const STEP: Duration = Duration::from_millis(40);
+
+/// Nobody leaves more than so many others their turn.
+const RANK_MAX: u32 = 8;
+
+/// Of a thousand own blocks, from so many rejected on turns are taken, …
+const CONTENDED: u32 = 250;
+
+/// … until it is fewer than that.
+const PEACEFUL: u32 = 50;
 
 /// From so many waiting bytes on a block is built on an undecided one.
 const TOGETHER_BYTES: usize = 256 << 10;
@@ -56,6 +72,11 @@ pub(super) struct Flow {
     /// Of a thousand changes of the preference, how many the host asked for a block after.
     asked_share: u32,
     asked: bool,
+    /// Of a thousand own blocks, how many were rejected.
+    rejected_share: u32,
+    takes_turns: bool,
+    /// The preferred block, and since when one on it was wanted.
+    wanted: Option<(BlockId, Instant)>,
 }
 
 impl Flow {
@@ -74,12 +95,41 @@ impl Flow {
         self.asked_share = self.asked_share * 7 / 8 + asked;
     }
 
-    fn patience(&self) -> Duration {
-        if self.asked_share >= EVERYBODY {
-            RIPE
-        } else {
-            RIPE_IN_TURN
+    /// A block that was built here is decided.
+    pub(super) fn decided(&mut self, accepted: bool) {
+        let rejected = if accepted { 0 } else { 125 };
+        self.rejected_share = self.rejected_share * 7 / 8 + rejected;
+        if self.rejected_share >= CONTENDED {
+            self.takes_turns = true;
+        } else if self.rejected_share < PEACEFUL {
+            self.takes_turns = false;
         }
+    }
+
+    /// Whether others may build on `parent` first; `rank` tells how many of them.
+    pub(super) fn lets_others_first(
+        &mut self,
+        parent: BlockId,
+        rank: impl FnOnce() -> u32,
+        now: Instant,
+    ) -> bool {
+        let since = match self.wanted {
+            Some((of, since)) if of == parent => since,
+            Some(_) | None => now,
+        };
+        self.wanted = Some((parent, since));
+        self.is_open()
+            && self.takes_turns
+            && now.saturating_duration_since(since) < STEP * rank().min(RANK_MAX)
+    }
+
+    /// Whether everybody may build at any time.
+    const fn is_open(&self) -> bool {
+        self.asked_share >= EVERYBODY
+    }
+
+    fn patience(&self) -> Duration {
+        if self.is_open() { RIPE } else { RIPE_IN_TURN }
     }
 
     /// Whether a block is worth it: `waiting` are the transactions that there are, with `bytes`
@@ -111,6 +161,12 @@ impl Flow {
         u64::try_from(share).unwrap_or(u64::MAX).max(FLOOR_BYTES)
     }
 
+    /// In how many milliseconds to try again, where not even a small transaction is let in.
+    pub(super) fn is_full(&mut self, now: Instant) -> Option<u64> {
+        self.turn(now);
+        (self.own_bytes >= self.allowed()).then_some(HINT.0)
+    }
+
     /// Lets an own transaction in, or tells in how many milliseconds to try again.
     pub(super) fn admit(
         &mut self,
@@ -140,18 +196,20 @@ impl Flow {
 
     /// A transaction was accepted.
     pub(super) fn accepted(&mut self, action: &ActionId, bytes: usize, now: Instant) {
-        self.over(action);
-        self.accepted.push_back((now, bytes as u64));
-        self.accepted_bytes += bytes as u64;
-        self.turn(now);
+        // What the chain takes of others is theirs to count.
+        if self.over(action) {
+            self.accepted.push_back((now, bytes as u64));
+            self.accepted_bytes += bytes as u64;
+            self.turn(now);
+        }
     }
 
-    /// A transaction is no longer on its way.
-    pub(super) fn over(&mut self, action: &ActionId) {
+    /// A transaction is no longer on its way. Answers whether it was an own one.
+    pub(super) fn over(&mut self, action: &ActionId) -> bool {
         self.foreign.remove(action);
-        if let Some(bytes) = self.own.remove(action) {
-            self.own_bytes -= bytes;
-        }
+        let own = self.own.remove(action);
+        self.own_bytes -= own.unwrap_or_default();
+        own.is_some()
     }
 
     /// Drops everything that is no longer on its way, whoever ended it.
@@ -167,8 +225,16 @@ impl Flow {
         told.is_none_or(|told| now.saturating_duration_since(*told) >= self.patience())
     }
 
-    /// How soon something ripens, if anything does.
-    pub(super) fn ripens_in(&self, now: Instant) -> Option<Duration> {
+    /// How soon something changes by time alone, if anything does.
+    pub(super) fn wakes_in(&self, now: Instant) -> Option<Duration> {
+        let turn = self.takes_turns.then_some(STEP / 4);
+        match (self.ripens_in(now), turn) {
+            (Some(ripens), Some(turn)) => Some(ripens.min(turn)),
+            (either, other) => either.or(other),
+        }
+    }
+
+    fn ripens_in(&self, now: Instant) -> Option<Duration> {
         let patience = self.patience();
         let ages = self.foreign.values();
         ages.map(|told| now.saturating_duration_since(*told))
@@ -265,6 +331,26 @@ mod tests {
         assert_eq!(change(true), RIPE);
         (0..8).for_each(|_| _ = change(false));
         assert_eq!(change(false), RIPE_IN_TURN);
+    }
+
+    #[test]
+    fn turns_are_taken_while_blocks_are_built_in_vain() {
+        let now = Instant::now();
+        let (mut flow, parent) = (Flow::default(), BlockId::from_bytes([7; 32]));
+        (0..20).for_each(|_| {
+            flow.asked();
+            flow.preferred();
+        });
+        assert!(!flow.lets_others_first(parent, || 4, now));
+        (0..3).for_each(|_| flow.decided(false));
+        assert!(flow.lets_others_first(parent, || 1, now));
+        assert!(!flow.lets_others_first(parent, || 0, now));
+        assert!(!flow.lets_others_first(parent, || 1, now + STEP));
+        assert!(flow.lets_others_first(parent, || 2, now + STEP));
+        assert!(flow.wakes_in(now).is_some());
+        (0..20).for_each(|_| flow.decided(true));
+        assert!(!flow.lets_others_first(BlockId::from_bytes([8; 32]), || 4, now));
+        assert_eq!(flow.wakes_in(now), None);
     }
 
     #[test]

@@ -286,6 +286,7 @@ async fn submit_all<T: Sync, B: AsRef<[u8]>>(
     let chain = context.node.chain();
     let head = context.node.head();
     let admit = |tx: &T| -> Result<(Tx, TxIds, usize), RpcError> {
+        context.node.check_busy()?;
         let bytes = decode(tx)?;
         let tx = Tx::from_bytes(bytes.as_ref())?;
         let ids = tx.ids(&chain);

@@ -20,6 +20,7 @@ use session_chain::tx::{Tx, TxIds};
 use session_core::codec::Decode;
 use session_core::hash::sha256;
 use session_core::ids::ActionId;
+use session_core::ids::BlockId;
 use session_core::submission::{decode_request, encode_request};
 use session_rpcchainvm::appsender::app_sender_client::AppSenderClient;
 use session_rpcchainvm::appsender::{
@@ -37,7 +38,7 @@ const HANDLER: u8 = 0;
 const PULL: u8 = 1;
 
 /// Bytes a second that are pushed; each peer gets all of them.
-const PUSH_BYTES_PER_SECOND: u64 = 128 << 10;
+const PUSH_BYTES_PER_SECOND: u64 = 160 << 10;
 
 /// Bytes that may be pushed at once after a pause.
 const PUSH_BURST: u64 = 256 << 10;
@@ -222,6 +223,15 @@ impl Gossip {
     /// A peer has gone.
     pub(super) fn disconnected(&self, node: &NodeId) {
         lock(&self.peers).connected.retain(|peer| peer != node);
+    }
+
+    /// How many peers come before this node in building on a block.
+    pub(super) fn rank(&self, parent: &BlockId) -> u32 {
+        let place = |node: &NodeId| sha256(&[parent.as_bytes().as_slice(), node].concat());
+        let own = place(&self.own);
+        let peers = lock(&self.peers);
+        let before = peers.connected.iter().filter(|peer| place(peer) < own);
+        u32::try_from(before.count()).unwrap_or(u32::MAX)
     }
 
     /// Whom to tell: everybody, or as many in turn.

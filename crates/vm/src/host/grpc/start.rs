@@ -199,9 +199,15 @@ impl Starter {
         }
         let sender = connect(&request.server_addr).map_err(StartError::Address)?;
         let gossip = Gossip::new(consensus.clone(), request.node_id, sender, outbox);
+        let gossip = Arc::new(gossip);
+        // Gossip holds the consensus: the other way round it is only looked at.
+        let ranking = Arc::downgrade(&gossip);
+        consensus.take_turns(Box::new(move |parent| {
+            ranking.upgrade().map_or(0, |gossip| gossip.rank(parent))
+        }));
         Ok(Running {
             consensus,
-            gossip: Arc::new(gossip),
+            gossip,
             stop: self.stop.clone(),
         })
     }
