@@ -63,6 +63,9 @@ const PAGE: usize = 150;
 /// How long a busy node is asked again while preparing, one page of transactions each time.
 const PREPARING: Duration = Duration::from_secs(60);
 
+/// A call that is sent so late is worth mentioning.
+const LATE: Duration = Duration::from_millis(100);
+
 /// How often.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -149,19 +152,37 @@ pub(crate) async fn run(args: &LoadArgs, home: &Home, out: &Out) -> Result<(), C
             work(&rpc, &calls, &next, rate, batch, began, &progress).await
         }));
     }
-    let (mut latencies, mut accepted, mut refused) = (Vec::new(), 0, 0);
-    let mut first_error = None;
+    let mut measured = Measured::default();
     for task in tasks {
-        if let Ok((times, good, bad, error)) = task.await {
-            latencies.extend(times);
-            accepted += good;
-            refused += bad;
-            first_error = first_error.or(error);
+        if let Ok(more) = task.await {
+            measured.add(more);
         }
     }
     let took = began.elapsed();
     progress.finish_and_clear();
-    tell(out, took, latencies, accepted, refused, first_error)
+    tell(out, took, measured)
+}
+
+/// What became of the calls.
+#[derive(Default)]
+struct Measured {
+    /// Of calls with something accepted, from sending to answer.
+    latencies: Vec<Duration>,
+    accepted: usize,
+    refused: usize,
+    first_error: Option<String>,
+    /// How far behind its rate a call was sent: every connection was waiting.
+    late: Duration,
+}
+
+impl Measured {
+    fn add(&mut self, more: Self) {
+        self.latencies.extend(more.latencies);
+        self.accepted += more.accepted;
+        self.refused += more.refused;
+        self.first_error = self.first_error.take().or(more.first_error);
+        self.late = self.late.max(more.late);
+    }
 }
 
 async fn head(rpc: &RpcClient) -> Result<(Option<ChainId>, u64), CliError> {
@@ -195,7 +216,7 @@ async fn level(first: &RpcClient, other: &RpcClient) -> Result<(), CliError> {
     }
 }
 
-/// Sends calls until none is left. Answers latencies of those that were accepted, accepted, refused and the first error.
+/// Sends calls until none is left.
 async fn work(
     rpc: &RpcClient,
     calls: &[Call],
@@ -204,47 +225,47 @@ async fn work(
     batch: usize,
     began: Instant,
     progress: &ProgressBar,
-) -> (Vec<Duration>, usize, usize, Option<String>) {
-    let (mut latencies, mut accepted, mut refused, mut error) = (Vec::new(), 0, 0, None);
+) -> Measured {
+    let mut measured = Measured::default();
     loop {
         let at = next.fetch_add(1, Ordering::Relaxed);
         let Some(call) = calls.get(at) else { break };
-        let sent_or_due = match rate.filter(|rate| *rate > 0) {
-            // Latency counts from when the call was due, so a stalled node cannot hide.
-            Some(rate) => {
-                let due = Duration::from_secs_f64((at * batch) as f64 / rate as f64);
-                tokio::time::sleep(due.saturating_sub(began.elapsed())).await;
-                began + due
-            }
-            None => Instant::now(),
-        };
+        if let Some(rate) = rate.filter(|rate| *rate > 0) {
+            let due = Duration::from_secs_f64((at * batch) as f64 / rate as f64);
+            tokio::time::sleep(due.saturating_sub(began.elapsed())).await;
+            // Told beside the latencies: a node that stalls its callers cannot hide it.
+            measured.late = measured.late.max(began.elapsed().saturating_sub(due));
+        }
+        let sent = Instant::now();
         match call.send(rpc).await {
             Ok((good, problem)) => {
                 if good > 0 {
-                    latencies.push(sent_or_due.elapsed());
+                    measured.latencies.push(sent.elapsed());
                 }
-                accepted += good;
-                refused += call.messages().saturating_sub(good);
-                error = error.or(problem);
+                measured.accepted += good;
+                measured.refused += call.messages().saturating_sub(good);
+                measured.first_error = measured.first_error.or(problem);
             }
             Err(problem) => {
-                refused += call.messages();
-                error.get_or_insert_with(|| problem.to_string());
+                measured.refused += call.messages();
+                measured
+                    .first_error
+                    .get_or_insert_with(|| problem.to_string());
             }
         }
         progress.inc(call.messages() as u64);
     }
-    (latencies, accepted, refused, error)
+    measured
 }
 
-fn tell(
-    out: &Out,
-    took: Duration,
-    mut latencies: Vec<Duration>,
-    accepted: usize,
-    refused: usize,
-    first_error: Option<String>,
-) -> Result<(), CliError> {
+fn tell(out: &Out, took: Duration, measured: Measured) -> Result<(), CliError> {
+    let Measured {
+        mut latencies,
+        accepted,
+        refused,
+        first_error,
+        late,
+    } = measured;
     latencies.sort_unstable();
     let percentile = |p: usize| {
         let at = (latencies.len().saturating_sub(1)) * p / 100;
@@ -253,12 +274,20 @@ fn tell(
     let rate = accepted as f64 / took.as_secs_f64();
     let text = format!(
         "{accepted} accepted, {refused} refused in {:.2} s: {rate:.0} messages/s\n\
-         latency of a call: p50 {} µs, p95 {} µs, p99 {} µs, max {} µs{}",
+         latency of a call: p50 {} µs, p95 {} µs, p99 {} µs, max {} µs{}{}",
         took.as_secs_f64(),
         percentile(50),
         percentile(95),
         percentile(99),
         percentile(100),
+        if late > LATE {
+            format!(
+                "\nsent up to {} ms late: more connections, or less rate",
+                late.as_millis()
+            )
+        } else {
+            String::new()
+        },
         first_error
             .as_ref()
             .map(|e| format!("\nfirst error: {e}"))
@@ -271,6 +300,7 @@ fn tell(
             "ok": refused == 0, "accepted": accepted, "refused": refused,
             "seconds": took.as_secs_f64(), "perSecond": rate,
             "latencyUs": { "p50": micros(50), "p95": micros(95), "p99": micros(99), "max": micros(100) },
+            "lateUs": u64::try_from(late.as_micros()).unwrap_or(u64::MAX),
             "firstError": first_error,
         }),
     )?;
