@@ -22,7 +22,7 @@ use session_chain::view::{Changes, Table, View, ViewError};
 use session_core::codec::{Decode, Encode};
 use session_core::header::{HEADER_LEN, Header};
 use session_core::ids::{AccountId, ActionId};
-use session_core::limits::{BLOCK_BYTES_MAX, BLOCK_TXS_MAX};
+use session_core::limits::BLOCK_BYTES_MAX;
 use session_core::time::Time;
 use session_storage::{Batch, Durability, Health, Store, StoreError};
 use tokio::sync::{oneshot, watch};
@@ -105,13 +105,17 @@ impl Ledger {
         false
     }
 
-    /// Builds a block of what waits, on the preferred block; none where nothing applies. What goes
-    /// into it is no longer in the pool.
+    /// Builds a block of the first `count` that wait, on the preferred block; none where nothing
+    /// applies. What goes into it is no longer in the pool.
     ///
     /// # Errors
     /// [`ViewError`].
-    pub(crate) fn build(&mut self, time: Time) -> Result<(Option<Built>, Failed), ViewError> {
-        let batch = self.pool.take(BLOCK_BYTES_MAX - HEADER_LEN, BLOCK_TXS_MAX);
+    pub(crate) fn build(
+        &mut self,
+        time: Time,
+        count: usize,
+    ) -> Result<(Option<Built>, Failed), ViewError> {
+        let batch = self.pool.take(BLOCK_BYTES_MAX - HEADER_LEN, count);
         let mut failed = Vec::new();
         let mut later = Vec::new();
         let store = self.store.clone();

@@ -81,7 +81,7 @@ impl Producer {
             Ok(time) => time,
             Err(error) => return ledger.refuse_all(&error, &[]),
         };
-        match ledger.build(time) {
+        match ledger.build(time, BLOCK_TXS_MAX) {
             Ok((built, failed)) => {
                 ledger.answer_failed(&failed);
                 if let Some(built) = built {

@@ -8,14 +8,14 @@
 //! Whichever wire the host speaks, it calls this and nothing else. Calls of consensus take the
 //! ledger in turn; what needs no state (decoding, signatures) happens before.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rayon::prelude::*;
-use session_chain::block::{Block, BlockError, Built, Parsed, StoredBlock};
+use session_chain::block::{Block, BlockError, Parsed};
 use session_chain::mempool::Waiting;
 use session_chain::processing::DecisionError;
 use session_chain::tx::Tx;
@@ -28,13 +28,11 @@ use session_core::time::Time;
 use session_storage::{Store, StoreError};
 use tokio::sync::watch;
 
-use crate::head::Head;
 use crate::host::flow::Flow;
 use crate::host::upgrade::{UpgradeNeeded, Upgrades};
 use crate::ledger::{Ledger, changed_keys};
 use crate::node::{Node, NodeOptions, OpenError, Opened};
 use crate::producer::TICK;
-use crate::store::{self, StoreView};
 use crate::submission::{Submission, SubmitError};
 
 /// Parsed blocks that wait to be verified: what a node asks about ahead of time.
@@ -63,7 +61,7 @@ pub struct BlockFacts {
 }
 
 impl BlockFacts {
-    fn of(block: &Block) -> Self {
+    pub(super) fn of(block: &Block) -> Self {
         Self {
             header: block.header,
             id: block.header.id(),
@@ -122,23 +120,51 @@ pub type Rank = Box<dyn Fn(&BlockId) -> u32 + Send + Sync>;
 /// Told of transactions that were submitted to this very node.
 pub type Announce = Box<dyn Fn(Vec<u8>) + Send + Sync>;
 
-struct Inner {
-    ledger: Ledger,
-    /// A block on the preferred one, built ahead because the host asked whether it could be.
-    ready: Option<Built>,
+pub(super) struct Inner {
+    pub(super) ledger: Ledger,
     /// Blocks that were built for the host, and that it has not had verified yet.
-    handed_out: Vec<(BlockId, u64)>,
+    pub(super) handed_out: Vec<(BlockId, u64)>,
     /// Blocks that were built here and verified, and that are not decided.
-    own: HashSet<BlockId>,
-    phase: Phase,
-    flow: Flow,
+    pub(super) own: HashSet<BlockId>,
+    /// Until when transactions may wait that were taken from the pool into a block.
+    pub(super) expiries: HashMap<ActionId, Time>,
+    pub(super) phase: Phase,
+    pub(super) flow: Flow,
 }
 
 impl Inner {
     /// What ended otherwise than in a block, its flow does not wait for any more.
     fn forget_ended(&mut self) {
-        let Self { ledger, flow, .. } = self;
-        flow.keep(|action| ledger.waiting.contains_key(action));
+        let Self {
+            ledger,
+            flow,
+            expiries,
+            ..
+        } = self;
+        let waits = |action: &ActionId| ledger.waiting.contains_key(action);
+        flow.keep(waits);
+        expiries.retain(|action, _| waits(action));
+    }
+}
+
+impl Inner {
+    /// Transactions of a block that will not be: they wait again, in their order and not longer
+    /// than before.
+    pub(super) fn put_back(&mut self, txs: Vec<Tx>) {
+        let chain = self.ledger.processing.head().chain;
+        let now = self.ledger.clock.wall();
+        let waiting = |tx: Tx| {
+            let ids = tx.ids(&chain);
+            let known = self.expiries.get(&ids.action).copied();
+            Waiting {
+                expires: known.unwrap_or_else(|| expires(&tx, now)),
+                bytes: tx.encoded_len(),
+                ids,
+                tx,
+            }
+        };
+        let waiting: Vec<Waiting> = txs.into_iter().map(waiting).collect();
+        self.ledger.pool.put_back(waiting.into_iter());
     }
 }
 
@@ -163,14 +189,14 @@ fn take_own(
 
 /// The ledger under a host's consensus.
 pub struct Consensus {
-    node: Arc<Node>,
+    pub(super) node: Arc<Node>,
     inner: Mutex<Inner>,
     parsed: Mutex<VecDeque<(BlockId, Vec<u8>, Parsed)>>,
     /// Counts what may have made building possible.
-    changes: watch::Sender<u64>,
-    upgrades: Upgrades,
+    pub(super) changes: watch::Sender<u64>,
+    pub(super) upgrades: Upgrades,
     normal: AtomicBool,
-    rank: OnceLock<Rank>,
+    pub(super) rank: OnceLock<Rank>,
 }
 
 impl Consensus {
@@ -194,9 +220,9 @@ impl Consensus {
             node: node.clone(),
             inner: Mutex::new(Inner {
                 ledger,
-                ready: None,
                 handed_out: Vec::new(),
                 own: HashSet::new(),
+                expiries: HashMap::new(),
                 phase: Phase::Bootstrapping,
                 flow: Flow::default(),
             }),
@@ -224,7 +250,7 @@ impl Consensus {
         let _set_already = self.rank.set(rank);
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
+    pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
         // A panic inside would have come before anything was written: the store is the truth, and
         // the host asks again.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -302,20 +328,6 @@ impl Consensus {
         if due {
             self.changed();
         }
-    }
-
-    /// The last accepted block.
-    ///
-    /// # Errors
-    /// [`ConsensusError::View`].
-    pub fn last_accepted(&self) -> Result<BlockFacts, ConsensusError> {
-        let head = self.node.head();
-        let id = head.id;
-        let found = self.accepted(&head, &id)?;
-        let missing = ViewError::Damaged(DecodeError::Invalid {
-            what: "the last accepted block is not in the store",
-        });
-        found.ok_or(ConsensusError::View(missing))
     }
 
     /// The host moves the chain on; answers the last accepted block.
@@ -518,235 +530,11 @@ impl Consensus {
         if own.remove(&id) {
             flow.decided(false);
         }
-        let txs = built.block.txs.clone();
-        put_back(ledger, txs);
-        ledger.count_pending();
+        inner.put_back(built.block.txs.clone());
+        inner.ledger.count_pending();
         drop(inner);
         self.changed();
         Ok(())
-    }
-
-    /// Builds a block on the preferred one, of everything that waits now.
-    ///
-    /// # Errors
-    /// [`ConsensusError::NothingToBuild`], [`ConsensusError::NotBuilding`].
-    pub fn build(&self) -> Result<BlockFacts, ConsensusError> {
-        let mut inner = self.inner();
-        if !inner.ledger.pool.is_empty()
-            && let Some(ready) = inner.ready.take()
-        {
-            // More has come since it was built ahead.
-            put_back(&mut inner.ledger, ready.block.txs);
-        }
-        if !self.prepare(&mut inner)? {
-            return Err(ConsensusError::NothingToBuild);
-        }
-        let built = inner.ready.take().ok_or(ConsensusError::NothingToBuild)?;
-        let facts = BlockFacts::of(&built.block);
-        inner.handed_out.push((facts.id, facts.header.height));
-        inner.ledger.processing.insert(built);
-        inner.ledger.count_pending();
-        Ok(facts)
-    }
-
-    /// Whether there is a block to build; it is built ahead, so that nothing is promised that
-    /// building then does not keep.
-    fn prepare(&self, inner: &mut Inner) -> Result<bool, ConsensusError> {
-        if inner.phase != Phase::Normal {
-            return Ok(false);
-        }
-        let preference = inner.ledger.processing.preference();
-        match inner.ready.take() {
-            Some(ready) if ready.block.header.parent == preference => {
-                inner.ready = Some(ready);
-                return Ok(true);
-            }
-            Some(stale) => put_back(&mut inner.ledger, stale.block.txs),
-            None => {}
-        }
-        let Inner { ledger, flow, .. } = inner;
-        let time = ledger
-            .ready()
-            .map_err(|refusal| ConsensusError::NotBuilding(refusal.error()))?;
-        let undecided = preference != ledger.processing.head_id();
-        let waiting = ledger.pool.iter().map(|waiting| &waiting.ids.action);
-        let (bytes, now) = (ledger.pool.bytes(), Instant::now());
-        if !flow.is_worth_it(waiting, bytes, undecided, now) && (undecided || !ledger.is_due(time))
-        {
-            return Ok(false);
-        }
-        let rank = || self.rank.get().map_or(0, |rank| rank(&preference));
-        if flow.lets_others_first(preference, rank, now) {
-            return Ok(false);
-        }
-        let (built, failed) = ledger.build(time)?;
-        if undecided {
-            // What does not apply there may yet apply, if other blocks are accepted.
-            let failed: Vec<Waiting> = failed.into_iter().map(|(waiting, _)| waiting).collect();
-            ledger.pool.put_back(failed.into_iter());
-        } else {
-            ledger.answer_failed(&failed);
-            for (waiting, _) in &failed {
-                let _was_own = flow.over(&waiting.ids.action);
-            }
-        }
-        let Some(built) = built else {
-            return Ok(false);
-        };
-        if self.upgrades.check(built.block.header.height).is_err() {
-            // Rules that this program does not know are not for it to build by.
-            put_back(ledger, built.block.txs);
-            return Ok(false);
-        }
-        inner.ready = Some(built);
-        Ok(true)
-    }
-
-    /// Returns once a block can be built. Dropping it loses nothing.
-    pub async fn event(self: &Arc<Self>) {
-        self.inner().flow.asked();
-        let mut changes = self.changes.subscribe();
-        loop {
-            changes.borrow_and_update();
-            let this = self.clone();
-            let prepared =
-                tokio::task::spawn_blocking(move || this.prepare(&mut this.inner())).await;
-            match prepared {
-                Ok(Ok(true)) => return,
-                Ok(Ok(false)) => {}
-                Ok(Err(error)) => {
-                    tracing::error!(%error, "not building");
-                    // What stands in the way may be over later, without anything else changing.
-                    tokio::time::sleep(TICK).await;
-                    continue;
-                }
-                Err(error) => {
-                    tracing::error!(%error, "building broke off");
-                    tokio::time::sleep(TICK).await;
-                    continue;
-                }
-            }
-            let ripens_in = self.inner().flow.wakes_in(Instant::now());
-            let ripened = async {
-                match ripens_in {
-                    Some(time) => tokio::time::sleep(time).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                changed = changes.changed() => if changed.is_err() {
-                    std::future::pending::<()>().await;
-                },
-                () = ripened => {}
-            }
-        }
-    }
-
-    /// A block, processing or accepted; none where it is unknown or its bodies were pruned.
-    ///
-    /// # Errors
-    /// [`ConsensusError::View`].
-    pub fn block(&self, id: &BlockId) -> Result<Option<BlockFacts>, ConsensusError> {
-        if let Some(built) = self.inner().ledger.processing.get(id) {
-            return Ok(Some(BlockFacts::of(&built.block)));
-        }
-        self.accepted(&self.node.head(), id)
-    }
-
-    fn accepted(&self, head: &Head, id: &BlockId) -> Result<Option<BlockFacts>, ConsensusError> {
-        let Some(stored) = self.node.stored_block(head, id)? else {
-            let genesis = self.node.at_height(head, 0)?;
-            let genesis = genesis.filter(|(found, _)| found == id);
-            return Ok(genesis.map(|(_, header)| {
-                BlockFacts::of(&Block {
-                    header,
-                    txs: Vec::new(),
-                })
-            }));
-        };
-        let stored = StoredBlock::from_bytes(&stored).map_err(ViewError::Damaged)?;
-        let view = StoreView(head.snapshot.as_ref());
-        Ok(stored.restore(&view)?.as_ref().map(BlockFacts::of))
-    }
-
-    /// Id of the accepted block at a height.
-    ///
-    /// # Errors
-    /// [`ConsensusError::View`].
-    pub fn id_at(&self, height: u64) -> Result<Option<BlockId>, ConsensusError> {
-        let head = self.node.head();
-        let found = store::at_height(head.snapshot.as_ref(), height)?;
-        Ok(found.map(|(id, _)| id))
-    }
-
-    /// Blocks from `id` back towards genesis, newest first: at most `count`, `bytes` with four
-    /// more for each, and as many as `time` allows. An unknown id gives none.
-    ///
-    /// # Errors
-    /// [`ConsensusError::View`].
-    pub fn ancestors(
-        &self,
-        id: BlockId,
-        count: usize,
-        bytes: usize,
-        time: Duration,
-    ) -> Result<Vec<Vec<u8>>, ConsensusError> {
-        let began = Instant::now();
-        let (mut at, mut left, mut out) = (id, bytes, Vec::new());
-        while out.len() < count
-            && (out.is_empty() || began.elapsed() < time)
-            && let Some(block) = self.block(&at)?
-        {
-            let size = block.bytes.len().saturating_add(4);
-            // The block that was asked for comes whatever its size, as a Go VM answers it.
-            if size > left && !out.is_empty() {
-                break;
-            }
-            left = left.saturating_sub(size);
-            at = block.header.parent;
-            out.push(block.bytes);
-            if block.header.height == 0 {
-                break;
-            }
-        }
-        Ok(out)
-    }
-
-    /// Encoded transactions that wait or are about to be in a block, oldest first, for whose
-    /// action `wanted` is true, up to `bytes`; one that is larger goes alone.
-    pub fn waiting(&self, bytes: usize, mut wanted: impl FnMut(&ActionId) -> bool) -> Vec<Vec<u8>> {
-        let inner = self.inner();
-        // A block that is built ahead may never be asked for.
-        let ready = inner.ready.iter().flat_map(|ready| {
-            let txs = ready.applied.iter().zip(&ready.block.txs);
-            txs.map(|(applied, tx)| (applied.action, tx, tx.encoded_len()))
-        });
-        let pool = inner.ledger.pool.iter();
-        let pool = pool.map(|waiting| (waiting.ids.action, &waiting.tx, waiting.bytes));
-        let mut left = bytes;
-        let mut out = Vec::new();
-        for (action, tx, size) in ready.chain(pool) {
-            if !wanted(&action) {
-                continue;
-            }
-            // A large one goes alone, or it would keep everything behind it waiting.
-            if size > left && !out.is_empty() {
-                break;
-            }
-            left = left.saturating_sub(size);
-            out.push(tx.to_bytes());
-        }
-        out
-    }
-
-    /// Whether an action waits here, or is about to be in a block.
-    pub fn is_waiting(&self, action: &ActionId) -> bool {
-        let inner = self.inner();
-        inner.ledger.pool.contains(action)
-            || inner
-                .ready
-                .as_ref()
-                .is_some_and(|ready| ready.applied.iter().any(|a| a.action == *action))
     }
 }
 
@@ -765,7 +553,7 @@ fn take_back(inner: &mut Inner, height: u64) {
         // Unless it is the one that was accepted.
         if let Ok(built) = inner.ledger.processing.reject(id) {
             inner.flow.decided(false);
-            put_back(&mut inner.ledger, built.block.txs.clone());
+            inner.put_back(built.block.txs.clone());
         }
     }
 }
@@ -782,22 +570,6 @@ fn first_header(bytes: &[u8]) -> Result<Header, ConsensusError> {
     }
     let head = bytes.get(..HEADER_LEN).unwrap_or(bytes);
     Ok(Header::from_bytes(head)?)
-}
-
-/// Transactions of a block that will not be: they wait again, in their order.
-fn put_back(ledger: &mut Ledger, txs: Vec<Tx>) {
-    let chain = ledger.processing.head().chain;
-    let now = ledger.clock.wall();
-    let waiting: Vec<Waiting> = txs
-        .into_iter()
-        .map(|tx| Waiting {
-            ids: tx.ids(&chain),
-            bytes: tx.encoded_len(),
-            expires: expires(&tx, now),
-            tx,
-        })
-        .collect();
-    ledger.pool.put_back(waiting.into_iter());
 }
 
 fn expires(tx: &Tx, now: Time) -> Time {

@@ -9,6 +9,8 @@
 //! a plugin speaks to it over a wire ([`grpc`]) which calls [`consensus`]; the chain's rules, the
 //! pool and the RPC do not know which one runs.
 
+mod blocks;
+mod building;
 pub mod consensus;
 mod flow;
 mod grpc;
