@@ -17,7 +17,7 @@ impl Node {
     /// Whether the plugin wants to build, asked for this long and then cancelled.
     ///
     /// # Errors
-    /// [`Killed`].
+    /// `Killed`.
     pub async fn wants(&self, patience: Duration) -> Asked<bool> {
         let mut vm = self.life().plugin.vm();
         let call = self.ask("WaitForEvent", vm.wait_for_event(()));
@@ -34,7 +34,7 @@ impl Node {
     /// Builds on the preferred block. The gRPC error when there is nothing.
     ///
     /// # Errors
-    /// [`Killed`].
+    /// `Killed`.
     pub async fn build(&self) -> Asked<Result<Known, Status>> {
         let mut vm = self.life().plugin.vm();
         let call = vm.build_block(BuildBlockRequest::default());
@@ -81,7 +81,7 @@ impl Node {
     /// Parses a block, which needs no parent.
     ///
     /// # Errors
-    /// [`Killed`].
+    /// `Killed`.
     pub async fn parse(&self, known: &Known) -> Asked<()> {
         let bytes = known.bytes.clone();
         let mut vm = self.life().plugin.vm();
@@ -93,7 +93,7 @@ impl Node {
     /// Parses many at once; count and order stay.
     ///
     /// # Errors
-    /// [`Killed`].
+    /// `Killed`.
     pub async fn parse_all(&self, known: &[Known]) -> Asked<()> {
         let request = known.iter().map(|block| block.bytes.clone()).collect();
         let mut vm = self.life().plugin.vm();
@@ -109,7 +109,7 @@ impl Node {
     /// A block by its id; none when the plugin says that it has none.
     ///
     /// # Errors
-    /// [`Killed`].
+    /// `Killed`.
     pub async fn get(&self, id: BlockId) -> Asked<Option<Known>> {
         let mut vm = self.life().plugin.vm();
         let call = vm.get_block(GetBlockRequest { id: wire(id) });
@@ -129,7 +129,7 @@ impl Node {
     /// The accepted block's id at a height; none above the last.
     ///
     /// # Errors
-    /// [`Killed`].
+    /// `Killed`.
     pub async fn at_height(&self, height: u64) -> Asked<Option<BlockId>> {
         let mut vm = self.life().plugin.vm();
         let call = vm.get_block_id_at_height(GetBlockIdAtHeightRequest { height });
@@ -144,7 +144,7 @@ impl Node {
     /// A block and its ancestors, newest first.
     ///
     /// # Errors
-    /// [`Killed`].
+    /// `Killed`.
     pub async fn ancestors(&self, id: BlockId, count: i32, bytes: i32) -> Asked<Vec<Bytes>> {
         let mut vm = self.life().plugin.vm();
         let call = vm.get_ancestors(GetAncestorsRequest {
@@ -160,7 +160,7 @@ impl Node {
     /// Verifies a block whose parent is accepted or processing, and keeps it.
     ///
     /// # Errors
-    /// [`Killed`].
+    /// `Killed`.
     pub async fn verify(&mut self, known: &Known) -> Asked<()> {
         let parent = known.header.parent;
         let connected = parent == self.last() || self.life().processing.contains_key(&parent);
@@ -204,7 +204,7 @@ impl Node {
     /// Prefers a block that is processing, or the last accepted one.
     ///
     /// # Errors
-    /// [`Killed`].
+    /// `Killed`.
     pub async fn prefer(&mut self, id: BlockId) -> Asked<()> {
         let known = id == self.last() || self.life().processing.contains_key(&id);
         assert!(known, "the engine prefers what it knows");
@@ -232,7 +232,7 @@ impl Node {
     /// stands on them.
     ///
     /// # Errors
-    /// [`Killed`].
+    /// `Killed`.
     pub async fn accept(&mut self, id: BlockId) -> Asked<()> {
         self.accept_outer(id);
         let mut vm = self.life().plugin.vm();

@@ -48,12 +48,11 @@ impl Consensus {
         let undecided = preference != ledger.processing.head_id();
         let waiting = ledger.pool.iter().map(|waiting| &waiting.ids.action);
         let (bytes, now) = (ledger.pool.bytes(), Instant::now());
-        if !flow.is_worth_it(waiting, bytes, undecided, now) && (undecided || !ledger.is_due(time))
-        {
+        if !flow.is_wanted(waiting, now) && (undecided || !ledger.is_due(time)) {
             return Ok(false);
         }
         let rank = || self.rank.get().map_or(0, |rank| rank(&preference));
-        if flow.lets_others_first(preference, rank, now) {
+        if flow.holds_back(preference, undecided, bytes, rank, now) {
             return Ok(false);
         }
         let Some(built) = self.try_build(inner, time, PROBE)? else {

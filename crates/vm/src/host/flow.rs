@@ -55,8 +55,11 @@ const CONTENDED: u32 = 250;
 /// … until it is fewer than that.
 const PEACEFUL: u32 = 50;
 
-/// From so many waiting bytes on a block is built on an undecided one.
+/// From so many waiting bytes on a block is built on an undecided one, …
 const TOGETHER_BYTES: usize = 256 << 10;
+
+/// … and for fewer if its decision takes longer than this.
+const DECISION: Duration = Duration::from_millis(150);
 
 /// What a hint says at least and at most.
 const HINT: (u64, u64) = (100, 2_000);
@@ -77,6 +80,8 @@ pub(super) struct Flow {
     takes_turns: bool,
     /// The preferred block, and since when one on it was wanted.
     wanted: Option<(BlockId, Instant)>,
+    /// Whether it was not built then.
+    held_back: bool,
 }
 
 impl Flow {
@@ -106,10 +111,14 @@ impl Flow {
         }
     }
 
-    /// Whether others may build on `parent` first; `rank` tells how many of them.
-    pub(super) fn lets_others_first(
+    /// Whether a block on `parent`, which is wanted now, is better built a little later: since
+    /// `parent` is undecided and there is little to put in, or since others come first, of whom
+    /// `rank` tells how many.
+    pub(super) fn holds_back(
         &mut self,
         parent: BlockId,
+        undecided: bool,
+        bytes: usize,
         rank: impl FnOnce() -> u32,
         now: Instant,
     ) -> bool {
@@ -118,9 +127,11 @@ impl Flow {
             Some(_) | None => now,
         };
         self.wanted = Some((parent, since));
-        self.is_open()
-            && self.takes_turns
-            && now.saturating_duration_since(since) < STEP * rank().min(RANK_MAX)
+        let age = now.saturating_duration_since(since);
+        let alone = undecided && bytes < TOGETHER_BYTES && age < DECISION;
+        self.held_back =
+            alone || (self.is_open() && self.takes_turns && age < STEP * rank().min(RANK_MAX));
+        self.held_back
     }
 
     /// Whether everybody may build at any time.
@@ -132,16 +143,13 @@ impl Flow {
         if self.is_open() { RIPE } else { RIPE_IN_TURN }
     }
 
-    /// Whether a block is worth it: `waiting` are the transactions that there are, with `bytes`
-    /// in all; `undecided` tells whether the preferred block is.
-    pub(super) fn is_worth_it<'a>(
+    /// Whether a block is wanted, `waiting` being the transactions that there are.
+    pub(super) fn is_wanted<'a>(
         &self,
         mut waiting: impl Iterator<Item = &'a ActionId>,
-        bytes: usize,
-        undecided: bool,
         now: Instant,
     ) -> bool {
-        (!undecided || bytes >= TOGETHER_BYTES) && waiting.any(|action| self.is_ripe(action, now))
+        waiting.any(|action| self.is_ripe(action, now))
     }
 
     /// Forgets what lies too far back to tell the rate.
@@ -227,7 +235,7 @@ impl Flow {
 
     /// How soon something changes by time alone, if anything does.
     pub(super) fn wakes_in(&self, now: Instant) -> Option<Duration> {
-        let turn = self.takes_turns.then_some(STEP / 4);
+        let turn = self.held_back.then_some(STEP / 4);
         match (self.ripens_in(now), turn) {
             (Some(ripens), Some(turn)) => Some(ripens.min(turn)),
             (either, other) => either.or(other),
@@ -341,31 +349,35 @@ mod tests {
             flow.asked();
             flow.preferred();
         });
-        assert!(!flow.lets_others_first(parent, || 4, now));
+        let holds =
+            |flow: &mut Flow, rank: u32, now| flow.holds_back(parent, false, 0, || rank, now);
+        assert!(!holds(&mut flow, 4, now));
         (0..3).for_each(|_| flow.decided(false));
-        assert!(flow.lets_others_first(parent, || 1, now));
-        assert!(!flow.lets_others_first(parent, || 0, now));
-        assert!(!flow.lets_others_first(parent, || 1, now + STEP));
-        assert!(flow.lets_others_first(parent, || 2, now + STEP));
+        assert!(holds(&mut flow, 1, now));
+        assert!(!holds(&mut flow, 0, now));
+        assert!(!holds(&mut flow, 1, now + STEP));
+        assert!(holds(&mut flow, 2, now + STEP));
         assert!(flow.wakes_in(now).is_some());
         (0..20).for_each(|_| flow.decided(true));
-        assert!(!flow.lets_others_first(BlockId::from_bytes([8; 32]), || 4, now));
+        assert!(!flow.holds_back(BlockId::from_bytes([8; 32]), false, 0, || 4, now));
         assert_eq!(flow.wakes_in(now), None);
     }
 
     #[test]
-    fn a_block_on_an_undecided_one_is_built_for_much_alone() {
+    fn a_block_on_an_undecided_one_is_built_for_much_or_after_a_while() {
         let now = Instant::now();
         let mut flow = Flow::default();
         let (own, foreign) = (action(1), action(2));
         flow.told(foreign, now);
-        let worth = |waiting: &[ActionId], bytes, undecided| {
-            flow.is_worth_it(waiting.iter(), bytes, undecided, now)
-        };
-        assert!(worth(&[own, foreign], 10, false));
-        assert!(!worth(&[own], 10, true));
-        assert!(worth(&[foreign, own], TOGETHER_BYTES, true));
-        assert!(!worth(&[foreign], TOGETHER_BYTES, false));
-        assert!(!worth(&[], 0, false));
+        assert!(flow.is_wanted([foreign, own].iter(), now));
+        assert!(!flow.is_wanted([foreign].iter(), now));
+        assert!(!flow.is_wanted([].iter(), now));
+        let parent = BlockId::from_bytes([7; 32]);
+        let mut holds =
+            |undecided, bytes, now| flow.holds_back(parent, undecided, bytes, || 0, now);
+        assert!(!holds(false, 10, now));
+        assert!(holds(true, 10, now));
+        assert!(!holds(true, TOGETHER_BYTES, now));
+        assert!(!holds(true, 10, now + DECISION));
     }
 }

@@ -5,8 +5,8 @@
 //! avalanchego   grpc ──▶ consensus ───┴─▶ ledger ─▶ session-chain
 //! ```
 //!
-//! The stand-alone [`producer`](crate::producer) decides alone. A node that loads this program as
-//! a plugin speaks to it over a wire ([`grpc`]) which calls [`consensus`]; the chain's rules, the
+//! The stand-alone `producer` decides alone. A node that loads this program as
+//! a plugin speaks to it over a wire (`grpc`) which calls [`consensus`]; the chain's rules, the
 //! pool and the RPC do not know which one runs.
 
 mod blocks;
