@@ -161,7 +161,9 @@ pub fn version_json() -> String {
         "name": "sessionvm",
         "version": env!("CARGO_PKG_VERSION"),
         "vmId": "speKUgLBX6WRD5cfGeEfLa43LxTXUBckvtv4td6F3eTXvRP48",
-        "hosts": ["stand-alone"],
+        "hosts": ["stand-alone", "avalanchego"],
+        "rpcchainvm": session_rpcchainvm::PROTOCOL_MAX,
+        "rpcchainvmMin": session_rpcchainvm::PROTOCOL_MIN,
     })
     .to_string()
 }
