@@ -520,7 +520,9 @@ mod tests {
 
     /// An ordered map, whose next write may go wrong.
     #[derive(Clone, Default)]
-    struct Map(Arc<(Mutex<BTreeMap<Vec<u8>, Vec<u8>>>, AtomicU8)>);
+    struct Map(Arc<(Mutex<Pairs>, AtomicU8)>);
+
+    type Pairs = BTreeMap<Vec<u8>, Vec<u8>>;
 
     impl Remote for Map {
         fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
