@@ -11,7 +11,8 @@
     unreachable_pub,
     clippy::all,
     clippy::wildcard_enum_match_arm,
-    clippy::unwrap_used
+    clippy::unwrap_used,
+    reason = "what is generated follows other rules, and the protos say what it means"
 )]
 
 /// Messages between the VMs of different nodes.
