@@ -64,6 +64,23 @@ pub struct Waiting {
     pub expires: Time,
 }
 
+impl Waiting {
+    /// A transaction that waits from `now` on.
+    pub fn new(tx: Tx, ids: TxIds, bytes: usize, now: Time) -> Self {
+        let expires = if tx.kind.is_single_message() {
+            now.after_ms(MESSAGE_WAIT_MAX_MS)
+        } else {
+            tx.valid_until
+        };
+        Self {
+            tx,
+            ids,
+            bytes,
+            expires,
+        }
+    }
+}
+
 /// Why a transaction was not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PoolError {
@@ -187,17 +204,7 @@ impl Mempool {
                 return Err(PoolError::Full { retry_ms: 1_000 });
             }
         }
-        let expires = if tx.kind.is_single_message() {
-            now.after_ms(MESSAGE_WAIT_MAX_MS)
-        } else {
-            tx.valid_until
-        };
-        let entry = Waiting {
-            tx,
-            ids,
-            bytes,
-            expires,
-        };
+        let entry = Waiting::new(tx, ids, bytes, now);
         self.insert_at(self.next, entry);
         self.next += 1;
         Ok(evicted.into_iter().map(|(_, waiting)| waiting).collect())

@@ -172,7 +172,7 @@ impl Ledger {
             ..
         } = built;
         // Of a block that nobody builds on nobody else holds the changes.
-        let changes = Arc::try_unwrap(changes).unwrap_or_else(|shared| (*shared).clone());
+        let changes = Arc::unwrap_or_clone(changes);
         let before = cells_before(&self.hot.over(self.store.as_ref()), &changes);
         let counts = before
             .as_ref()
@@ -266,6 +266,20 @@ impl Ledger {
         }
     }
 
+    /// Ends the wait of what has expired in the pool.
+    pub(crate) fn expire_pending(&mut self) {
+        for gone in self.pool.expire(self.clock.wall()) {
+            self.answer(gone.ids.action, &|| Err(SubmitError::ExpiredPending));
+        }
+    }
+
+    /// Drops the bodies of blocks older than the retention, as far as that goes now.
+    pub(crate) fn prune(&self, time: Time) {
+        if let Err(error) = self.try_prune(time) {
+            tracing::warn!(%error, "pruning bodies failed");
+        }
+    }
+
     /// Tells the counters what waits.
     pub(crate) fn count_pending(&self) {
         let (count, bytes) = (self.pool.len() as u64, self.pool.bytes() as u64);
@@ -292,8 +306,7 @@ impl Ledger {
         matches!(view.range(Table::Deadline, &[0; 8], &to, 1), Ok(cells) if !cells.is_empty())
     }
 
-    /// Drops the bodies of blocks older than the retention.
-    pub(crate) fn prune(&self, time: Time) -> Result<(), PruneError> {
+    fn try_prune(&self, time: Time) -> Result<(), PruneError> {
         let retention = self.processing.parameters().retention_ms;
         let store = self.store.as_ref();
         let from = store::pruned(store)?;
@@ -326,7 +339,7 @@ impl Ledger {
 
 /// Why bodies were not pruned.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum PruneError {
+enum PruneError {
     #[error("{0}")]
     View(#[from] ViewError),
     #[error("{0}")]

@@ -20,7 +20,7 @@ use session_storage::StoreError;
 
 use crate::ledger::{Ledger, Refusal, changed_keys, refusal};
 use crate::store;
-use crate::submission::{Submission, SubmitError};
+use crate::submission::Submission;
 
 /// How often time alone is looked at: sweeps, expiry, pruning, recovery of a failed store.
 pub(crate) const TICK: Duration = Duration::from_millis(500);
@@ -121,18 +121,13 @@ impl Producer {
 
     /// What time alone brings: expiry in the pool, sweeps, pruning.
     fn tick(&mut self) {
-        for gone in self.ledger.pool.expire(self.ledger.clock.wall()) {
-            let expired = || Err(SubmitError::ExpiredPending);
-            self.ledger.answer(gone.ids.action, &expired);
-        }
+        self.ledger.expire_pending();
         let Ok(time) = self.ledger.ready() else {
             return;
         };
         if self.ledger.is_due(time) {
             self.produce();
         }
-        if let Err(error) = self.ledger.prune(time) {
-            tracing::warn!(%error, "pruning bodies failed");
-        }
+        self.ledger.prune(time);
     }
 }

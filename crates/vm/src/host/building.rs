@@ -1,14 +1,14 @@
 //! When a block is built, and of what.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use session_chain::block::Built;
 use session_chain::mempool::Waiting;
 use session_core::limits::BLOCK_TXS_MAX;
 use session_core::time::Time;
 
-use super::consensus::{BlockFacts, Consensus, ConsensusError, Inner, Phase};
+use super::consensus::{BlockFacts, Consensus, ConsensusError, Inner};
 use crate::ledger::{Ledger, Refusal};
 use crate::producer::TICK;
 
@@ -22,7 +22,7 @@ impl Consensus {
     /// [`ConsensusError::NothingToBuild`], [`ConsensusError::NotBuilding`].
     pub fn build(&self) -> Result<BlockFacts, ConsensusError> {
         let mut inner = self.inner();
-        if inner.phase != Phase::Normal {
+        if !self.is_normal() {
             return Err(ConsensusError::NothingToBuild);
         }
         let time = ready(&mut inner.ledger)?;
@@ -39,7 +39,7 @@ impl Consensus {
     /// built to see it, so that nothing is promised that building then does not keep.
     fn can_build(&self) -> Result<bool, ConsensusError> {
         let inner = &mut *self.inner();
-        if inner.phase != Phase::Normal {
+        if !self.is_normal() {
             return Ok(false);
         }
         let Inner { ledger, flow, .. } = inner;
@@ -106,6 +106,10 @@ impl Consensus {
         }
     }
 
+    fn wakes_in(&self) -> Option<Duration> {
+        self.inner().flow.wakes_in(Instant::now())
+    }
+
     /// Returns once a block can be built. Dropping it loses nothing.
     pub async fn event(self: &Arc<Self>) {
         self.inner().flow.asked();
@@ -116,9 +120,9 @@ impl Consensus {
             match tokio::task::spawn_blocking(move || this.can_build()).await {
                 Ok(Ok(true)) => return,
                 Ok(Ok(false)) => {}
+                // What stands in the way may be over later, without anything else changing.
                 Ok(Err(error)) => {
                     tracing::error!(%error, "not building");
-                    // What stands in the way may be over later, without anything else changing.
                     tokio::time::sleep(TICK).await;
                     continue;
                 }
@@ -128,18 +132,11 @@ impl Consensus {
                     continue;
                 }
             }
-            let ripens_in = self.inner().flow.wakes_in(Instant::now());
-            let ripened = async {
-                match ripens_in {
-                    Some(time) => tokio::time::sleep(time).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                changed = changes.changed() => if changed.is_err() {
-                    std::future::pending::<()>().await;
-                },
-                () = ripened => {}
+            // The sender lives as long as `self`: this ends by a change or by time.
+            let changed = changes.changed();
+            match self.wakes_in() {
+                Some(time) => drop(tokio::time::timeout(time, changed).await),
+                None => drop(changed.await),
             }
         }
     }

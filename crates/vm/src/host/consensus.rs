@@ -23,7 +23,7 @@ use session_chain::view::ViewError;
 use session_core::codec::{Decode, DecodeError, Encode};
 use session_core::header::{HEADER_LEN, Header};
 use session_core::ids::{ActionId, BlockId};
-use session_core::limits::{BLOCK_BYTES_MAX, BLOCK_TXS_MAX, MESSAGE_WAIT_MAX_MS};
+use session_core::limits::{BLOCK_BYTES_MAX, BLOCK_TXS_MAX};
 use session_core::time::Time;
 use session_storage::{Store, StoreError};
 use tokio::sync::watch;
@@ -128,7 +128,6 @@ pub(super) struct Inner {
     pub(super) own: HashSet<BlockId>,
     /// Until when transactions may wait that were taken from the pool into a block.
     pub(super) expiries: HashMap<ActionId, Time>,
-    pub(super) phase: Phase,
     pub(super) flow: Flow,
 }
 
@@ -145,23 +144,18 @@ impl Inner {
         flow.keep(waits);
         expiries.retain(|action, _| waits(action));
     }
-}
 
-impl Inner {
     /// Transactions of a block that will not be: they wait again, in their order and not longer
     /// than before.
     pub(super) fn put_back(&mut self, txs: Vec<Tx>) {
         let chain = self.ledger.processing.head().chain;
         let now = self.ledger.clock.wall();
         let waiting = |tx: Tx| {
-            let ids = tx.ids(&chain);
+            let (ids, bytes) = (tx.ids(&chain), tx.encoded_len());
             let known = self.expiries.get(&ids.action).copied();
-            Waiting {
-                expires: known.unwrap_or_else(|| expires(&tx, now)),
-                bytes: tx.encoded_len(),
-                ids,
-                tx,
-            }
+            let mut waiting = Waiting::new(tx, ids, bytes, now);
+            waiting.expires = known.unwrap_or(waiting.expires);
+            waiting
         };
         let waiting: Vec<Waiting> = txs.into_iter().map(waiting).collect();
         self.ledger.pool.put_back(waiting.into_iter());
@@ -187,11 +181,24 @@ fn take_own(
     ledger.take_in(submission).then_some(bytes)
 }
 
+/// A parsed block that waits to be verified.
+struct Kept {
+    id: BlockId,
+    bytes: Vec<u8>,
+    parsed: Parsed,
+}
+
+impl Kept {
+    fn is(&self, id: &BlockId, bytes: &[u8]) -> bool {
+        self.id == *id && self.bytes == bytes
+    }
+}
+
 /// The ledger under a host's consensus.
 pub struct Consensus {
     pub(super) node: Arc<Node>,
     inner: Mutex<Inner>,
-    parsed: Mutex<VecDeque<(BlockId, Vec<u8>, Parsed)>>,
+    parsed: Mutex<VecDeque<Kept>>,
     /// Counts what may have made building possible.
     pub(super) changes: watch::Sender<u64>,
     pub(super) upgrades: Upgrades,
@@ -223,7 +230,6 @@ impl Consensus {
                 handed_out: Vec::new(),
                 own: HashSet::new(),
                 expiries: HashMap::new(),
-                phase: Phase::Bootstrapping,
                 flow: Flow::default(),
             }),
             parsed: Mutex::default(),
@@ -313,16 +319,12 @@ impl Consensus {
     fn tick(&self) {
         let mut inner = self.inner();
         let ledger = &mut inner.ledger;
-        for gone in ledger.pool.expire(ledger.clock.wall()) {
-            ledger.answer(gone.ids.action, &|| Err(SubmitError::ExpiredPending));
-        }
+        ledger.expire_pending();
         inner.forget_ended();
         self.node.set_busy(inner.flow.is_full(Instant::now()));
         let ledger = &mut inner.ledger;
         let Ok(time) = ledger.ready() else { return };
-        if let Err(error) = ledger.prune(time) {
-            tracing::warn!(%error, "pruning bodies failed");
-        }
+        ledger.prune(time);
         let due = ledger.is_due(time);
         drop(inner);
         if due {
@@ -335,7 +337,6 @@ impl Consensus {
     /// # Errors
     /// [`ConsensusError::View`].
     pub fn set_phase(&self, phase: Phase) -> Result<BlockFacts, ConsensusError> {
-        self.inner().phase = phase;
         self.normal.store(phase == Phase::Normal, Ordering::Relaxed);
         tracing::info!(
             ?phase,
@@ -358,25 +359,21 @@ impl Consensus {
     pub fn parse(&self, bytes: &[u8]) -> Result<(BlockId, Header), ConsensusError> {
         let header = first_header(bytes)?;
         let id = header.id();
-        let known = |parsed: &VecDeque<(BlockId, Vec<u8>, Parsed)>| {
-            parsed
-                .iter()
-                .any(|(of, whole, _)| *of == id && whole == bytes)
-        };
+        let known = |parsed: &VecDeque<Kept>| parsed.iter().any(|kept| kept.is(&id, bytes));
         if known(&lock(&self.parsed)) {
             return Ok((id, header));
         }
         let parsed = self.decode(bytes)?;
         let mut kept = lock(&self.parsed);
         if !known(&kept) {
-            kept.push_front((id, bytes.to_vec(), parsed));
+            let bytes = bytes.to_vec();
+            kept.push_front(Kept { id, bytes, parsed });
             kept.truncate(PARSED_KEPT);
         }
         Ok((id, header))
     }
 
     fn decode(&self, bytes: &[u8]) -> Result<Parsed, ConsensusError> {
-        // Genesis alone has no parent; its bytes are known to be a block all the same.
         let parsed = Parsed::from_bytes(bytes)?;
         let chain = parsed.block().header.chain;
         if chain != self.node.chain() {
@@ -398,20 +395,18 @@ impl Consensus {
         self.upgrades.check(header.height)?;
         let kept = {
             let mut parsed = lock(&self.parsed);
-            let at = parsed
-                .iter()
-                .position(|(of, whole, _)| *of == id && whole == bytes);
+            let at = parsed.iter().position(|kept| kept.is(&id, bytes));
             at.and_then(|at| parsed.remove(at))
         };
         let parsed = match kept {
-            Some((_, _, parsed)) => parsed,
+            Some(kept) => kept.parsed,
             None => self.decode(bytes)?,
         };
         self.check_signatures(&parsed);
         let mut inner = self.inner();
-        let fresh = inner.phase == Phase::Normal;
         let ledger = &mut inner.ledger;
-        let clock = fresh.then(|| ledger.clock.wall());
+        // An old block was fresh once.
+        let clock = self.is_normal().then(|| ledger.clock.wall());
         let view = ledger.hot.over(ledger.store.as_ref());
         ledger
             .processing
@@ -490,7 +485,7 @@ impl Consensus {
             return Ok(());
         }
         let built = ledger.processing.accept(id)?;
-        let built = Arc::try_unwrap(built).unwrap_or_else(|shared| (*shared).clone());
+        let built = Arc::unwrap_or_clone(built);
         let height = built.block.header.height;
         let applied = built.applied.clone();
         let lengths: Vec<usize> = built.block.txs.iter().map(Tx::encoded_len).collect();
@@ -530,7 +525,7 @@ impl Consensus {
         if own.remove(&id) {
             flow.decided(false);
         }
-        inner.put_back(built.block.txs.clone());
+        inner.put_back(Arc::unwrap_or_clone(built).block.txs);
         inner.ledger.count_pending();
         drop(inner);
         self.changed();
@@ -553,7 +548,7 @@ fn take_back(inner: &mut Inner, height: u64) {
         // Unless it is the one that was accepted.
         if let Ok(built) = inner.ledger.processing.reject(id) {
             inner.flow.decided(false);
-            inner.put_back(built.block.txs.clone());
+            inner.put_back(Arc::unwrap_or_clone(built).block.txs);
         }
     }
 }
@@ -570,12 +565,4 @@ fn first_header(bytes: &[u8]) -> Result<Header, ConsensusError> {
     }
     let head = bytes.get(..HEADER_LEN).unwrap_or(bytes);
     Ok(Header::from_bytes(head)?)
-}
-
-fn expires(tx: &Tx, now: Time) -> Time {
-    if tx.kind.is_single_message() {
-        now.after_ms(MESSAGE_WAIT_MAX_MS)
-    } else {
-        tx.valid_until
-    }
 }

@@ -92,18 +92,13 @@ impl Flow {
 
     /// The preferred block has changed.
     pub(super) fn preferred(&mut self) {
-        let asked = if std::mem::take(&mut self.asked) {
-            125
-        } else {
-            0
-        };
-        self.asked_share = self.asked_share * 7 / 8 + asked;
+        let asked = std::mem::take(&mut self.asked);
+        self.asked_share = share_with(self.asked_share, asked);
     }
 
     /// A block that was built here is decided.
     pub(super) fn decided(&mut self, accepted: bool) {
-        let rejected = if accepted { 0 } else { 125 };
-        self.rejected_share = self.rejected_share * 7 / 8 + rejected;
+        self.rejected_share = share_with(self.rejected_share, !accepted);
         if self.rejected_share >= CONTENDED {
             self.takes_turns = true;
         } else if self.rejected_share < PEACEFUL {
@@ -250,6 +245,11 @@ impl Flow {
             .filter(|left| !left.is_zero())
             .min()
     }
+}
+
+/// A share of a thousand in which the newest case counts an eighth.
+const fn share_with(share: u32, newest: bool) -> u32 {
+    share * 7 / 8 + if newest { 125 } else { 0 }
 }
 
 #[cfg(test)]

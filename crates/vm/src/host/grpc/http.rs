@@ -7,6 +7,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context as TaskContext, Poll};
 
 use axum::Router;
@@ -27,13 +28,14 @@ use session_rpcchainvm::net::conn::WriteRequest as ConnWriteRequest;
 use session_rpcchainvm::net::conn::conn_client::ConnClient;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadHalf, WriteHalf};
 use tokio::runtime::Handle;
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 use tower::ServiceExt as _;
 
 use super::connect;
+use super::start::Running;
 use crate::rpc::{serve_connection, text};
 
 /// Bytes between a hijacked connection and its server, each way.
@@ -51,7 +53,7 @@ pub(super) struct NodeHttp {
     router: Router,
     /// The RPC's own threads: reading may wait for the node's database, consensus must not.
     runtime: Handle,
-    hijacked: std::sync::Arc<Semaphore>,
+    hijacked: Arc<Semaphore>,
     stop: watch::Receiver<bool>,
 }
 
@@ -60,7 +62,7 @@ impl NodeHttp {
         Self {
             router,
             runtime,
-            hijacked: std::sync::Arc::new(Semaphore::new(HIJACKED_MAX)),
+            hijacked: Arc::new(Semaphore::new(HIJACKED_MAX)),
             stop,
         }
     }
@@ -156,12 +158,13 @@ impl NodeHttp {
 }
 
 /// [`NodeHttp`] once the chain has started.
-pub(super) struct LateHttp(pub(super) std::sync::Arc<OnceCell<NodeHttp>>);
+pub(super) struct LateHttp(pub(super) Arc<OnceLock<Running>>);
 
 impl LateHttp {
     fn get(&self) -> Result<&NodeHttp, Status> {
-        self.0
-            .get()
+        let running = self.0.get();
+        running
+            .map(|running| &running.http)
             .ok_or(Status::unavailable("the chain has not started"))
     }
 }

@@ -30,7 +30,7 @@ use session_rpcchainvm::vm::runtime::InitializeRequest;
 use session_rpcchainvm::vm::runtime::runtime_client::RuntimeClient;
 use session_rpcchainvm::vm::vm_server::VmServer;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::watch;
 use tonic::Status;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
@@ -128,7 +128,6 @@ pub(super) fn run(engine: &str) -> Result<(), PluginError> {
         database: database.handle().clone(),
         rpc: rpc.handle().clone(),
         stop: watch::Sender::new(false),
-        http: Arc::new(OnceCell::new()),
         log,
     };
     let result = calls.block_on(serve(engine, life, starter));
@@ -144,16 +143,16 @@ async fn serve(engine: &str, life: Life, starter: Starter) -> Result<(), PluginE
     let protocol = protocol.map_err(std::io::Error::other)?;
     let listener = tokio::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?.to_string();
-    let http = HttpServer::new(LateHttp(starter.http.clone()))
+    let running = Arc::new(OnceLock::new());
+    let http = HttpServer::new(LateHttp(running.clone()))
         .max_decoding_message_size(HTTP_MESSAGE_MAX)
         .max_encoding_message_size(usize::MAX);
     let plugin = Plugin {
-        running: Arc::new(OnceLock::new()),
+        running: running.clone(),
         starter,
         life: life.clone(),
         address: address.clone(),
     };
-    let running = plugin.running.clone();
     let vm = VmServer::new(plugin)
         .max_decoding_message_size(usize::MAX)
         .max_encoding_message_size(usize::MAX);

@@ -13,7 +13,7 @@ use session_core::parameters::Rate;
 use session_rpcchainvm::vm::InitializeRequest;
 use session_storage::{RemoteStore, StoreError};
 use tokio::runtime::Handle;
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::watch;
 use tonic::Status;
 
 use super::connect;
@@ -113,8 +113,6 @@ pub(super) struct Starter {
     pub(super) rpc: Handle,
     /// Set once when the RPC is to stop.
     pub(super) stop: watch::Sender<bool>,
-    /// The RPC behind the node's HTTP server, from the start of the chain on.
-    pub(super) http: Arc<OnceCell<NodeHttp>>,
     pub(super) log: Level,
 }
 
@@ -122,6 +120,8 @@ pub(super) struct Starter {
 pub(super) struct Running {
     pub(super) consensus: Arc<Consensus>,
     pub(super) gossip: Arc<Gossip>,
+    /// The RPC behind the node's HTTP server.
+    pub(super) http: NodeHttp,
     stop: watch::Sender<bool>,
 }
 
@@ -194,9 +194,6 @@ impl Starter {
         };
         let router = host_router(Context { node }, server);
         let http = NodeHttp::new(router, self.rpc.clone(), self.stop.subscribe());
-        if self.http.set(http).is_err() {
-            tracing::warn!("the chain was started already");
-        }
         let sender = connect(&request.server_addr).map_err(StartError::Address)?;
         let gossip = Gossip::new(consensus.clone(), request.node_id, sender, outbox);
         let gossip = Arc::new(gossip);
@@ -208,6 +205,7 @@ impl Starter {
         Ok(Running {
             consensus,
             gossip,
+            http,
             stop: self.stop.clone(),
         })
     }
