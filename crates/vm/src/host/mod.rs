@@ -15,6 +15,7 @@ pub mod consensus;
 mod flow;
 mod grpc;
 pub(crate) mod log;
+pub mod sync;
 pub mod upgrade;
 
 use std::process::ExitCode;

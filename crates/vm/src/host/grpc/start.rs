@@ -22,6 +22,7 @@ use super::gossip::{Gossip, Outbox};
 use super::http::NodeHttp;
 use crate::host::consensus::Consensus;
 use crate::host::log::Level;
+use crate::host::sync::{SyncOptions, tidy};
 use crate::host::upgrade::{UpgradeError, Upgrades};
 use crate::node::{NodeOptions, OpenError};
 use crate::rpc::{Context, ServerOptions, host_router};
@@ -56,6 +57,14 @@ struct Config {
     token: Option<String>,
     /// What to log.
     log: Option<String>,
+    /// Whether the state of a recent block is taken over, where the host offers one.
+    state_sync: Option<bool>,
+    /// Blocks between two states that are offered.
+    state_sync_interval: Option<u64>,
+    /// Fewer blocks than this are applied one by one.
+    state_sync_min_blocks: Option<u64>,
+    /// Bytes of memory that offered states may hold.
+    state_sync_bytes: Option<usize>,
     #[serde(flatten)]
     others: BTreeMap<String, serde_json::Value>,
 }
@@ -69,6 +78,8 @@ pub(super) enum StartError {
     ConfigTooLong(usize),
     #[error("configuration: log: {0}")]
     Log(String),
+    #[error("configuration: stateSyncInterval: at least one block")]
+    Interval,
     #[error("{0}")]
     Upgrade(#[from] UpgradeError),
     #[error("the host's {what} has {got} bytes, expected {expected}")]
@@ -85,6 +96,22 @@ pub(super) enum StartError {
     Open(#[from] OpenError),
     #[error("opening broke off")]
     Panicked,
+}
+
+impl Config {
+    fn sync(&self) -> Result<SyncOptions, StartError> {
+        let defaults = SyncOptions::default();
+        let interval = self.state_sync_interval.unwrap_or(defaults.interval);
+        if interval == 0 {
+            return Err(StartError::Interval);
+        }
+        Ok(SyncOptions {
+            enabled: self.state_sync.unwrap_or(defaults.enabled),
+            interval,
+            min_blocks: self.state_sync_min_blocks.unwrap_or(defaults.min_blocks),
+            held_bytes: self.state_sync_bytes.unwrap_or(defaults.held_bytes),
+        })
+    }
 }
 
 fn read_config(bytes: &[u8]) -> Result<Config, StartError> {
@@ -128,6 +155,8 @@ pub(super) struct Running {
 impl Running {
     /// Starts what runs by itself.
     pub(super) fn begin(&self) {
+        let consensus = self.consensus.clone();
+        tokio::task::spawn_blocking(move || tidy(&consensus));
         for task in [
             tokio::spawn(self.gossip.clone().push()),
             tokio::spawn(self.gossip.clone().pull()),
@@ -143,6 +172,7 @@ impl Running {
     /// Ends the RPC's connections, and what waits for blocks; closes the store.
     pub(super) async fn stop(&self) {
         self.stop.send_replace(true);
+        self.consensus.syncing.stop();
         let node = self.consensus.node().clone();
         // Its thread ends within a tick.
         let _joined = tokio::task::spawn_blocking(move || node.stop()).await;
@@ -179,11 +209,11 @@ impl Starter {
         let database = HostDatabase::new(channel, self.database.clone());
         let outbox = Arc::new(Outbox::default());
         let options = options(&request, &config, ChainId::from_bytes(chain));
-        let announced = outbox.clone();
+        let (announced, sync) = (outbox.clone(), config.sync()?);
         let opened = tokio::task::spawn_blocking(move || {
             let store = Arc::new(RemoteStore::open(database)?);
             let announce = Box::new(move |tx| announced.push(tx));
-            Ok::<_, StartError>(Consensus::open(store, options, upgrades, announce)?)
+            Ok::<_, StartError>(Consensus::open(store, options, upgrades, sync, announce)?)
         });
         let consensus = opened.await.map_err(|_| StartError::Panicked)??;
         let node = consensus.node().clone();
