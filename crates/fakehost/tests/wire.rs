@@ -28,7 +28,6 @@ use session_rpcchainvm::vm::{
 
 const PLUGIN: &str = env!("CARGO_BIN_EXE_fakehost-plugin");
 const NOT_FOUND: i32 = Error::NotFound as i32;
-const NOT_FOUND: i32 = Error::NotFound as i32;
 
 async fn operating() -> Alone {
     Alone::operating(&Setup::new(PLUGIN), &Database::default()).await
