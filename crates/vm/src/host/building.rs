@@ -15,6 +15,10 @@ use crate::producer::TICK;
 /// Transactions of the block that is built to see whether one can be.
 const PROBE: usize = 4;
 
+/// Transactions that are tried at once for their callers' sake: some milliseconds' work. Where
+/// more wait than that, blocks come anyway.
+const JUDGED: usize = 128;
+
 impl Consensus {
     /// Builds a block on the preferred one, of everything that waits now.
     ///
@@ -128,9 +132,9 @@ impl Consensus {
             return Ok(());
         }
         let time = ready(ledger)?;
-        let first = ledger.pool.iter().take(BLOCK_TXS_MAX);
+        let first = ledger.pool.iter().take(JUDGED);
         expiries.extend(first.map(|waiting| (waiting.ids.action, waiting.expires)));
-        let (built, failed) = ledger.build(time, BLOCK_TXS_MAX)?;
+        let (built, failed) = ledger.build(time, JUDGED)?;
         // What others pushed may depend on what has not come yet, and nobody here waits for it.
         let (told, kept): (Vec<_>, Vec<_>) = failed
             .into_iter()
