@@ -83,6 +83,7 @@ async fn five_nodes_with_sybil_protection_off() {
     join::one_more(&net, &crowd).await;
     socket::sockets_hear_and_hold_nothing_up(&net, &crowd).await;
     join::everybody_again(&net, &crowd).await;
+    join::a_state_instead_of_blocks(&net, &crowd, crash::seed()).await;
     net.over();
 }
 
@@ -98,5 +99,6 @@ async fn five_validators_with_stake() {
     join::a_wiped_validator(&net, &crowd, seed).await;
     socket::sockets_hear_and_hold_nothing_up(&net, &crowd).await;
     join::everybody_again(&net, &crowd).await;
+    join::a_state_instead_of_blocks(&net, &crowd, seed).await;
     net.over();
 }
