@@ -243,7 +243,7 @@ impl Case {
             proofs::records_are_provable(&state, view, chance);
             proofs::logs_are_provable(&state, &self.model, chance);
         }
-        if self.schedule.chance.one_in(12) {
+        if self.schedule.chance.one_in(20) {
             self.check_taken_over(&at);
         }
     }

@@ -118,14 +118,17 @@ impl KeyHistory {
         record: &AccountRecord,
         rotation: &Rotation,
     ) -> Result<KeysSince, &'static str> {
-        let before = self.last().ok_or("there are no keys")?;
+        let last = self.last().ok_or("there are no keys")?;
+        // Of several rotations in one block each is signed by the keys from before it.
+        let before = self.get(self.at_height(rotation.height));
+        let before = before.ok_or("there are no keys")?;
         let bytes = BASE64.decode(&rotation.tx).unwrap_or_default();
         let tx = Tx::from_bytes(&bytes).map_err(|_| "a rotation is not a transaction")?;
         let digest = tx.signed_digest(chain);
         let Kind::RotateKeys(keys) = &tx.kind else {
             return Err("a rotation is another transaction");
         };
-        if tx.signer != *account || rotation.height < before.height {
+        if tx.signer != *account || rotation.height < last.height {
             return Err("a rotation is another account's, or out of order");
         }
         let recovery = match &keys.recovery {
@@ -232,4 +235,76 @@ pub fn fingerprint(keys: &PublicIdentity) -> String {
     let hex = const_hex::encode(keys.account_id());
     let groups: Vec<&str> = (0..8).filter_map(|n| hex.get(4 * n..4 * n + 4)).collect();
     groups.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::tx_keys;
+    use session_chain::tx::identity::RotateKeys;
+    use session_core::account::AccountKeys;
+    use session_core::codec::Encode;
+    use session_core::time::Time;
+    use session_crypto::{Identity, Seed};
+
+    #[test]
+    fn keys_are_followed_also_where_they_change_twice_in_one_block() {
+        let seed = Seed::new([7; 32]);
+        let ids: Vec<Identity> = (0..3)
+            .map(|index| Identity::from_seed_at(&seed, index).unwrap())
+            .collect();
+        let account = ids[0].public().account_id();
+        let chain = ChainId::from_bytes([7; 32]);
+        let first = FirstKeys {
+            kem_public_key: const_hex::encode(ids[0].public().kem().as_bytes()),
+            signing_public_key: const_hex::encode(ids[0].public().signing().as_bytes()),
+        };
+        let rotation = |to: usize, by: usize, height| {
+            let (kem, signing) = tx_keys(ids[to].public());
+            let recovery = None;
+            let mut tx = Tx {
+                signer: account,
+                valid_until: Time::from_ms(1),
+                salt: to as u64,
+                kind: Kind::RotateKeys(RotateKeys {
+                    kem,
+                    signing,
+                    recovery,
+                }),
+                signature: Vec::new(),
+            };
+            let signature = ids[by].sign(&tx.signed_digest(&chain)).unwrap();
+            tx.signature = signature.as_bytes().to_vec();
+            Rotation {
+                height,
+                tx: BASE64.encode(tx.to_bytes()),
+            }
+        };
+        let (kem, signing) = tx_keys(ids[2].public());
+        let verify = |rotations: &[Rotation]| {
+            let record = AccountRecord {
+                keys: Some(AccountKeys {
+                    kem: kem.digest(),
+                    signing: signing.digest(),
+                    index: 2,
+                    since_height: rotations[1].height,
+                }),
+                ..AccountRecord::default()
+            };
+            KeyHistory::verify(&chain, &account, &record, &first, rotations)
+        };
+        let history = verify(&[rotation(1, 0, 5), rotation(2, 0, 5)]).unwrap();
+        assert_eq!(
+            (
+                history.current(),
+                history.at_height(5),
+                history.at_height(6)
+            ),
+            (2, 0, 2)
+        );
+        assert!(verify(&[rotation(1, 0, 5), rotation(2, 1, 6)]).is_ok());
+        // The second key does not count before the next block, and the first no longer then.
+        assert!(verify(&[rotation(1, 0, 5), rotation(2, 1, 5)]).is_err());
+        assert!(verify(&[rotation(1, 0, 5), rotation(2, 0, 6)]).is_err());
+    }
 }

@@ -367,6 +367,12 @@ pub trait Staging: View {
     /// [`StoreError`]; whether it was written is unknown then.
     fn write(&self, batch: Batch, note: Option<&[u8]>) -> Result<(), StoreError>;
 
+    /// Whether nothing is there.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn is_empty(&self) -> Result<bool, StoreError>;
+
     /// Empties the place, the note first: what is interrupted is no state that anybody goes on
     /// from.
     ///

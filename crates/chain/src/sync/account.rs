@@ -17,6 +17,8 @@ pub(super) struct AccountCells {
     rotations: u32,
     at: Option<(Digest, SigningKey)>,
     since: u64,
+    /// The key that counted before the block of the last rotation: new ones count from the next.
+    counted: Option<SigningKey>,
 }
 
 /// Both keys of an account.
@@ -106,13 +108,16 @@ impl AccountCells {
         if tx.signer != id || height < self.since || height > rules.header.height {
             return None;
         }
+        if height > self.since {
+            self.counted = self.at.as_ref().map(|(_, key)| key.clone());
+        }
         let digest = tx.signed_digest(&rules.chain);
         let crypto = rules.crypto;
-        let signed = match (&rotate.recovery, &self.at, &self.legacy) {
+        let signed = match (&rotate.recovery, &self.counted, &self.legacy) {
             (Some(key), ..) => {
                 recovery == Some(key.digest()) && crypto.verify(key, &digest, &tx.signature)
             }
-            (None, Some((_, key)), _) => crypto.verify(key, &digest, &tx.signature),
+            (None, Some(key), _) => crypto.verify(key, &digest, &tx.signature),
             (None, None, Some(key)) => crypto.verify_legacy(key, &digest, &tx.signature),
             (None, None, None) => false,
         };

@@ -125,12 +125,8 @@ fn take(wire: &mut Wire<'_>, rules: &Rules<'_>) -> Result<MemoryView, SyncError>
         for round in 0.. {
             assert!(round < 100_000, "no end of a part");
             // Another peer goes on now and then, from the last record that is whole.
-            let often = if wire.source.reply_bytes < 5_000 {
-                5_000
-            } else {
-                9
-            };
-            if wire.chance.one_in(often) {
+            if wire.given_up < 5 && wire.chance.one_in(9) {
+                wire.given_up += 1;
                 last = give_up(&mut objects, &mut view)?;
             }
             let after = objects.after(last.as_ref());
@@ -207,7 +203,10 @@ pub(crate) fn is_taken_over(
     at: &str,
 ) -> Option<String> {
     let index = Index::of(source).unwrap();
-    let reply_bytes = [1, 300, 5_000, 1 << 20][chance.below(4)];
+    // One cell at a time only where there are few.
+    let sizes = [1, 300, 5_000, 1 << 20];
+    let small = if source.cells().len() < 1_000 { 0 } else { 2 };
+    let reply_bytes = sizes[small + chance.below(sizes.len() - small)];
     let source_of = Source {
         view: source,
         tree,
@@ -306,7 +305,7 @@ pub(crate) fn what_is_left_out_is_shown_by_others(
             tree,
             index: &index,
             block: b"",
-            reply_bytes: 9_000,
+            reply_bytes: 200_000,
         };
         let trouble = Trouble::None;
         let taken = take(

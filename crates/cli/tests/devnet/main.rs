@@ -83,7 +83,6 @@ async fn five_nodes_with_sybil_protection_off() {
     join::one_more(&net, &crowd).await;
     socket::sockets_hear_and_hold_nothing_up(&net, &crowd).await;
     join::everybody_again(&net, &crowd).await;
-    join::a_state_instead_of_blocks(&net, &crowd, crash::seed()).await;
     net.over();
 }
 

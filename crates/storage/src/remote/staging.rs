@@ -67,6 +67,18 @@ impl<R: Remote> Staging for RemoteStaging<R> {
         self.0.remote.write(puts, deletes)
     }
 
+    fn is_empty(&self) -> Result<bool, StoreError> {
+        for keyspace in Keyspace::ALL {
+            if !self
+                .range(keyspace, &KeyRange::all(), 1, Direction::Ascending)?
+                .is_empty()
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     fn clear(&self) -> Result<(), StoreError> {
         self.0.remote.write(Vec::new(), vec![NOTE_KEY.to_vec()])?;
         let place = self.place();

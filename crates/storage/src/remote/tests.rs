@@ -197,7 +197,9 @@ fn another_state_takes_the_place_of_the_current_one_at_once() {
         .unwrap();
     // What was current is the other place now, and nothing is left of it when that is emptied.
     assert_eq!(get(staging.as_ref(), 1), Some(vec![1]));
+    assert!(!staging.is_empty().unwrap());
     staging.clear().unwrap();
+    assert!(staging.is_empty().unwrap());
     assert_eq!(get(staging.as_ref(), 1), None);
     let again = RemoteStore::open(map.clone()).unwrap();
     for (key, value) in after {

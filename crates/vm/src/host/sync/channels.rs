@@ -76,7 +76,7 @@ impl Job<'_> {
 
     /// Whether a peer has leaves before those that were taken over.
     fn begins_before(&self, peer: &Peer, id: ChannelId) -> Result<bool, Refused> {
-        let request = self.from_its_start(RecordKey::Channel(id));
+        let request = self.since_its_start(RecordKey::Channel(id));
         let Reply::Cells(cells, _) = self.crew.ask(peer, &request)? else {
             return Err(SyncError::OtherAnswer.into());
         };
@@ -92,7 +92,7 @@ impl Job<'_> {
     }
 
     /// Asks for what belongs to this record, and what comes after it.
-    fn from_its_start(&self, key: RecordKey) -> Request {
+    fn since_its_start(&self, key: RecordKey) -> Request {
         Request::Cells(self.part_of(key), Some(before(key)))
     }
 
@@ -101,7 +101,7 @@ impl Job<'_> {
         self.forget(key)?;
         let view = self.view();
         let mut objects = Objects::new(vec![key]);
-        let mut request = self.from_its_start(key);
+        let mut request = self.since_its_start(key);
         loop {
             let Reply::Cells(mut cells, done) = self.crew.ask(peer, &request)? else {
                 return Err(SyncError::OtherAnswer.into());

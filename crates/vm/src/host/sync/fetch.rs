@@ -13,7 +13,7 @@ use session_chain::view::{Changes, Overlay, Table, View as _};
 use session_core::codec::{Decode, Encode};
 use session_core::record::RecordKey;
 use session_core::time::{MINUTE_MS, Time};
-use session_storage::{Batch, Staging};
+use session_storage::{Batch, Staging, StoreError};
 use tokio::sync::watch;
 
 use super::crew::{Crew, Failure, Refused};
@@ -83,8 +83,18 @@ pub(crate) fn ongoing(consensus: &Consensus) -> Option<Summary> {
     Some(Progress::from_bytes(&note).ok()?.summary)
 }
 
-/// Empties the other place, unless somebody is going on there: after a start, or after a state was
-/// taken over and the one before is left.
+/// Whether something is left in the other place that nobody goes on from.
+///
+/// # Errors
+/// [`StoreError`].
+pub(crate) fn is_untidy(consensus: &Consensus) -> Result<bool, StoreError> {
+    let Some(staging) = consensus.store().staging() else {
+        return Ok(false);
+    };
+    Ok(staging.note()?.is_none() && !staging.is_empty()?)
+}
+
+/// Empties the other place, unless somebody is going on there.
 pub(crate) fn tidy(consensus: &Consensus) {
     let Some(staging) = consensus.store().staging() else {
         return;
