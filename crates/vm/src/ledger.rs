@@ -310,10 +310,12 @@ impl Ledger {
         let retention = self.processing.parameters().retention_ms;
         let store = self.store.as_ref();
         let from = store::pruned(store)?;
+        // The head's bodies stay: whoever starts from it must be able to read it whole. So must
+        // whoever goes back to an earlier one.
         let head = self.processing.head().height;
+        let head = head.saturating_sub(self.store.steps_kept());
         let mut batch = Batch::new();
         let mut height = from;
-        // The head's bodies stay: whoever starts from it must be able to read it whole.
         while height < head && height < from.saturating_add(PRUNE_BLOCKS) {
             let Some((id, header)) = store::at_height(store, height)? else {
                 break;

@@ -61,7 +61,7 @@ pub(crate) fn load(
 }
 
 /// Rebuilds the state tree from the records, and counts them.
-fn rebuild(store: &dyn Store) -> Result<(Tree, Counts), OpenError> {
+pub(crate) fn rebuild(store: &dyn Store) -> Result<(Tree, Counts), OpenError> {
     let mut counts = Counts::default();
     let mut leaves: Vec<Change> = Vec::new();
     let mut range = KeyRange::all();
