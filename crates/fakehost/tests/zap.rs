@@ -59,7 +59,7 @@ async fn a_probe_needs_no_initialize_and_leaves_nothing_behind() {
         assert_eq!(early, Err(said));
         let began = Instant::now();
         let status = plugin.stop().await.expect("it ends by itself");
-        assert_eq!(status.code(), Some(0));
+        assert_eq!(status.code(), Some(0), "{status}");
         assert!(began.elapsed() < Duration::from_secs(2));
     })
     .await;

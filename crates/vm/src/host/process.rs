@@ -81,6 +81,26 @@ where
     result
 }
 
+/// Makes the handshake and goes on until the process is to end. Signals are caught from before the
+/// handshake on, and without a gap: a node that only asks for the version has done so, and sends
+/// SIGTERM, within a millisecond.
+///
+/// # Errors
+/// The handshake's.
+pub(in crate::host) async fn until_ended(
+    life: &Life,
+    handshake: impl Future<Output = Result<(), PluginError>>,
+) -> Result<End, PluginError> {
+    let mut end = std::pin::pin!(life.end());
+    tokio::select! {
+        biased;
+        // A node that dies meanwhile.
+        end = &mut end => return Ok(end?),
+        taken = handshake => taken?,
+    }
+    Ok(end.await?)
+}
+
 /// Stops the chain, if one runs, and says how the process is to end.
 ///
 /// # Errors

@@ -98,18 +98,11 @@ async fn serve(engine: &str, life: Life, starter: Starter) -> Result<(), PluginE
         .serve_with_incoming(incoming);
     let server = tokio::spawn(server);
     let end = tokio::select! {
-        told = shake_hands(engine, protocol, address) => {
-            told?;
-            tokio::select! {
-                end = life.end() => end?,
-                served = server => {
-                    served.map_err(std::io::Error::other)??;
-                    End::Fatal
-                }
-            }
+        end = process::until_ended(&life, shake_hands(engine, protocol, address)) => end?,
+        served = server => {
+            served.map_err(std::io::Error::other)??;
+            End::Fatal
         }
-        // A node that dies meanwhile.
-        end = life.end() => end?,
     };
     process::finish(end, async {
         if let Some(running) = running.get() {

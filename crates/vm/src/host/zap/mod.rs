@@ -59,14 +59,7 @@ async fn serve(
     let address = listener.local_addr()?.to_string();
     let plugin = Arc::new(Plugin::new(starter, life.clone()));
     let serving = tokio::spawn(connection::accept(listener, plugin.clone()));
-    let end = tokio::select! {
-        told = shake_hands(variable, engine, address) => {
-            told?;
-            life.end().await?
-        }
-        // A node that dies meanwhile.
-        end = life.end() => end?,
-    };
+    let end = process::until_ended(&life, shake_hands(variable, engine, address)).await?;
     process::finish(end, plugin.stop()).await?;
     serving.abort();
     Ok(())
