@@ -24,6 +24,7 @@ use session_fakehost::plugin::{Launch, NODE_PATIENCE, Process, Signal, kill, liv
 use session_fakehost::zap::{
     Answer, Failure, Network, Node, Plugin, Setup, StartError, Step, launch,
 };
+use session_vm::rewind::{RewindError, rewind};
 use session_zap::block::{
     BlockAcceptRequest, BlockResponse, BlockVerifyRequest, Failure as Reason,
 };
@@ -493,6 +494,43 @@ async fn after_a_loss_of_power_it_goes_back_to_where_its_node_is() {
             network.restart(1, "{}").await.unwrap();
             network.catch_up(1).await;
         }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_goes_back_while_it_is_stopped_too() {
+    bounded(240, async {
+        let mut network = Network::start(Setup::new(PLUGIN), 1, seed(17)).await;
+        grow(&mut network, 12).await;
+        let directory = network.nodes[0].directory().to_owned();
+        let in_use = rewind(&directory, 5).unwrap_err().to_string();
+        let pid = network.nodes[0].life().plugin.pid().as_raw_nonzero();
+        assert!(in_use.contains(&pid.to_string()), "{in_use}");
+        network.nodes[0].kill();
+        let now = rewind(&directory, 5).unwrap();
+        let block = network.decided[5].clone();
+        assert_eq!((now.from, now.height, now.block), (12, 5, block.id));
+        assert_eq!(now.state_root, block.header.state_root);
+        let there = rewind(&directory, 5).unwrap();
+        assert_eq!((there.from, there.height), (5, 5));
+        let rewound = network.restart(0, "").await.unwrap();
+        assert_eq!((rewound.height, rewound.bytes), (5, block.bytes.to_vec()));
+        // What it signed above is not signed below.
+        let handler = network.nodes[0].life().handlers[0].1.clone();
+        let head = call(&handler, "sessionvm.GetHead", &json!({})).await;
+        assert!(head.is_ok() || head.unwrap_err().contains("signed"));
+        network.nodes[0].outer.truncate(6);
+        network.catch_up(0).await;
+        network.check().await;
+
+        let empty = tempfile::tempdir().unwrap();
+        let none = rewind(empty.path(), 1).unwrap_err();
+        assert!(matches!(none, RewindError::NoStore { .. }), "{none}");
+        std::fs::create_dir(empty.path().join("store")).unwrap();
+        std::fs::write(empty.path().join("store/FORMAT"), "x").unwrap();
+        let alone = rewind(empty.path(), 1).unwrap_err();
+        assert!(matches!(alone, RewindError::StandAlone { .. }), "{alone}");
     })
     .await;
 }
