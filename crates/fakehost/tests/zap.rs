@@ -1,8 +1,7 @@
 //! The plugin under a Lux node: start and end, every call byte for byte, bytes of anybody, and
 //! networks that lose processes and power.
 //!
-//! `SESSION_ZAP_SEED` repeats a schedule, `SESSION_ZAP_STEPS` makes it longer;
-//! `SESSION_ZAP_GOLDEN=write` writes the transcript anew.
+//! `SESSION_ZAP_SEED` repeats a schedule, `SESSION_ZAP_STEPS` makes it longer.
 
 #![allow(
     clippy::unwrap_used,
@@ -367,12 +366,20 @@ async fn people_reach_it_over_plain_http_with_the_whole_path() {
         let address = handlers_address(&network);
         let url = format!("ws://{address}/ext/bc/alias/ws");
         let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
-        let ask = json!({ "jsonrpc": "2.0", "id": 1, "method": "subscribe",
-            "params": { "topic": "blocks" } });
-        socket.send(ask.to_string().into()).await.unwrap();
-        let answer = socket.next().await.unwrap().unwrap();
-        let answer: Value = serde_json::from_slice(&answer.into_data()).unwrap();
-        assert!(answer.is_object(), "{answer}");
+        let session = network.people.sessions[0].0;
+        let wish = json!({ "sessionId": session, "from": 0 }).to_string();
+        socket.send(wish.into()).await.unwrap();
+        grow(&mut network, 5).await;
+        let frame = tokio::time::timeout(Duration::from_secs(5), async {
+            loop {
+                let frame = socket.next().await.unwrap().unwrap();
+                if frame.is_text() {
+                    return serde_json::from_slice::<Value>(&frame.into_data()).unwrap();
+                }
+            }
+        });
+        let frame = frame.await.expect("a frame in time");
+        assert_eq!(frame["messages"][0]["sequence"], json!(0), "{frame}");
         network.finish().await;
     })
     .await;
@@ -531,6 +538,35 @@ async fn it_goes_back_while_it_is_stopped_too() {
         std::fs::write(empty.path().join("store/FORMAT"), "x").unwrap();
         let alone = rewind(empty.path(), 1).unwrap_err();
         assert!(matches!(alone, RewindError::StandAlone { .. }), "{alone}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_in_the_nodes_database_is_not_ahead_of_it() {
+    bounded(120, async {
+        let setup = Setup::over_database(PLUGIN);
+        let mut network = Network::start(setup, 1, seed(18)).await;
+        grow(&mut network, 6).await;
+        network.nodes[0].kill();
+        let started = network.restart(0, r#"{"rewindTo":2}"#).await.unwrap();
+        assert_eq!(started.height, 6);
+        let said = network.nodes[0].life().plugin.process.output();
+        assert!(said.contains("rewindTo is ignored"), "{said}");
+        network.catch_up(0).await;
+        // Without either there is no place for a chain.
+        let plugin = start(&launch(PLUGIN)).await;
+        let mut told = network.nodes[0].told(&network.setup, "", "");
+        told.chain_data_dir.clear();
+        let nowhere: Result<Empty, _> = plugin.client.call(Call::Initialize, &told).await;
+        let said = "the host gives neither a database nor a directory for one".to_owned();
+        assert_eq!(nowhere, Err(Failure::Said(said)));
+        // And a database that is not there is said to be.
+        told.db_server = "127.0.0.1:1".to_owned();
+        let refused: Result<Empty, _> = plugin.client.call(Call::Initialize, &told).await;
+        assert!(
+            matches!(refused, Err(Failure::Said(text)) if text.contains("the host's database"))
+        );
     })
     .await;
 }

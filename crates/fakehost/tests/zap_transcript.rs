@@ -1,7 +1,7 @@
 //! A small session under a Lux node, byte for byte: what is sent is in the golden file, blocks and
 //! all, and every answer must be the one beside it.
 //!
-//! `SESSION_ZAP_GOLDEN=write` makes the file anew. A difference is a change of the wire, of a
+//! `SESSION_GOLDEN_WRITE=1` makes the file anew. A difference is a change of the wire, of a
 //! block's bytes, or of a text that nodes show.
 
 #![allow(
@@ -372,7 +372,7 @@ fn look_at(name: &str, answer: &[u8]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_is_answered_byte_for_byte() {
     bounded(60, async {
-        let write = std::env::var("SESSION_ZAP_GOLDEN").is_ok_and(|value| value == "write");
+        let write = std::env::var_os("SESSION_GOLDEN_WRITE").is_some();
         let mut lines = if write {
             let frame = |(at, (name, kind, body)): (u32, (String, u8, Vec<u8>))| Line {
                 name,
