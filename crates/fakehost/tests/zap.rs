@@ -364,7 +364,7 @@ async fn people_reach_it_over_plain_http_with_the_whole_path() {
 
         // Subscriptions come as upgrades, which a reverse proxy hands on as they are.
         let address = handlers_address(&network);
-        let url = format!("ws://{address}/ext/bc/alias/ws");
+        let url = format!("ws://{address}/v1/chain/alias/ws");
         let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
         let session = network.people.sessions[0].0;
         let wish = json!({ "sessionId": session, "from": 0 }).to_string();

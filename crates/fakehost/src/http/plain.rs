@@ -6,8 +6,8 @@ use tokio::net::TcpStream;
 
 use super::Reply;
 
-/// Where a node puts a chain's paths.
-pub(super) const PREFIX: &str = "/ext/bc/speaks-zap";
+/// Where a Lux node puts a chain's paths.
+pub(super) const PREFIX: &str = "/v1/bc/speaks-zap";
 
 /// One request on a connection of its own.
 pub(super) async fn request(

@@ -12,6 +12,7 @@ pub(in crate::host) const PATHS: [&str; 7] = [
 ];
 
 /// The path of ours in a request's: a node sends it as it came, `/ext/bc/<chain or alias>/rpc`.
+/// Lux nodes have put chains in several other places since.
 pub(crate) fn target(sent: &str) -> String {
     let path = sent.strip_prefix("/ext/bc/");
     let rest = path.and_then(|path| {
@@ -22,9 +23,16 @@ pub(crate) fn target(sent: &str) -> String {
         (Some(_), Some(rest)) if rest.starts_with('/') => rest.to_owned(),
         (Some(_), Some(query)) => format!("/{query}"),
         (Some(_), None) => "/".to_owned(),
-        (None, _) if sent.starts_with('/') => sent.to_owned(),
+        (None, _) if sent.starts_with('/') => mounted(sent).unwrap_or(sent).to_owned(),
         (None, _) => "/".to_owned(),
     }
+}
+
+/// What is ours at the end of a path, wherever that begins, with the query behind it.
+fn mounted(sent: &str) -> Option<&str> {
+    let path = sent.split('?').next()?;
+    let ours = PATHS.iter().find(|ours| path.ends_with(*ours))?;
+    sent.get(path.len().checked_sub(ours.len())?..)
 }
 
 #[cfg(test)]
@@ -39,6 +47,11 @@ mod tests {
             ("/ext/bc/alias?x=/y", "/?x=/y"),
             ("/ext/bc/alias", "/"),
             ("/rpc", "/rpc"),
+            ("/v1/bc/2abc/rpc", "/rpc"),
+            ("/v1/chain/2abc/ws?x=/rpc", "/ws?x=/rpc"),
+            ("/v1/chain/2abc/elsewhere", "/v1/chain/2abc/elsewhere"),
+            ("/v1/bc/2abc/admin/backup", "/v1/bc/2abc/admin/backup"),
+            ("/corpc", "/corpc"),
             ("/anything?echo", "/anything?echo"),
             ("", "/"),
         ] {
