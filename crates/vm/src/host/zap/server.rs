@@ -318,9 +318,9 @@ impl Plugin {
     fn health(&self) -> Reply {
         let details = self.running()?.consensus.health();
         let details = details.map_err(Refusal::Unwell)?.into_iter();
-        let text = |value: serde_json::Value| match value {
-            serde_json::Value::String(text) => text,
-            other => other.to_string(),
+        let text = |value: serde_json::Value| match value.as_str() {
+            Some(text) => text.to_owned(),
+            None => value.to_string(),
         };
         let details = details.map(|(name, value)| (name.to_owned(), text(value)));
         reply(&HealthResponse {
