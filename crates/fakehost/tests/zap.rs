@@ -23,7 +23,6 @@ use session_fakehost::plugin::{Launch, NODE_PATIENCE, Process, Signal, kill, liv
 use session_fakehost::zap::{
     Answer, Failure, Network, Node, Plugin, Setup, StartError, Step, launch,
 };
-use session_vm::rewind::{RewindError, rewind};
 use session_zap::block::{
     BlockAcceptRequest, BlockResponse, BlockVerifyRequest, Failure as Reason,
 };
@@ -369,7 +368,7 @@ async fn people_reach_it_over_plain_http_with_the_whole_path() {
         let session = network.people.sessions[0].0;
         let wish = json!({ "sessionId": session, "from": 0 }).to_string();
         socket.send(wish.into()).await.unwrap();
-        grow(&mut network, 5).await;
+        network.grow(5).await;
         let frame = tokio::time::timeout(Duration::from_secs(5), async {
             loop {
                 let frame = socket.next().await.unwrap().unwrap();
@@ -450,152 +449,6 @@ async fn three_nodes_over_the_database_of_their_nodes() {
             assert!(!node.directory().join("db").exists(), "no store of its own");
             assert!(node.disk.cells().len() > 20);
         }
-    })
-    .await;
-}
-
-/// Submits and decides until the chain is this high.
-async fn grow(network: &mut Network, height: u64) {
-    while network.height() < height {
-        let person = &network.people.persons[0];
-        let session = network.people.sessions[0].0;
-        let tx = person.message(session, network.height().to_be_bytes().repeat(9));
-        network.submit(0, &tx);
-        network.decide_from(0).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_a_loss_of_power_it_goes_back_to_where_its_node_is() {
-    bounded(240, async {
-        let mut network = Network::start(Setup::new(PLUGIN), 2, seed(15)).await;
-        grow(&mut network, 30).await;
-        network.check().await;
-        for back in [1, 7, 25] {
-            let top = network.height();
-            network.lose_power(1, back);
-            // Ahead of its node: there a node does not go on.
-            let ahead = network.restart(1, "").await.unwrap();
-            assert_eq!(ahead.height, top);
-            network.nodes[1].kill();
-            let to = top - back;
-            let config = format!(r#"{{"rewindTo":{to}}}"#);
-            let rewound = network.restart(1, &config).await.unwrap();
-            let block = &network.decided[usize::try_from(to).unwrap()];
-            assert_eq!(rewound.height, to);
-            assert_eq!(rewound.last_accepted, block.id.as_bytes());
-            assert_eq!(rewound.bytes, block.bytes);
-            assert_eq!(network.nodes[1].at(to + 1).await, None);
-            // The blocks come again, are verified and accepted.
-            network.catch_up(1).await;
-            network.check().await;
-            // Once: the same configuration at the next start changes nothing.
-            network.nodes[1].kill();
-            let again = network.restart(1, &config).await.unwrap();
-            assert_eq!(again.height, top);
-            network.catch_up(1).await;
-            grow(&mut network, top + 2).await;
-            network.check().await;
-            // Without the key it is forgotten, and may be asked again.
-            network.nodes[1].kill();
-            network.restart(1, "{}").await.unwrap();
-            network.catch_up(1).await;
-        }
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_goes_back_while_it_is_stopped_too() {
-    bounded(240, async {
-        let mut network = Network::start(Setup::new(PLUGIN), 1, seed(17)).await;
-        grow(&mut network, 12).await;
-        let directory = network.nodes[0].directory().to_owned();
-        let in_use = rewind(&directory, 5).unwrap_err().to_string();
-        let pid = network.nodes[0].life().plugin.pid().as_raw_nonzero();
-        assert!(in_use.contains(&pid.to_string()), "{in_use}");
-        network.nodes[0].kill();
-        let now = rewind(&directory, 5).unwrap();
-        let block = network.decided[5].clone();
-        assert_eq!((now.from, now.height, now.block), (12, 5, block.id));
-        assert_eq!(now.state_root, block.header.state_root);
-        let there = rewind(&directory, 5).unwrap();
-        assert_eq!((there.from, there.height), (5, 5));
-        let rewound = network.restart(0, "").await.unwrap();
-        assert_eq!((rewound.height, rewound.bytes), (5, block.bytes.to_vec()));
-        // What it signed above is not signed below.
-        let handler = network.nodes[0].life().handlers[0].1.clone();
-        let head = call(&handler, "sessionvm.GetHead", &json!({})).await;
-        assert!(head.is_ok() || head.unwrap_err().contains("signed"));
-        network.nodes[0].outer.truncate(6);
-        network.catch_up(0).await;
-        network.check().await;
-
-        let empty = tempfile::tempdir().unwrap();
-        let none = rewind(empty.path(), 1).unwrap_err();
-        assert!(matches!(none, RewindError::NoStore { .. }), "{none}");
-        std::fs::create_dir(empty.path().join("store")).unwrap();
-        std::fs::write(empty.path().join("store/FORMAT"), "x").unwrap();
-        let alone = rewind(empty.path(), 1).unwrap_err();
-        assert!(matches!(alone, RewindError::StandAlone { .. }), "{alone}");
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_in_the_nodes_database_is_not_ahead_of_it() {
-    bounded(120, async {
-        let setup = Setup::over_database(PLUGIN);
-        let mut network = Network::start(setup, 1, seed(18)).await;
-        grow(&mut network, 6).await;
-        network.nodes[0].kill();
-        let started = network.restart(0, r#"{"rewindTo":2}"#).await.unwrap();
-        assert_eq!(started.height, 6);
-        let said = network.nodes[0].life().plugin.process.output();
-        assert!(said.contains("rewindTo is ignored"), "{said}");
-        network.catch_up(0).await;
-        // Without either there is no place for a chain.
-        let plugin = start(&launch(PLUGIN)).await;
-        let mut told = network.nodes[0].told(&network.setup, "", "");
-        told.chain_data_dir.clear();
-        let nowhere: Result<Empty, _> = plugin.client.call(Call::Initialize, &told).await;
-        let said = "the host gives neither a database nor a directory for one".to_owned();
-        assert_eq!(nowhere, Err(Failure::Said(said)));
-        // And a database that is not there is said to be.
-        told.db_server = "127.0.0.1:1".to_owned();
-        let refused: Result<Empty, _> = plugin.client.call(Call::Initialize, &told).await;
-        assert!(
-            matches!(refused, Err(Failure::Said(text)) if text.contains("the host's database"))
-        );
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn where_it_cannot_go_it_says_so_and_stays() {
-    bounded(240, async {
-        let mut network = Network::start(Setup::new(PLUGIN), 1, seed(16)).await;
-        grow(&mut network, 70).await;
-        for (to, why) in [
-            (5, "can be rewound from 70 to 6 at the earliest, not to 5"),
-            (71, "is at 70 and cannot be rewound to 71"),
-        ] {
-            network.nodes[0].kill();
-            let config = format!(r#"{{"rewindTo":{to}}}"#);
-            let refused = network.restart(0, &config).await.unwrap_err();
-            let Failure::Said(text) = refused else {
-                panic!("{refused:?}");
-            };
-            assert!(text.contains(why) && text.contains("rewindTo"), "{text}");
-            let stays = network.restart(0, "").await.unwrap();
-            assert_eq!(stays.height, 70);
-        }
-        network.nodes[0].kill();
-        let rewound = network.restart(0, r#"{"rewindTo":6}"#).await.unwrap();
-        assert_eq!(rewound.height, 6);
-        network.nodes[0].outer.truncate(7);
-        network.catch_up(0).await;
-        network.check().await;
     })
     .await;
 }

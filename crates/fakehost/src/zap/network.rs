@@ -128,6 +128,17 @@ impl Network {
         self.decide(&[block]).await;
     }
 
+    /// Submits messages to the first node, and decides, until the chain is this high.
+    pub async fn grow(&mut self, height: u64) {
+        while self.height() < height {
+            let person = &self.people.persons[0];
+            let session = self.people.sessions[0].0;
+            let tx = person.message(session, self.height().to_be_bytes().repeat(9));
+            self.submit(0, &tx);
+            self.decide_from(0).await;
+        }
+    }
+
     /// Every running node verifies these blocks of one height; the first is decided.
     async fn decide(&mut self, blocks: &[Known]) {
         let next = self.decided.len() as u64;
