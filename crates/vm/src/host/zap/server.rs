@@ -11,7 +11,7 @@ use session_zap::block::*;
 use session_zap::health::{Details, HealthResponse};
 use session_zap::peer::*;
 use session_zap::vm::*;
-use session_zap::{Call, Frame, Later, NOTHING, RESPONSE, error, read};
+use session_zap::{Call, Frame, Later, NOTHING, PAYLOAD_BYTES_MAX, RESPONSE, error, read};
 use tokio::sync::Mutex;
 
 use super::start::Running;
@@ -21,6 +21,9 @@ use crate::host::life::Life;
 use crate::host::paths::PATHS;
 use crate::host::process::{self, CallError};
 use crate::host::start::{STOP_TIMEOUT, StartError, Starter};
+
+/// Bytes of blocks in one answer, with four for each: whatever is asked, a frame takes no more.
+const ANCESTORS_BYTES_MAX: usize = PAYLOAD_BYTES_MAX - 64;
 
 /// Why a call is answered with an error. Its text is all that the node gets.
 #[derive(Debug, thiserror::Error)]
@@ -342,6 +345,7 @@ impl Plugin {
         let id = block_id(&request.id)?;
         let count = usize::try_from(request.count_max).unwrap_or_default();
         let size = usize::try_from(request.bytes_max).unwrap_or_default();
+        let size = size.min(ANCESTORS_BYTES_MAX);
         let time = Duration::from_nanos(u64::try_from(request.time_max).unwrap_or_default());
         let ancestors = move |consensus: &Consensus| consensus.ancestors(id, count, size, time);
         let blocks = self.consensus(ancestors).await?;
