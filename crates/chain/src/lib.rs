@@ -42,6 +42,7 @@ pub mod proof;
 mod quota;
 pub mod state;
 pub mod sweep;
+pub mod sync;
 pub mod tree;
 pub mod tx;
 pub mod versions;

@@ -71,7 +71,104 @@ impl Half<'_> {
     }
 }
 
+/// A subtree as the one above it sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Branch {
+    /// Nothing below.
+    Empty,
+    /// One record, by the hash of its leaf.
+    Leaf(Hash),
+    /// More, by the hash of the node above them.
+    Inner(Hash),
+}
+
+impl Branch {
+    /// Hash of this subtree.
+    pub const fn hash(&self) -> Hash {
+        match self {
+            Self::Empty => PLACEHOLDER,
+            Self::Leaf(hash) | Self::Inner(hash) => *hash,
+        }
+    }
+
+    /// As [`Node::join`].
+    fn join(left: Self, right: Self) -> Self {
+        match (left, right) {
+            (Self::Empty, Self::Empty) => Self::Empty,
+            (Self::Leaf(_), Self::Empty) => left,
+            (Self::Empty, Self::Leaf(_)) => right,
+            _ => Self::Inner(inner_hash(&left.hash(), &right.hash())),
+        }
+    }
+
+    /// The one above 2^n of them, from the left; none for another number.
+    pub fn above(branches: &[Self]) -> Option<Self> {
+        match branches {
+            [] => None,
+            [one] => Some(*one),
+            many => {
+                let (left, right) = many.split_at_checked(many.len() / 2)?;
+                let same = left.len() == right.len();
+                same.then(|| Some(Self::join(Self::above(left)?, Self::above(right)?)))?
+            }
+        }
+    }
+
+    /// The one at `depth` over these records, each once, whose keys begin with the same `depth`
+    /// bits.
+    pub fn over(depth: u8, mut records: Vec<Change>) -> Self {
+        records.sort_unstable_by_key(|record| record.0);
+        Self::of(&update(&Node::Empty, depth.into(), &records))
+    }
+
+    fn of(node: &Node) -> Self {
+        match node {
+            Node::Empty => Self::Empty,
+            Node::Leaf(_) => Self::Leaf(node.hash()),
+            Node::Inner(inner) => Self::Inner(inner.hash),
+        }
+    }
+}
+
+/// The first `depth` bits of a key, as a number.
+pub fn first_bits(key: &Hash, depth: u8) -> u32 {
+    let bits = (0..usize::from(depth.min(32))).map(|at| u32::from(key_bit(key, at)));
+    bits.fold(0, |number, bit| number << 1 | bit)
+}
+
+/// Adds the subtrees at `depth` of a node that lies at `at`.
+fn cut(node: &Node, at: u8, depth: u8, out: &mut Vec<Branch>) {
+    if at >= depth {
+        return out.push(Branch::of(node));
+    }
+    match node {
+        Node::Empty => out.resize(out.len() + (1 << (depth - at)), Branch::Empty),
+        Node::Leaf(leaf) => {
+            let number = 1u32 << (depth - at);
+            let place = first_bits(&leaf.key, depth) % number;
+            out.extend((0..number).map(|branch| {
+                if branch == place {
+                    Branch::of(node)
+                } else {
+                    Branch::Empty
+                }
+            }));
+        }
+        Node::Inner(inner) => {
+            cut(&inner.left, at + 1, depth, out);
+            cut(&inner.right, at + 1, depth, out);
+        }
+    }
+}
+
 impl Tree {
+    /// Its subtrees at `depth`, at most 16, from the left: 2^`depth` of them.
+    pub fn branches(&self, depth: u8) -> Vec<Branch> {
+        let mut out = Vec::new();
+        cut(&self.root, 0, depth.min(16), &mut out);
+        out
+    }
+
     /// The tree without records.
     pub fn new() -> Self {
         Self::default()
@@ -242,6 +339,16 @@ mod tests {
                 let records: Vec<_> = model.iter().map(|(k, v)| (*k, *v)).collect();
                 let root = slow_root(&records, 0);
                 prop_assert_eq!(tree.root(), root);
+                for depth in [0u8, 1, 5, 9] {
+                    let branches = tree.branches(depth);
+                    prop_assert_eq!(branches.len(), 1 << depth);
+                    prop_assert_eq!(Branch::above(&branches).unwrap().hash(), root);
+                    for (prefix, branch) in (0u32..).zip(&branches) {
+                        let below = records.iter().filter(|(key, _)| first_bits(key, depth) == prefix);
+                        let below = below.map(|(key, value)| (*key, Some(*value))).collect();
+                        prop_assert_eq!(Branch::over(depth, below), *branch);
+                    }
+                }
                 // The older version is untouched.
                 prop_assert_eq!(before.0.root(), before.1);
                 for i in 0..300 {

@@ -26,6 +26,8 @@ mod schedule;
 mod session_rules;
 #[path = "model/state.rs"]
 mod state;
+#[path = "model/sync.rs"]
+mod sync;
 
 use std::collections::BTreeMap;
 
@@ -34,6 +36,7 @@ use schedule::Schedule;
 use session_chain::block::{Block, Builder, Built, StoredBlock, tree_changes, verify};
 use session_chain::genesis::Genesis;
 use session_chain::proof::State;
+use session_chain::sync::{Rules, is_level};
 use session_chain::tree::Tree;
 use session_chain::tx::Tx;
 use session_chain::view::{Changes, MemoryView, Table};
@@ -43,6 +46,7 @@ use session_core::ids::ChainId;
 use session_core::parameters::{Parameters, Rate};
 use session_core::time::Time;
 use state::Model;
+use sync::Trouble;
 
 /// How often each answer was given: a schedule that never reaches a rule proves nothing about it.
 type Answers = BTreeMap<String, u64>;
@@ -90,6 +94,10 @@ struct Case {
     verifier: Node,
     model: Model,
     stored: Vec<(StoredBlock, Block)>,
+    /// States that were not level, and states that were taken over.
+    taken_over: (u64, u64),
+    /// Why others were not.
+    refused: Answers,
 }
 
 impl Case {
@@ -130,6 +138,8 @@ impl Case {
             verifier,
             model,
             stored: Vec::new(),
+            taken_over: (0, 0),
+            refused: Answers::new(),
         }
     }
 
@@ -230,6 +240,36 @@ impl Case {
             proofs::records_are_provable(&state, view, chance);
             proofs::logs_are_provable(&state, &self.model, chance);
         }
+        if self.schedule.chance.one_in(12) {
+            self.check_taken_over(&at);
+        }
+    }
+
+    /// Where nothing is due, the state can be taken over from peers, and not changed by them.
+    fn check_taken_over(&mut self, at: &str) {
+        let node = &self.verifier;
+        if !is_level(&node.view, node.header.time).unwrap() {
+            self.taken_over.0 += 1;
+            return;
+        }
+        sync::every_cell_belongs_to_a_record(&node.view);
+        let rules = Rules {
+            chain: self.model.chain,
+            header: node.header,
+            parameters: self.parameters,
+            bodies_since: Time::default(),
+            crypto: &node.crypto,
+        };
+        let chance = &mut self.schedule.chance;
+        let (view, tree) = (&node.view, &node.tree);
+        for trouble in [Trouble::None, Trouble::Lies(3), Trouble::Lies(40)] {
+            match sync::is_taken_over(view, tree, &rules, chance, trouble, at) {
+                None => self.taken_over.1 += 1,
+                Some(error) => {
+                    *self.refused.entry(name_of(&error)).or_default() += 1;
+                }
+            }
+        }
     }
 
     /// The root is that of a tree built at once from every record.
@@ -329,6 +369,7 @@ fn the_chain_agrees_with_the_obvious_model_under_random_schedules() {
     let cases = from_env("SESSION_MODEL_CASES", 40);
     let first = from_env("SESSION_MODEL_SEED", 1);
     let (mut answers, mut dropped) = (Answers::new(), 0);
+    let (mut taken_over, mut refused) = ((0, 0), Answers::new());
     for seed in first..first + cases {
         println!("seed {seed}");
         let mut case = Case::new(Chance(seed).next());
@@ -342,7 +383,16 @@ fn the_chain_agrees_with_the_obvious_model_under_random_schedules() {
             .map(|c| c.dropped)
             .sum::<usize>()
             / 256;
+        taken_over.0 += case.taken_over.0;
+        taken_over.1 += case.taken_over.1;
+        for (error, count) in case.refused {
+            *refused.entry(error).or_default() += count;
+        }
     }
+    println!(
+        "not level {}, taken over {}, refused {refused:#?}",
+        taken_over.0, taken_over.1
+    );
     println!("{answers:#?}\ntiles dropped {dropped}");
     if first == 1 && cases >= 40 {
         for answer in REACHED {

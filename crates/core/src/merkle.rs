@@ -130,8 +130,12 @@ impl Frontier {
         self.push_subtree(0, leaf, on_node)
     }
 
-    /// Appends a perfect subtree of 2^`level` leaves.
-    fn push_subtree(
+    /// Appends a perfect subtree of 2^`level` leaves, where the count is a multiple of that.
+    /// `on_node` sees every inner node above it that this completes.
+    ///
+    /// # Errors
+    /// [`MerkleError::Full`], [`MerkleError::OutOfRange`] where the count is no such multiple.
+    pub fn push_subtree(
         &mut self,
         level: u32,
         subtree: Hash,
@@ -139,6 +143,13 @@ impl Frontier {
     ) -> Result<(), MerkleError> {
         let size = 1u64.checked_shl(level).ok_or(MerkleError::Full)?;
         let count = self.count.checked_add(size).ok_or(MerkleError::Full)?;
+        if !self.count.is_multiple_of(size) {
+            return Err(MerkleError::OutOfRange {
+                from: self.count,
+                to: count,
+                count: self.count,
+            });
+        }
         let mut hash = subtree;
         let mut level = level;
         // Every set bit from `level` upwards carries: merge with the peak of that size.

@@ -15,6 +15,7 @@ mod engine;
 mod node;
 mod replay;
 mod steps;
+mod sync;
 mod trouble;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +28,8 @@ use session_rpcchainvm::vm::State;
 use crate::chance::Chance;
 use crate::people::People;
 use crate::sender::{Exchange, NodeId, Weather};
+
+pub use sync::Offered;
 
 pub use node::{Asked, Killed, Known, Life, Node, block_id, initialize_request, wire};
 
@@ -154,6 +157,11 @@ impl Network {
     pub(crate) fn tell(&mut self, what: &'static str, story: String) {
         *self.tally.entry(what).or_default() += 1;
         self.story.push(format!("{what} {story}"));
+    }
+
+    /// Counts what a test has done to the network.
+    pub fn tell_of(&mut self, what: &'static str) {
+        self.tell(what, String::new());
     }
 
     /// Lets a node build if it wants to within this time. What is built is known to the network,

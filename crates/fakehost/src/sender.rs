@@ -109,6 +109,7 @@ struct Wires {
     open: BTreeSet<(NodeId, NodeId, u32)>,
     sent: Vec<Sent>,
     too_large: u64,
+    liars: BTreeSet<NodeId>,
 }
 
 /// The wires of one network. Clones are the same wires.
@@ -127,6 +128,7 @@ impl Exchange {
             open: BTreeSet::new(),
             sent: Vec::new(),
             too_large: 0,
+            liars: BTreeSet::new(),
         };
         Self {
             wires: Arc::new(Mutex::new(wires)),
@@ -160,6 +162,11 @@ impl Exchange {
     /// Nodes that messages reach.
     pub fn attached(&self) -> Vec<NodeId> {
         self.lock().peers.keys().copied().collect()
+    }
+
+    /// From now one bit of most answers that this node gives is another.
+    pub fn make_liar(&self, node: NodeId) {
+        self.lock().liars.insert(node);
     }
 
     /// Changes the weather.
@@ -212,6 +219,17 @@ impl Exchange {
         };
         wires.sent.push(sent);
         let weather = wires.weather;
+        let lies = wires.liars.contains(&from) && !wires.chance.one_in(3);
+        let mut message = message;
+        if let Message::Response(_, response) = &mut message
+            && lies
+            && response.len() > 1
+        {
+            let mut bent = response.to_vec();
+            let at = 1 + wires.chance.below(bent.len() - 1);
+            bent[at] ^= 1 << wires.chance.below(8);
+            *response = bent.into();
+        }
         if wires.chance.below(100) < weather.loss {
             return;
         }

@@ -61,6 +61,6 @@ pub use remote::{Remote, RemoteStore};
 pub use rewind::{RewindError, Rewindable, Rewound, STEPS_KEPT};
 pub use store::{
     Batch, Direction, Durability, Health, KEY_BYTES_MAX, KeyRange, Keyspace, KeyspaceOptions, Pair,
-    Snapshot, Store, VALUE_BYTES_MAX, View,
+    Snapshot, Staging, Store, VALUE_BYTES_MAX, View,
 };
 pub use writer::{GroupCommitter, GroupLimits};

@@ -8,15 +8,24 @@
 //!
 //! Before a batch is written, what it replaces is read (mostly from memory) and laid over the
 //! database as a layer. Whoever reads an older version looks there first, so readers see whole
-//! versions though the database has none, and never wait for a writer.
+//! versions though the database has none, and never wait for a writer. Layers between which nobody
+//! reads become one.
+//!
+//! Every table has two places there, of which one is current: a whole new state is written into
+//! the other ([`Staging`]) and becomes the current one by a single write.
 
+mod staging;
+
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use self::staging::RemoteStaging;
 use crate::error::StoreError;
 use crate::store::{
-    Batch, Direction, Durability, Health, KeyRange, Keyspace, Op, Pair, Snapshot, Store, View,
-    check_key,
+    Batch, Direction, Durability, Health, KeyRange, Keyspace, Op, Pair, Snapshot, Staging, Store,
+    View, check_key,
 };
 
 /// Where the layout of keys is written down.
@@ -24,6 +33,18 @@ const FORMAT_KEY: &[u8] = &[0];
 
 /// The layout that this program reads and writes.
 const FORMAT: &[u8] = b"session-remote-1";
+
+/// Which of the two places of every table is current; absent is the first.
+const CURRENT_KEY: &[u8] = &[0, 1];
+
+/// What whoever fills the other place has written down.
+const NOTE_KEY: &[u8] = &[0, 2];
+
+/// Bit of a key's first byte that tells the second place from the first.
+const SECOND: u8 = 0x80;
+
+/// Keys that are deleted in one write when a place is emptied.
+const CLEAR_KEYS: usize = 4_096;
 
 /// Bytes of values and keys kept in memory in each of two generations: the records of some
 /// fifty thousand sessions.
@@ -59,14 +80,36 @@ pub trait Remote: Send + Sync {
     fn write(&self, puts: Vec<Pair>, deletes: Vec<Vec<u8>>) -> Result<(), StoreError>;
 }
 
-/// What a commit replaced.
-type Layer = HashMap<Vec<u8>, Option<Vec<u8>>>;
+/// Values by key; none where there was nothing.
+type Values = HashMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// What one or more commits replaced: each key as it was before the first of them.
+#[derive(Default)]
+struct Layer {
+    cells: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    bytes: usize,
+}
+
+impl Layer {
+    /// A key as it was, unless an earlier commit replaced it already.
+    fn add(&mut self, key: Vec<u8>, value: Option<Vec<u8>>) {
+        let bytes = entry_bytes(&key, value.as_deref());
+        if let Entry::Vacant(place) = self.cells.entry(key) {
+            place.insert(value);
+            self.bytes += bytes;
+        }
+    }
+}
+
+fn entry_bytes(key: &[u8], value: Option<&[u8]>) -> usize {
+    CACHE_ENTRY + key.len() + value.map_or(0, <[u8]>::len)
+}
 
 /// Values of the newest version, forgotten in the order of their last use, roughly.
 #[derive(Default)]
 struct Cache {
-    recent: Layer,
-    older: Layer,
+    recent: Values,
+    older: Values,
     bytes: usize,
 }
 
@@ -80,7 +123,7 @@ impl Cache {
             return;
         }
         self.older.remove(key);
-        self.bytes += CACHE_ENTRY + key.len() + value.map_or(0, <[u8]>::len);
+        self.bytes += entry_bytes(key, value);
         self.recent.insert(key.to_vec(), value.map(<[u8]>::to_vec));
         if self.bytes > CACHE_BYTES {
             self.older = std::mem::take(&mut self.recent);
@@ -91,15 +134,17 @@ impl Cache {
 
 /// Bodies and blocks are large and read once.
 fn is_kept(key: &[u8]) -> bool {
-    !matches!(key.first(), Some(code) if *code == Keyspace::Bodies.code()
-        || *code == Keyspace::Blocks.code())
+    !matches!(key.first(), Some(code) if code & !SECOND == Keyspace::Bodies.code()
+        || code & !SECOND == Keyspace::Blocks.code())
 }
 
 struct State {
     /// Number of the last commit.
     version: u64,
-    /// What each commit replaced, oldest first; the last may be on its way.
-    layers: VecDeque<(u64, Arc<Layer>)>,
+    /// Bit of the place that is current.
+    place: u8,
+    /// What commits replaced up to each version, oldest first; the last may be on its way.
+    layers: VecDeque<(u64, Layer)>,
     /// Snapshots alive, by version.
     live: BTreeMap<u64, usize>,
     cache: Cache,
@@ -109,21 +154,21 @@ struct State {
 }
 
 impl State {
-    fn layers_after(&self, version: u64) -> impl Iterator<Item = &Arc<Layer>> {
-        let later = move |(of, layer)| (of > version).then_some(layer);
+    fn layers_after(&self, version: u64) -> impl Iterator<Item = &Layer> {
+        let later = move |(of, layer): &'_ (u64, Layer)| *of > version && !layer.cells.is_empty();
         self.layers
             .iter()
-            .map(|(of, layer)| (*of, layer))
-            .filter_map(later)
+            .filter(move |layer| later(layer))
+            .map(|(_, layer)| layer)
     }
 
     /// The value that `key` had in `version`, where it was replaced since.
     fn replaced(&self, version: u64, key: &[u8]) -> Option<Option<Vec<u8>>> {
         self.layers_after(version)
-            .find_map(|layer| layer.get(key).cloned())
+            .find_map(|layer| layer.cells.get(key).cloned())
     }
 
-    /// Drops what no reader needs any more.
+    /// Drops what no reader needs any more, and joins layers between which nobody reads.
     fn prune(&mut self) {
         let oldest = self
             .live
@@ -133,6 +178,29 @@ impl State {
         while self.layers.front().is_some_and(|(of, _)| *of <= oldest) {
             self.layers.pop_front();
         }
+        let mut at = 0;
+        while let (Some((of, _)), Some((next, _))) = (self.layers.get(at), self.layers.get(at + 1))
+        {
+            // Of the last commit, a snapshot may still be taken, or it is not decided.
+            if *next > self.version || self.live.contains_key(of) {
+                at += 1;
+                continue;
+            }
+            let next = *next;
+            let Some((_, later)) = self.layers.remove(at + 1) else {
+                break;
+            };
+            if let Some((of, layer)) = self.layers.get_mut(at) {
+                *of = next;
+                for (key, value) in later.cells {
+                    layer.add(key, value);
+                }
+            }
+        }
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.layers.iter().map(|(_, layer)| layer.bytes).sum()
     }
 }
 
@@ -151,11 +219,33 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn there(keyspace: Keyspace, key: &[u8]) -> Vec<u8> {
+fn there(place: u8, keyspace: Keyspace, key: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(1 + key.len());
-    out.push(keyspace.code());
+    out.push(place | keyspace.code());
     out.extend_from_slice(key);
     out
+}
+
+/// First key of a range there, and the one after its last.
+fn bounds(place: u8, keyspace: Keyspace, range: &KeyRange) -> (Vec<u8>, Vec<u8>) {
+    let to = match range.upper() {
+        Some(upper) => there(place, keyspace, upper),
+        None => vec![place | (keyspace.code() + 1)],
+    };
+    (there(place, keyspace, range.lower()), to)
+}
+
+/// A batch as the database takes it.
+fn puts_and_deletes(place: u8, ops: &[Op]) -> (Vec<Pair>, Vec<Vec<u8>>) {
+    let (mut puts, mut deletes) = (Vec::with_capacity(ops.len()), Vec::new());
+    for op in ops {
+        let key = there(place, op.keyspace, &op.key);
+        match &op.value {
+            Some(value) => puts.push((key, value.clone())),
+            None => deletes.push(key),
+        }
+    }
+    (puts, deletes)
 }
 
 impl<R: Remote> RemoteStore<R> {
@@ -174,10 +264,16 @@ impl<R: Remote> RemoteStore<R> {
             }
             None => remote.write(vec![(FORMAT_KEY.to_vec(), FORMAT.to_vec())], Vec::new())?,
         }
+        let place = match remote.get(CURRENT_KEY)?.as_deref() {
+            None => 0,
+            Some([place]) if place & !SECOND == 0 => *place,
+            Some(_) => return Err(StoreError::corrupt("host database", "no such place")),
+        };
         Ok(Self(Arc::new(Shared {
             remote,
             state: Mutex::new(State {
                 version: 0,
+                place,
                 layers: VecDeque::new(),
                 live: BTreeMap::new(),
                 cache: Cache::default(),
@@ -200,12 +296,12 @@ impl<R: Remote> RemoteStore<R> {
 impl<R: Remote> Shared<R> {
     fn get(
         &self,
-        version: u64,
+        (place, version): (u8, u64),
         keyspace: Keyspace,
         key: &[u8],
     ) -> Result<Option<Vec<u8>>, StoreError> {
         check_key(keyspace, key)?;
-        let key = there(keyspace, key);
+        let key = there(place, keyspace, key);
         {
             let state = lock(&self.state);
             if let Some(value) = state.replaced(version, &key) {
@@ -228,7 +324,7 @@ impl<R: Remote> Shared<R> {
 
     fn range(
         &self,
-        version: u64,
+        (place, version): (u8, u64),
         keyspace: Keyspace,
         range: &KeyRange,
         limit: usize,
@@ -237,11 +333,7 @@ impl<R: Remote> Shared<R> {
         if range.is_empty() || limit == 0 {
             return Ok(Vec::new());
         }
-        let from = there(keyspace, range.lower());
-        let to = match range.upper() {
-            Some(upper) => there(keyspace, upper),
-            None => vec![keyspace.code() + 1],
-        };
+        let (from, to) = bounds(place, keyspace, range);
         let wanted = match direction {
             Direction::Ascending => limit,
             // The database has no way back: everything is read, and the end of it answered.
@@ -290,12 +382,16 @@ impl<R: Remote> Shared<R> {
         }
     }
 
-    fn replaced_between(&self, version: u64, from: &[u8], to: &[u8]) -> Layer {
+    fn replaced_between(&self, version: u64, from: &[u8], to: &[u8]) -> Values {
         let state = lock(&self.state);
-        let mut before = Layer::new();
+        let mut before = Values::new();
+        if from >= to {
+            return before;
+        }
+        let bounds = (Bound::Included(from), Bound::Excluded(to));
         for layer in state.layers_after(version) {
-            for (key, value) in layer.iter() {
-                if from <= key.as_slice() && key.as_slice() < to && !before.contains_key(key) {
+            for (key, value) in layer.cells.range::<[u8], _>(bounds) {
+                if !before.contains_key(key) {
                     before.insert(key.clone(), value.clone());
                 }
             }
@@ -304,31 +400,37 @@ impl<R: Remote> Shared<R> {
     }
 
     /// What the changes of a batch replace.
-    fn before(&self, ops: &[Op]) -> Result<Layer, StoreError> {
-        let mut layer = Layer::with_capacity(ops.len());
+    fn before(&self, place: u8, ops: &[Op]) -> Result<Layer, StoreError> {
+        let mut layer = Layer::default();
         let mut unknown = Vec::new();
         {
             let state = lock(&self.state);
             for op in ops {
-                let key = there(op.keyspace, &op.key);
+                let key = there(place, op.keyspace, &op.key);
                 if op.new {
-                    layer.insert(key, None);
+                    layer.add(key, None);
                 } else if let Some(value) = state.cache.get(&key) {
-                    layer.insert(key, value.clone());
+                    layer.add(key, value.clone());
                 } else {
                     unknown.push(key);
                 }
             }
         }
         let values = self.remote.get_many(&unknown)?;
-        layer.extend(unknown.into_iter().zip(values));
+        for (key, value) in unknown.into_iter().zip(values) {
+            layer.add(key, value);
+        }
         Ok(layer)
     }
 
-    fn landed(&self, ops: &[Op]) {
+    fn place(&self) -> u8 {
+        lock(&self.state).place
+    }
+
+    fn landed(&self, place: u8, ops: &[Op]) {
         let mut state = lock(&self.state);
         for op in ops {
-            let key = there(op.keyspace, &op.key);
+            let key = there(place, op.keyspace, &op.key);
             state.cache.put(&key, op.value.as_deref());
         }
         state.version += 1;
@@ -378,10 +480,11 @@ impl<R: Remote + 'static> Store for RemoteStore<R> {
         if state.closed {
             return Err(StoreError::Closed);
         }
-        let version = state.version;
+        let (place, version) = (state.place, state.version);
         *state.live.entry(version).or_default() += 1;
         Ok(Box::new(RemoteView {
             shared: self.0.clone(),
+            place,
             version,
         }))
     }
@@ -402,22 +505,16 @@ impl<R: Remote + 'static> Store for RemoteStore<R> {
             }
         }
         let ops = batch.into_final_ops();
-        let layer = Arc::new(self.0.before(&ops)?);
+        let place = self.0.place();
+        let layer = self.0.before(place, &ops)?;
         {
             let mut state = lock(&self.0.state);
             let next = state.version + 1;
             state.layers.push_back((next, layer));
         }
-        let (mut puts, mut deletes) = (Vec::with_capacity(ops.len()), Vec::new());
-        for op in &ops {
-            let key = there(op.keyspace, &op.key);
-            match &op.value {
-                Some(value) => puts.push((key, value.clone())),
-                None => deletes.push(key),
-            }
-        }
+        let (puts, deletes) = puts_and_deletes(place, &ops);
         match self.0.remote.write(puts, deletes) {
-            Ok(()) => self.0.landed(&ops),
+            Ok(()) => self.0.landed(place, &ops),
             Err(error) => {
                 lock(&self.0.state).failed = Some((error.clone(), ops));
                 return Err(error);
@@ -436,7 +533,9 @@ impl<R: Remote + 'static> Store for RemoteStore<R> {
         let Some((_, ops)) = lock(&self.0.state).failed.clone() else {
             return self.version().map(drop);
         };
-        let keys: Vec<Vec<u8>> = ops.iter().map(|op| there(op.keyspace, &op.key)).collect();
+        let place = self.0.place();
+        let key = |op: &Op| there(place, op.keyspace, &op.key);
+        let keys: Vec<Vec<u8>> = ops.iter().map(key).collect();
         let found = self.0.remote.get_many(&keys)?;
         // All or nothing: one change that is not there tells of all of them.
         if ops
@@ -444,7 +543,7 @@ impl<R: Remote + 'static> Store for RemoteStore<R> {
             .zip(&found)
             .all(|(op, found)| is_there(op, found))
         {
-            self.0.landed(&ops);
+            self.0.landed(place, &ops);
         } else {
             lock(&self.0.state).layers.pop_back();
         }
@@ -470,17 +569,32 @@ impl<R: Remote + 'static> Store for RemoteStore<R> {
     fn disk_bytes(&self) -> Result<u64, StoreError> {
         self.version().map(|_| 0)
     }
+
+    fn held_bytes(&self) -> usize {
+        lock(&self.0.state).held_bytes()
+    }
+
+    fn staging(&self) -> Option<Arc<dyn Staging>> {
+        Some(Arc::new(RemoteStaging(self.0.clone())))
+    }
 }
 
 /// The database as of one version.
 struct RemoteView<R: Remote> {
     shared: Arc<Shared<R>>,
+    place: u8,
     version: u64,
+}
+
+impl<R: Remote> RemoteView<R> {
+    const fn at(&self) -> (u8, u64) {
+        (self.place, self.version)
+    }
 }
 
 impl<R: Remote> View for RemoteView<R> {
     fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.shared.get(self.version, keyspace, key)
+        self.shared.get(self.at(), keyspace, key)
     }
 
     fn contains(&self, keyspace: Keyspace, key: &[u8]) -> Result<bool, StoreError> {
@@ -495,7 +609,7 @@ impl<R: Remote> View for RemoteView<R> {
         direction: Direction,
     ) -> Result<Vec<Pair>, StoreError> {
         self.shared
-            .range(self.version, keyspace, range, limit, direction)
+            .range(self.at(), keyspace, range, limit, direction)
     }
 }
 
@@ -506,164 +620,4 @@ impl<R: Remote> Drop for RemoteView<R> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicU8, Ordering};
-
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::memory::MemoryStore;
-
-    const WRITES: u8 = 0;
-    const LOSES: u8 = 1;
-    const WRITES_AND_FAILS: u8 = 2;
-
-    /// An ordered map, whose next write may go wrong.
-    #[derive(Clone, Default)]
-    struct Map(Arc<(Mutex<Pairs>, AtomicU8)>);
-
-    type Pairs = BTreeMap<Vec<u8>, Vec<u8>>;
-
-    impl Remote for Map {
-        fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-            Ok(lock(&self.0.0).get(key).cloned())
-        }
-
-        fn get_many(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
-            keys.iter().map(|key| self.get(key)).collect()
-        }
-
-        fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Pair>, StoreError> {
-            let map = lock(&self.0.0);
-            let range = map.range(from.to_vec()..to.to_vec());
-            Ok(range
-                .take(limit)
-                .map(|(k, v)| (k.clone(), v.clone()))
-                .collect())
-        }
-
-        fn write(&self, puts: Vec<Pair>, deletes: Vec<Vec<u8>>) -> Result<(), StoreError> {
-            let mode = self.0.1.swap(WRITES, Ordering::Relaxed);
-            if mode != LOSES {
-                let mut map = lock(&self.0.0);
-                map.extend(puts);
-                for key in deletes {
-                    map.remove(&key);
-                }
-            }
-            if mode == WRITES {
-                Ok(())
-            } else {
-                Err(StoreError::Closed)
-            }
-        }
-    }
-
-    fn batch(changes: &[(u8, u8, Option<u8>)]) -> Batch {
-        let mut batch = Batch::new();
-        for (keyspace, key, value) in changes {
-            let keyspace = if *keyspace == 0 {
-                Keyspace::Records
-            } else {
-                Keyspace::Bodies
-            };
-            match value {
-                Some(value) => batch.put(keyspace, [*key], [*value]),
-                None => batch.delete(keyspace, [*key]),
-            };
-        }
-        batch
-    }
-
-    fn same(left: &dyn View, right: &dyn View) {
-        for keyspace in [Keyspace::Records, Keyspace::Bodies, Keyspace::Blocks] {
-            for direction in [Direction::Ascending, Direction::Descending] {
-                for limit in [1, 3, 99] {
-                    let all = |view: &dyn View| {
-                        view.range(keyspace, &KeyRange::all(), limit, direction)
-                            .unwrap()
-                    };
-                    assert_eq!(all(left), all(right));
-                }
-            }
-            for key in 0..12u8 {
-                let get = |view: &dyn View| view.get(keyspace, &[key]).unwrap();
-                assert_eq!(get(left), get(right));
-            }
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn every_version_stays_as_it_was(
-            commits in prop::collection::vec(
-                (prop::collection::vec((0..2u8, 0..12u8, prop::option::weighted(0.7, any::<u8>())), 1..6),
-                 0..5u8, any::<bool>(), any::<bool>()),
-                1..30,
-            ),
-        ) {
-            let map = Map::default();
-            let mut store = RemoteStore::open(map.clone()).unwrap();
-            let model = MemoryStore::new();
-            let mut kept: Vec<(Snapshot, Snapshot)> = Vec::new();
-            for (changes, mode, keep, reopen) in commits {
-                if keep {
-                    kept.push((store.snapshot().unwrap(), model.snapshot().unwrap()));
-                }
-                map.0.1.store(mode.min(3) % 3, Ordering::Relaxed);
-                let written = store.commit(batch(&changes), Durability::Synced);
-                if mode.min(3) % 3 == WRITES {
-                    written.unwrap();
-                    model.commit(batch(&changes), Durability::Synced).unwrap();
-                } else {
-                    written.unwrap_err();
-                    // Until it is known what became of it, readers stay where they were.
-                    same(&store, &model);
-                    let refused = store.commit(batch(&changes), Durability::Synced);
-                    prop_assert!(matches!(refused, Err(StoreError::Failed { .. })), "not refused");
-                    store.recover().unwrap();
-                    if mode.min(3) % 3 == WRITES_AND_FAILS {
-                        model.commit(batch(&changes), Durability::Synced).unwrap();
-                    }
-                }
-                same(&store, &model);
-                for (snapshot, model) in &kept {
-                    same(snapshot.as_ref(), model.as_ref());
-                }
-                if keep && kept.len() > 3 {
-                    kept.remove(0);
-                }
-                if reopen {
-                    kept.clear();
-                    prop_assert!(lock(&store.0.state).layers.is_empty());
-                    store = RemoteStore::open(map.clone()).unwrap();
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_database_of_another_layout_is_refused() {
-        let map = Map::default();
-        map.write(vec![(FORMAT_KEY.to_vec(), b"other".to_vec())], Vec::new())
-            .unwrap();
-        assert!(matches!(
-            RemoteStore::open(map).err(),
-            Some(StoreError::Corrupt { .. })
-        ));
-    }
-
-    #[test]
-    fn what_is_kept_in_memory_is_bounded() {
-        let mut cache = Cache::default();
-        for i in 0..100_000u32 {
-            cache.put(
-                &[&[Keyspace::Records.code()], i.to_be_bytes().as_slice()].concat(),
-                Some(&[0; 1_000]),
-            );
-        }
-        let bytes = |layer: &Layer| layer.values().flatten().map(Vec::len).sum::<usize>();
-        assert!(bytes(&cache.recent) + bytes(&cache.older) <= 2 * CACHE_BYTES);
-        assert!(!cache.older.is_empty());
-    }
-}
+mod tests;

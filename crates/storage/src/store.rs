@@ -1,5 +1,7 @@
 //! The contract: keyspaces, views, batches and durability.
 
+use std::sync::Arc;
+
 use crate::error::StoreError;
 
 /// Longest key in bytes. Our longest is two 32-byte ids, a height and an index; the engine
@@ -346,6 +348,48 @@ pub trait Store: View {
     /// # Errors
     /// [`StoreError::Closed`], [`StoreError::Io`].
     fn disk_bytes(&self) -> Result<u64, StoreError>;
+
+    /// Bytes of memory that old values take which snapshots still see, as far as the store keeps
+    /// them there itself.
+    fn held_bytes(&self) -> usize {
+        0
+    }
+
+    /// A second place for every keyspace, to fill with another state; none where the store has
+    /// no such place.
+    fn staging(&self) -> Option<Arc<dyn Staging>> {
+        None
+    }
+}
+
+/// A second place for every keyspace beside the current ones. A whole new state is written there
+/// bit by bit and then takes the place of the current one at once. It has no versions.
+pub trait Staging: View {
+    /// What was noted with the last [`Staging::write`]; none: nothing is under way.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn note(&self) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Writes all of `batch`, and how far one has come with it, where that is given; or nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`]; whether it was written is unknown then.
+    fn write(&self, batch: Batch, note: Option<&[u8]>) -> Result<(), StoreError>;
+
+    /// Empties the place, the note first: what is interrupted is no state that anybody goes on
+    /// from.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn clear(&self) -> Result<(), StoreError>;
+
+    /// Makes this place the current one, and the current one this. Snapshots of before stay as
+    /// they are until the place is cleared.
+    ///
+    /// # Errors
+    /// [`StoreError`]; whether it was done is unknown then, until the store is opened anew.
+    fn promote(&self) -> Result<(), StoreError>;
 }
 
 /// One change of one key.

@@ -326,6 +326,10 @@ impl Node {
         self.chain
     }
 
+    pub(crate) const fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
     /// Parameters of the chain.
     pub const fn parameters(&self) -> &Parameters {
         &self.parameters

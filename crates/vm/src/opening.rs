@@ -61,7 +61,9 @@ pub(crate) fn load(
 }
 
 /// Rebuilds the state tree from the records, and counts them.
-pub(crate) fn rebuild(store: &dyn Store) -> Result<(Tree, Counts), OpenError> {
+pub(crate) fn rebuild(
+    store: &dyn session_storage::View,
+) -> Result<(Tree, Counts), session_storage::StoreError> {
     let mut counts = Counts::default();
     let mut leaves: Vec<Change> = Vec::new();
     let mut range = KeyRange::all();

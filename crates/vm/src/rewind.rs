@@ -57,9 +57,6 @@ pub enum RewindError {
     /// The store's contents.
     #[error("{0}")]
     View(#[from] ViewError),
-    /// The records cannot be read.
-    #[error("{0}")]
-    Open(#[from] crate::node::OpenError),
     /// The store went back, and what is there is not the state of its last block.
     #[error(
         "the records in the store do not make the state root of block {height}: restore a backup"

@@ -116,6 +116,13 @@ impl Verifier {
         lock(&self.signers).remove(account);
     }
 
+    /// Forgets them all: another state counts.
+    pub(crate) fn forget_signers(&self) {
+        let mut signers = lock(&self.signers);
+        let half = signers.half;
+        *signers = Recent::new(half);
+    }
+
     /// A key that was kept ready.
     pub(crate) fn key(&self, digest: &Digest) -> Option<Arc<SigningPublicKey>> {
         lock(&self.keys).get(digest)

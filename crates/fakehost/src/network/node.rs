@@ -91,6 +91,11 @@ pub struct Node {
     pub life: Option<Life>,
     /// The outer wrapper's index: ids by height.
     pub outer: Vec<BlockId>,
+    /// Height of the first block that it has, beside genesis: more than 0 where it took over a
+    /// state.
+    pub base: u64,
+    /// A state that it may have taken over before its plugin was killed.
+    perhaps: Option<(Vec<BlockId>, u64)>,
     /// What plugins of earlier runs have said.
     pub said: String,
     directory: tempfile::TempDir,
@@ -149,6 +154,8 @@ impl Node {
             database: Database::default(),
             life: None,
             outer: Vec::new(),
+            base: 0,
+            perhaps: None,
             said: String::new(),
             directory: tempfile::tempdir().unwrap(),
         }
@@ -184,9 +191,20 @@ impl Node {
         what: &str,
         call: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Asked<T> {
-        let answer = tokio::time::timeout(PATIENCE, call).await;
-        let answer = answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer")));
-        let status = match answer {
+        let call = async {
+            let answer = tokio::time::timeout(PATIENCE, call).await;
+            answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer")))
+        };
+        self.ask_long(what, call).await
+    }
+
+    /// As [`Node::ask`], for a call that may take longer and has its own end.
+    pub(super) async fn ask_long<T>(
+        &self,
+        what: &str,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Asked<T> {
+        let status = match call.await {
             Ok(answer) => return Ok(answer.into_inner()),
             Err(status) => status,
         };
@@ -208,6 +226,23 @@ impl Node {
     /// # Panics
     /// When the plugin is ahead of the outer index, or the engine's rules are broken.
     pub async fn start(&mut self, setup: &Setup, exchange: &Exchange, peers: &[NodeId]) {
+        self.start_in(State::Bootstrapping, setup, exchange, peers)
+            .await;
+    }
+
+    /// As [`Node::start`], up to `SetState 1`: a state may be taken over.
+    pub async fn start_syncing(&mut self, setup: &Setup, exchange: &Exchange, peers: &[NodeId]) {
+        self.start_in(State::StateSyncing, setup, exchange, peers)
+            .await;
+    }
+
+    async fn start_in(
+        &mut self,
+        state: State,
+        setup: &Setup,
+        exchange: &Exchange,
+        peers: &[NodeId],
+    ) {
         assert!(self.life.is_none(), "it runs already");
         let plugin = Plugin::start(&Launch::new(&setup.binary)).await;
         let plugin = plugin.unwrap_or_else(|error| panic!("the plugin does not start: {error:?}"));
@@ -230,7 +265,7 @@ impl Node {
         let accepted = self.ask("Initialize", vm.initialize(request)).await;
         let accepted = accepted.expect("nothing was planned");
         self.repair(&accepted);
-        self.meet(exchange, peers)
+        self.meet(state, exchange, peers)
             .await
             .expect("nothing was planned");
     }
@@ -249,6 +284,11 @@ impl Node {
             assert_eq!(accepted.height, 0, "a new disk begins at genesis");
             self.outer.push(known.id);
         }
+        if let Some((outer, base)) = self.perhaps.take()
+            && outer.last() == Some(&known.id)
+        {
+            (self.outer, self.base) = (outer, base);
+        }
         let ahead = self.height().checked_sub(accepted.height);
         let ahead = ahead.expect("the plugin is ahead of the outer index: fatal on a node");
         assert!(ahead <= 1, "the plugin lost {ahead} accepted blocks");
@@ -256,15 +296,37 @@ impl Node {
         assert_eq!(self.last(), known.id, "the plugin accepted another block");
     }
 
-    async fn meet(&mut self, exchange: &Exchange, peers: &[NodeId]) -> Asked<()> {
+    /// The state of that height was taken over: the outer wrapper has its block, and those before
+    /// are not needed.
+    pub(super) fn take_outer(&mut self, decided: &[Known], height: u64) {
+        let known = decided.iter().take(height as usize + 1);
+        self.outer = known.map(|block| block.id).collect();
+        self.base = height;
+    }
+
+    /// The plugin was killed while it took over the state of that height.
+    pub(super) fn outer_may_be(&mut self, decided: &[Known], height: u64) {
+        let known = decided.iter().take(height as usize + 1);
+        self.perhaps = Some((known.map(|block| block.id).collect(), height));
+    }
+
+    /// Whether this is the plugin's last accepted block, as it says when its state is set.
+    pub(super) async fn has_head(&self, id: BlockId) -> Asked<bool> {
+        let mut vm = self.life().plugin.vm();
+        let state = State::Bootstrapping.into();
+        let call = vm.set_state(SetStateRequest { state });
+        Ok(block_id(&self.ask("SetState", call).await?.last_accepted_id) == id)
+    }
+
+    async fn meet(&mut self, state: State, exchange: &Exchange, peers: &[NodeId]) -> Asked<()> {
         let mut vm = self.life().plugin.vm();
         let handlers = self.ask("CreateHandlers", vm.create_handlers(())).await?;
         let by_header = self.ask("NewHTTPHandler", vm.new_http_handler(())).await?;
         let sync = self
             .ask("StateSyncEnabled", vm.state_sync_enabled(()))
             .await?;
-        assert!(!sync.enabled, "state sync is not part of these networks");
-        self.set_state(State::Bootstrapping).await?;
+        assert!(sync.enabled, "states are taken over unless it is forbidden");
+        self.set_state(state).await?;
         let life = self.life_mut();
         let of = |h: &session_rpcchainvm::vm::Handler| Handler::new(&h.server_addr);
         let named = handlers.handlers.iter().map(|h| (h.prefix.clone(), of(h)));

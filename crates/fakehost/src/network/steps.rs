@@ -227,7 +227,12 @@ impl Network {
     /// [`super::Killed`].
     pub async fn bootstrap(&mut self, at: usize) -> Asked<()> {
         let mut peers = self.running();
-        peers.retain(|peer| *peer != at && self.nodes[*peer].height() > self.nodes[at].height());
+        let height = self.nodes[at].height();
+        // Whoever took over a later state does not have the blocks before it.
+        peers.retain(|peer| {
+            let peer_node = &self.nodes[*peer];
+            *peer != at && peer_node.height() > height && peer_node.base <= height
+        });
         let Some(peer) = self.chance.pick(&peers).copied() else {
             return Ok(());
         };

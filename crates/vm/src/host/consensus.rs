@@ -29,11 +29,13 @@ use session_storage::{Store, StoreError};
 use tokio::sync::watch;
 
 use crate::host::flow::Flow;
+use crate::host::sync::{Offers, SyncOptions, Syncing};
 use crate::host::upgrade::{UpgradeNeeded, Upgrades};
 use crate::ledger::{Ledger, changed_keys};
 use crate::node::{Node, NodeOptions, OpenError, Opened};
 use crate::producer::TICK;
 use crate::submission::{Submission, SubmitError};
+use crate::verifier::Verifier;
 
 /// Parsed blocks that wait to be verified: what a node asks about ahead of time.
 const PARSED_KEPT: usize = 8;
@@ -204,6 +206,8 @@ pub struct Consensus {
     pub(super) upgrades: Upgrades,
     normal: AtomicBool,
     pub(super) rank: OnceLock<Rank>,
+    pub(super) offers: Offers,
+    pub(super) syncing: Syncing,
 }
 
 impl Consensus {
@@ -215,6 +219,7 @@ impl Consensus {
         store: Arc<dyn Store>,
         options: NodeOptions,
         upgrades: Upgrades,
+        sync: SyncOptions,
         announce: Announce,
     ) -> Result<Arc<Self>, OpenError> {
         let Opened {
@@ -237,13 +242,24 @@ impl Consensus {
             upgrades,
             normal: AtomicBool::new(false),
             rank: OnceLock::new(),
+            offers: Offers::new(sync),
+            syncing: Syncing::default(),
         });
+        this.offers.accepted(&node.head(), this.store().as_ref());
         let (taker, stop) = (this.clone(), node.stopping());
         let thread = std::thread::Builder::new()
             .name("submissions".to_owned())
             .spawn(move || taker.take_submissions(&submissions, &announce, &stop))?;
         node.keep_thread(thread);
         Ok(this)
+    }
+
+    pub(super) fn store(&self) -> &Arc<dyn Store> {
+        self.node.store()
+    }
+
+    pub(super) fn verifier(&self) -> Arc<Verifier> {
+        self.inner().ledger.verifier.clone()
     }
 
     /// The node that readers and submitters use.
@@ -338,6 +354,7 @@ impl Consensus {
     /// [`ConsensusError::View`].
     pub fn set_phase(&self, phase: Phase) -> Result<BlockFacts, ConsensusError> {
         self.normal.store(phase == Phase::Normal, Ordering::Relaxed);
+        self.syncing.reset();
         tracing::info!(
             ?phase,
             height = self.node.head().header.height,
@@ -497,6 +514,8 @@ impl Consensus {
             flow.decided(true);
         }
         ledger.publish();
+        self.offers
+            .accepted(&self.node.head(), ledger.store.as_ref());
         ledger.forget_keys(&changed);
         let now = Instant::now();
         for (applied, bytes) in applied.iter().zip(lengths) {

@@ -23,6 +23,7 @@ pub(crate) mod paths;
 mod process;
 mod remote;
 mod start;
+pub mod sync;
 pub mod upgrade;
 mod zap;
 

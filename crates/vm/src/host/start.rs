@@ -16,8 +16,9 @@ use tokio::sync::watch;
 
 use super::consensus::{Announce, Consensus};
 use super::log::Level;
+use super::sync::SyncOptions;
 use super::upgrade::{UpgradeError, Upgrades};
-use crate::node::{Node, NodeOptions, OpenError};
+use crate::node::{NodeOptions, OpenError};
 use crate::rpc::ServerOptions;
 
 /// The longest that a call waits: a node adds no chain while one is open.
@@ -56,6 +57,14 @@ struct Config {
     token: Option<String>,
     /// What to log.
     log: Option<String>,
+    /// Whether the state of a recent block is taken over, where the host offers one.
+    state_sync: Option<bool>,
+    /// Blocks between two states that are offered.
+    state_sync_interval: Option<u64>,
+    /// Fewer blocks than this are applied one by one.
+    state_sync_min_blocks: Option<u64>,
+    /// Bytes of memory that offered states may hold.
+    state_sync_bytes: Option<usize>,
     /// Height that a store of the plugin's own goes back to, once.
     rewind_to: Option<u64>,
     #[serde(flatten)]
@@ -71,6 +80,8 @@ pub(in crate::host) enum StartError {
     ConfigTooLong(usize),
     #[error("configuration: log: {0}")]
     Log(String),
+    #[error("configuration: stateSyncInterval: at least one block")]
+    Interval,
     #[error("{0}")]
     Upgrade(#[from] UpgradeError),
     #[error("the host's {what} has {got} bytes, expected {expected}")]
@@ -115,10 +126,27 @@ pub(in crate::host) struct Told {
 pub(in crate::host) struct Plan {
     options: NodeOptions,
     upgrades: Upgrades,
+    sync: SyncOptions,
     /// How the RPC is to be served.
     pub(in crate::host) server: ServerOptions,
     /// Height that a store of the plugin's own goes back to, once.
     pub(in crate::host) rewind_to: Option<u64>,
+}
+
+impl Config {
+    fn sync(&self) -> Result<SyncOptions, StartError> {
+        let defaults = SyncOptions::default();
+        let interval = self.state_sync_interval.unwrap_or(defaults.interval);
+        if interval == 0 {
+            return Err(StartError::Interval);
+        }
+        Ok(SyncOptions {
+            enabled: self.state_sync.unwrap_or(defaults.enabled),
+            interval,
+            min_blocks: self.state_sync_min_blocks.unwrap_or(defaults.min_blocks),
+            held_bytes: self.state_sync_bytes.unwrap_or(defaults.held_bytes),
+        })
+    }
 }
 
 fn read_config(bytes: &[u8]) -> Result<Config, StartError> {
@@ -157,6 +185,7 @@ impl Plan {
             expected: 32,
         };
         let chain: [u8; 32] = told.chain.as_slice().try_into().map_err(length)?;
+        let sync = config.sync()?;
         let defaults = NodeOptions::default();
         let options = NodeOptions {
             // For the head key alone: what consensus decided is in the store.
@@ -177,12 +206,20 @@ impl Plan {
         Ok(Self {
             options,
             upgrades,
+            sync,
             server: ServerOptions {
                 token: config.token,
                 ..ServerOptions::default()
             },
             rewind_to: config.rewind_to,
         })
+    }
+
+    /// No state is taken over, and none is kept to be offered: nobody could be asked for it.
+    pub(in crate::host) const fn without_state_sync(mut self) -> Self {
+        self.sync.enabled = false;
+        self.sync.interval = u64::MAX;
+        self
     }
 
     /// Opens the store, and the chain on it, where that may take its time.
@@ -195,10 +232,14 @@ impl Plan {
         announce: Announce,
     ) -> Result<Arc<Consensus>, StartError> {
         let Self {
-            options, upgrades, ..
+            options,
+            upgrades,
+            sync,
+            ..
         } = self;
         let opened = tokio::task::spawn_blocking(move || {
-            Ok::<_, StartError>(Consensus::open(store()?, options, upgrades, announce)?)
+            let store = store()?;
+            Ok::<_, StartError>(Consensus::open(store, options, upgrades, sync, announce)?)
         });
         let consensus = opened.await.map_err(|_| StartError::Panicked)??;
         let node = consensus.node();
@@ -219,8 +260,10 @@ pub(in crate::host) struct Starter {
 }
 
 /// Ends the RPC's connections, and what waits for blocks; closes the store.
-pub(in crate::host) async fn stop(stop: &watch::Sender<bool>, node: Arc<Node>) {
+pub(in crate::host) async fn stop(stop: &watch::Sender<bool>, consensus: &Consensus) {
     stop.send_replace(true);
+    consensus.syncing.stop();
+    let node = consensus.node().clone();
     // Its thread ends within a tick.
     let _joined = tokio::task::spawn_blocking(move || node.stop()).await;
     tracing::info!("stopped");

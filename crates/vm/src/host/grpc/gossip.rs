@@ -6,11 +6,14 @@
 //! response = batch of transactions that are not in it
 //! ```
 //!
+//! The messages of [state sync](crate::host::sync) go the same way.
+//!
 //! What is submitted here is pushed at once, as far as a rate allows that leaves most of the
 //! 512 KiB a second, which every node takes from one peer, to consensus: a burst would otherwise
 //! stop the chain. What was not pushed is pulled: once a second each node asks one other.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,10 +29,12 @@ use session_rpcchainvm::appsender::app_sender_client::AppSenderClient;
 use session_rpcchainvm::appsender::{
     SendAppErrorMsg, SendAppGossipMsg, SendAppRequestMsg, SendAppResponseMsg,
 };
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tonic::transport::Channel;
 
 use crate::host::consensus::Consensus;
+use crate::host::sync;
 
 /// By convention every message begins with the number of who handles it, a uvarint.
 const HANDLER: u8 = 0;
@@ -173,13 +178,31 @@ impl Outbox {
     }
 }
 
+/// A request that is under way.
+struct Asked {
+    peer: NodeId,
+    at: Instant,
+    /// Who waits for the answer; none: it is transactions.
+    waits: Option<SyncSender<Bytes>>,
+}
+
 #[derive(Default)]
 struct Peers {
     connected: Vec<NodeId>,
     records: HashMap<NodeId, Record>,
-    asked: HashMap<u32, (NodeId, Instant)>,
+    asked: HashMap<u32, Asked>,
     next_request: u32,
     turn: usize,
+}
+
+impl Peers {
+    /// A number for a request.
+    fn enter(&mut self, peer: NodeId, at: Instant, waits: Option<SyncSender<Bytes>>) -> u32 {
+        let id = self.next_request;
+        self.next_request = id.wrapping_add(1);
+        self.asked.insert(id, Asked { peer, at, waits });
+        id
+    }
 }
 
 /// Everything that is said between plugins.
@@ -189,6 +212,8 @@ pub(super) struct Gossip {
     sender: AppSenderClient<Channel>,
     outbox: Arc<Outbox>,
     peers: Mutex<Peers>,
+    /// Where calls of the node's are made for threads that wait.
+    runtime: Handle,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -196,6 +221,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Gossip {
+    /// Must be called on the runtime that makes its calls.
     pub(super) fn new(
         consensus: Arc<Consensus>,
         own: NodeId,
@@ -208,6 +234,7 @@ impl Gossip {
             sender: AppSenderClient::new(channel),
             outbox,
             peers: Mutex::default(),
+            runtime: Handle::current(),
         }
     }
 
@@ -301,15 +328,14 @@ impl Gossip {
     fn next_to_ask(&self) -> Option<(NodeId, u32)> {
         let mut peers = lock(&self.peers);
         let now = Instant::now();
-        peers
-            .asked
-            .retain(|_, (_, at)| now.saturating_duration_since(*at) < PULL_PATIENCE);
+        // Whoever waits takes its own request back.
+        peers.asked.retain(|_, asked| {
+            asked.waits.is_some() || now.saturating_duration_since(asked.at) < PULL_PATIENCE
+        });
         let count = peers.connected.len();
         peers.turn = peers.turn.wrapping_add(1);
         let peer = peers.connected.get(peers.turn.checked_rem(count)?)?.clone();
-        let id = peers.next_request;
-        peers.next_request = id.wrapping_add(1);
-        peers.asked.insert(id, (peer.clone(), now));
+        let id = peers.enter(peer.clone(), now, None);
         Some((peer, id))
     }
 
@@ -330,8 +356,19 @@ impl Gossip {
 
     /// A peer asks for what it misses.
     pub(super) async fn requested(&self, node: NodeId, request_id: u32, request: &[u8]) {
+        let response = if let Some((&sync::HANDLER, rest)) = request.split_first() {
+            let (consensus, rest) = (self.consensus.clone(), rest.to_vec());
+            let answer = move || consensus.offers.answer(&rest);
+            // It reads a good deal of the state.
+            tokio::task::spawn_blocking(answer).await.ok().flatten()
+        } else {
+            read_pull(request).map(|bloom| {
+                let missing = |action: &ActionId| !bloom.contains(action.as_bytes());
+                encode_request(&self.consensus.waiting(MESSAGE_BYTES, missing))
+            })
+        };
         let mut sender = self.sender.clone();
-        let Some(bloom) = read_pull(request) else {
+        let Some(response) = response else {
             self.hold_against(&node, 1);
             let error = SendAppErrorMsg {
                 node_id: node,
@@ -342,12 +379,10 @@ impl Gossip {
             let _peer_waits = sender.send_app_error(error).await;
             return;
         };
-        let missing = |action: &ActionId| !bloom.contains(action.as_bytes());
-        let txs = self.consensus.waiting(MESSAGE_BYTES, missing);
         let response = SendAppResponseMsg {
             node_id: node,
             request_id,
-            response: encode_request(&txs).into(),
+            response: response.into(),
         };
         if let Err(error) = sender.send_app_response(response).await {
             tracing::debug!(error = error.message(), "answering a peer failed");
@@ -355,11 +390,16 @@ impl Gossip {
     }
 
     /// A peer answers.
-    pub(super) fn responded(&self, node: &NodeId, request_id: u32, response: &[u8]) {
+    pub(super) fn responded(&self, node: &NodeId, request_id: u32, response: Bytes) {
         let asked = lock(&self.peers).asked.remove(&request_id);
-        // A peer that has nothing for us answers with an empty list, which is no batch.
-        if asked.is_some_and(|(peer, _)| peer == *node) && response != NOTHING {
-            self.take_in(node, response);
+        let Some(asked) = asked.filter(|asked| asked.peer == *node) else {
+            return;
+        };
+        if let Some(waits) = asked.waits {
+            let _gave_up = waits.send(response);
+        } else if response != NOTHING.as_slice() {
+            // A peer that has nothing for us answers with an empty list, which is no batch.
+            self.take_in(node, &response);
         }
     }
 
@@ -435,6 +475,33 @@ impl Gossip {
             .records
             .get(node)
             .is_some_and(|record| record.invalid >= INVALID_MAX && record.since.elapsed() < FORGET)
+    }
+}
+
+impl sync::Peers for Gossip {
+    fn connected(&self) -> Vec<sync::Peer> {
+        let peers = lock(&self.peers);
+        peers.connected.iter().map(|peer| peer.to_vec()).collect()
+    }
+
+    fn ask(&self, peer: &sync::Peer, request: Vec<u8>, patience: Duration) -> Option<Vec<u8>> {
+        let (waits, answer) = sync_channel(1);
+        let peer = Bytes::copy_from_slice(peer);
+        let request_id = lock(&self.peers).enter(peer.clone(), Instant::now(), Some(waits));
+        let request = SendAppRequestMsg {
+            node_ids: vec![peer],
+            request_id,
+            request: request.into(),
+        };
+        let mut sender = self.sender.clone();
+        self.runtime.spawn(async move {
+            if let Err(error) = sender.send_app_request(request).await {
+                tracing::debug!(error = error.message(), "asking a peer failed");
+            }
+        });
+        let answer = answer.recv_timeout(patience).ok();
+        lock(&self.peers).asked.remove(&request_id);
+        answer.map(Vec::from)
     }
 }
 

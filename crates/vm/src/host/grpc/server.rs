@@ -11,6 +11,7 @@ use session_core::time::Time;
 use session_rpcchainvm::io::prometheus::client::{
     Counter, Gauge, Metric, MetricFamily, MetricType,
 };
+use session_rpcchainvm::vm::state_summary_accept_response::Mode;
 use session_rpcchainvm::vm::vm_server::Vm;
 use session_rpcchainvm::vm::*;
 use tonic::{Request, Response, Status};
@@ -21,6 +22,7 @@ use crate::host::life::Life;
 use crate::host::paths::PATHS;
 use crate::host::process::{self, CallError};
 use crate::host::start::{STOP_TIMEOUT, Starter};
+use crate::host::sync::SummaryFacts;
 use crate::metrics::Kind;
 
 /// The plugin as the node sees it. Nothing runs before `Initialize`.
@@ -116,7 +118,6 @@ fn initialized(facts: BlockFacts) -> InitializeResponse {
 }
 
 const NOT_FOUND: i32 = Error::NotFound as i32;
-const NO_STATE_SYNC: i32 = Error::StateSyncNotImplemented as i32;
 
 #[tonic::async_trait]
 impl Vm for Plugin {
@@ -188,9 +189,12 @@ impl Vm for Plugin {
 
     async fn wait_for_event(&self, _: Request<()>) -> Reply<WaitForEventResponse> {
         let consensus = self.running()?.consensus.clone();
-        consensus.event().await;
+        let message = tokio::select! {
+            () = consensus.event() => Message::BuildBlock,
+            () = consensus.syncing.ended() => Message::StateSyncFinished,
+        };
         reply(WaitForEventResponse {
-            message: Message::BuildBlock.into(),
+            message: message.into(),
         })
     }
 
@@ -298,7 +302,7 @@ impl Vm for Plugin {
             response,
         } = request.into_inner();
         let gossip = self.running()?.gossip.clone();
-        let taken = move || gossip.responded(&node_id, request_id, &response);
+        let taken = move || gossip.responded(&node_id, request_id, response);
         tokio::task::spawn_blocking(taken)
             .await
             .map_err(|_| Status::internal("broke off"))?;
@@ -413,7 +417,7 @@ impl Vm for Plugin {
 
     async fn state_sync_enabled(&self, _: Request<()>) -> Reply<StateSyncEnabledResponse> {
         reply(StateSyncEnabledResponse {
-            enabled: false,
+            enabled: self.running()?.consensus.takes_states(),
             err: 0,
         })
     }
@@ -422,37 +426,50 @@ impl Vm for Plugin {
         &self,
         _: Request<()>,
     ) -> Reply<GetOngoingSyncStateSummaryResponse> {
+        let found = self
+            .consensus(|consensus| Ok(consensus.ongoing_state()))
+            .await?;
+        let (id, height, bytes, err) = summary(found);
         reply(GetOngoingSyncStateSummaryResponse {
-            err: NO_STATE_SYNC,
-            ..GetOngoingSyncStateSummaryResponse::default()
+            id,
+            height,
+            bytes,
+            err,
         })
     }
 
     async fn get_last_state_summary(&self, _: Request<()>) -> Reply<GetLastStateSummaryResponse> {
+        let (id, height, bytes, err) = summary(self.running()?.consensus.last_state());
         reply(GetLastStateSummaryResponse {
-            err: NO_STATE_SYNC,
-            ..GetLastStateSummaryResponse::default()
+            id,
+            height,
+            bytes,
+            err,
         })
     }
 
     async fn parse_state_summary(
         &self,
-        _: Request<ParseStateSummaryRequest>,
+        request: Request<ParseStateSummaryRequest>,
     ) -> Reply<ParseStateSummaryResponse> {
+        let given = request.into_inner().bytes;
+        let facts = self
+            .consensus(move |consensus| consensus.parse_state(&given))
+            .await?;
         reply(ParseStateSummaryResponse {
-            err: NO_STATE_SYNC,
-            ..ParseStateSummaryResponse::default()
+            id: Bytes::copy_from_slice(&facts.id),
+            height: facts.height,
+            err: 0,
         })
     }
 
     async fn get_state_summary(
         &self,
-        _: Request<GetStateSummaryRequest>,
+        request: Request<GetStateSummaryRequest>,
     ) -> Reply<GetStateSummaryResponse> {
-        reply(GetStateSummaryResponse {
-            err: NO_STATE_SYNC,
-            ..GetStateSummaryResponse::default()
-        })
+        let height = request.get_ref().height;
+        let (id, _, bytes, err) = summary(self.running()?.consensus.state_at(height));
+        reply(GetStateSummaryResponse { id, bytes, err })
     }
 
     async fn block_verify(
@@ -486,11 +503,36 @@ impl Vm for Plugin {
 
     async fn state_summary_accept(
         &self,
-        _: Request<StateSummaryAcceptRequest>,
+        request: Request<StateSummaryAcceptRequest>,
     ) -> Reply<StateSummaryAcceptResponse> {
+        let given = request.into_inner().bytes;
+        let running = self.running()?;
+        let (consensus, peers) = (running.consensus.clone(), running.gossip.clone());
+        let life = self.life.clone();
+        let accepts = move |_: &Consensus| {
+            consensus.accept_state(&given, peers, Box::new(move || life.fatal()))
+        };
+        let mode = if self.consensus(accepts).await? {
+            Mode::Static
+        } else {
+            Mode::Skipped
+        };
         reply(StateSummaryAcceptResponse {
-            err: NO_STATE_SYNC,
-            ..StateSummaryAcceptResponse::default()
+            mode: mode.into(),
+            err: 0,
         })
+    }
+}
+
+/// Id, height, bytes and error of a summary.
+fn summary(found: Option<SummaryFacts>) -> (Bytes, u64, Bytes, i32) {
+    match found {
+        Some(facts) => (
+            Bytes::copy_from_slice(&facts.id),
+            facts.height,
+            facts.bytes.into(),
+            0,
+        ),
+        None => (Bytes::new(), 0, Bytes::new(), NOT_FOUND),
     }
 }

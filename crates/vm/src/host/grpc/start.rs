@@ -13,6 +13,7 @@ use super::gossip::{Gossip, Outbox};
 use super::http::NodeHttp;
 use crate::host::consensus::Consensus;
 use crate::host::start::{self, Plan, StartError, Starter, Told};
+use crate::host::sync::tidy;
 use crate::rpc::{Context, host_router};
 
 /// A chain that runs.
@@ -27,6 +28,8 @@ pub(super) struct Running {
 impl Running {
     /// Starts what runs by itself.
     pub(super) fn begin(&self) {
+        let consensus = self.consensus.clone();
+        tokio::task::spawn_blocking(move || tidy(&consensus));
         for task in [
             tokio::spawn(self.gossip.clone().push()),
             tokio::spawn(self.gossip.clone().pull()),
@@ -41,7 +44,7 @@ impl Running {
 
     /// Ends the RPC's connections, and what waits for blocks; closes the store.
     pub(super) async fn stop(&self) {
-        start::stop(&self.stop, self.consensus.node().clone()).await;
+        start::stop(&self.stop, &self.consensus).await;
     }
 }
 

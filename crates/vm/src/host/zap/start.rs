@@ -42,7 +42,7 @@ impl Running {
             upgrade: request.upgrade,
             config: request.config,
         };
-        let plan = Plan::of(told, &starter.log)?;
+        let plan = Plan::of(told, &starter.log)?.without_state_sync();
         let (mut server, rewind_to) = (plan.server.clone(), plan.rewind_to);
         server.address.set_port(0);
         let database = (!request.db_server.is_empty())
@@ -76,7 +76,7 @@ impl Running {
 
     /// Ends the RPC's connections, and what waits for blocks; closes the store.
     pub(super) async fn stop(&self) {
-        start::stop(&self.stop, self.consensus.node().clone()).await;
+        start::stop(&self.stop, &self.consensus).await;
     }
 }
 
