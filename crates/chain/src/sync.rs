@@ -18,6 +18,7 @@
 //! go one by one, so only those that are younger than the retention must be there.
 
 mod account;
+mod beginning;
 mod message;
 mod object;
 mod part;
@@ -32,6 +33,7 @@ use session_core::parameters::Parameters;
 use session_core::record::RecordKey;
 use session_core::time::Time;
 
+pub use self::beginning::{before, begins_before, tiles_gone};
 pub use self::message::{Cell, Cursor, Part, Reply, Request};
 pub use self::part::{Objects, Records, derive, is_level};
 pub use self::source::{Index, Source};

@@ -96,6 +96,8 @@ struct Case {
     stored: Vec<(StoredBlock, Block)>,
     /// States that were not level, and states that were taken over.
     taken_over: (u64, u64),
+    /// Channels of which a peer left out what others showed.
+    left_out: u64,
     /// Why others were not.
     refused: Answers,
 }
@@ -139,6 +141,7 @@ impl Case {
             model,
             stored: Vec::new(),
             taken_over: (0, 0),
+            left_out: 0,
             refused: Answers::new(),
         }
     }
@@ -262,6 +265,7 @@ impl Case {
         };
         let chance = &mut self.schedule.chance;
         let (view, tree) = (&node.view, &node.tree);
+        self.left_out += sync::what_is_left_out_is_shown_by_others(view, tree, &rules, chance);
         for trouble in [Trouble::None, Trouble::Lies(3), Trouble::Lies(40)] {
             match sync::is_taken_over(view, tree, &rules, chance, trouble, at) {
                 None => self.taken_over.1 += 1,
@@ -364,12 +368,26 @@ const REACHED: [&str; 43] = [
     "ValidTooLong",
 ];
 
+/// Lies about a state that every default run must have come to.
+const REFUSED: [&str; 10] = [
+    "Disorder",
+    "Log",
+    "Malformed",
+    "OtherCell",
+    "OtherRecords",
+    "OtherRoot",
+    "ReplacedAndTakenOver",
+    "StrangeCell",
+    "View",
+    "Withheld",
+];
+
 #[test]
 fn the_chain_agrees_with_the_obvious_model_under_random_schedules() {
     let cases = from_env("SESSION_MODEL_CASES", 40);
     let first = from_env("SESSION_MODEL_SEED", 1);
     let (mut answers, mut dropped) = (Answers::new(), 0);
-    let (mut taken_over, mut refused) = ((0, 0), Answers::new());
+    let (mut taken_over, mut left_out, mut refused) = ((0, 0), 0, Answers::new());
     for seed in first..first + cases {
         println!("seed {seed}");
         let mut case = Case::new(Chance(seed).next());
@@ -385,6 +403,7 @@ fn the_chain_agrees_with_the_obvious_model_under_random_schedules() {
             / 256;
         taken_over.0 += case.taken_over.0;
         taken_over.1 += case.taken_over.1;
+        left_out += case.left_out;
         for (error, count) in case.refused {
             *refused.entry(error).or_default() += count;
         }
@@ -399,5 +418,10 @@ fn the_chain_agrees_with_the_obvious_model_under_random_schedules() {
             assert!(answers.contains_key(answer), "no schedule came to {answer}");
         }
         assert!(dropped > 0, "no channel lost a leaf");
+        assert!(taken_over.1 > 100, "{taken_over:?}");
+        assert!(left_out > 0, "no channel had a tile to leave out");
+        for error in REFUSED {
+            assert!(refused.contains_key(error), "no lie came to {error}");
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::api::{ChainHead, NodeApi};
@@ -373,10 +374,13 @@ impl Network {
         let apis = numbers.iter().map(|number| self.api(*number));
         let apis = apis.collect::<Result<Vec<_>, _>>()?;
         let ask = async || {
-            let mut heads: Vec<ChainHead> = Vec::new();
-            for api in &apis {
-                heads.push(api.head().await?);
+            // At once: where messages flow, a head that was asked for later is another one.
+            let mut asked = JoinSet::new();
+            for api in apis.clone() {
+                asked.spawn(async move { api.head().await });
             }
+            let heads = asked.join_all().await.into_iter();
+            let heads = heads.collect::<Result<Vec<ChainHead>, _>>()?;
             let same = |head: &ChainHead| {
                 let place = |head: &ChainHead| (head.height, head.block.clone());
                 heads

@@ -76,6 +76,14 @@ async fn next(socket: &mut Socket) -> Vec<u64> {
     }
 }
 
+/// Each word of a header's name begins with a capital, and has no other.
+fn is_as_go_writes(name: &str) -> bool {
+    name.split('-').all(|word| {
+        let (first, rest) = word.split_at(word.len().min(1));
+        first == first.to_ascii_uppercase() && rest == rest.to_ascii_lowercase()
+    })
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_nodes_headers_stay_and_every_path_answers() {
     bounded(20, async {
@@ -103,6 +111,10 @@ async fn the_nodes_headers_stay_and_every_path_answers() {
             );
             for header in ["Node-Id", "Access-Control-Allow-Origin", "Vary"] {
                 assert!(reply.header(header).is_some(), "{prefix} lost {header}");
+            }
+            // A real node finds no other form, and writes its own type and length beside ours.
+            for (name, _) in &reply.headers {
+                assert!(is_as_go_writes(name), "{prefix}: {name}");
             }
         }
         let reply = alone.handler("/rpc");
@@ -178,6 +190,9 @@ async fn requests_in_pieces_are_answered_in_pieces_and_bounded() {
             for header in ["Node-Id", "Access-Control-Allow-Origin", "Vary"] {
                 assert!(reply.contains(header), "{path} lost {header}: {reply:.300}");
             }
+            let head = reply.split("\r\n\r\n").next().unwrap().lines().skip(1);
+            let names = head.map(|line| line.split(':').next().unwrap());
+            names.for_each(|name| assert!(is_as_go_writes(name), "{path}: {name}"));
         }
         assert!(within(Duration::from_secs(2), || proxy.open() == 0).await);
     })

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use session_chain::block::Block;
 use session_chain::tx::Tx;
 use session_core::codec::{Decode, Encode};
-use session_core::ids::BlockId;
+use session_core::ids::{BlockId, SessionId};
 use session_core::submission::encode_request;
 use session_core::time::Time;
 use session_fakehost::alone::{Alone, asked};
@@ -365,6 +365,69 @@ async fn a_peer_that_tells_nonsense_is_not_listened_to_and_the_others_are() {
             assert_eq!(alone.wants(patience).await, heard, "peer {peer}");
         }
         assert_eq!(alone.build().await.unwrap().header.count, 1);
+    })
+    .await;
+}
+
+/// With stake a host asks a node for a block only when it is its turn, which is often later than
+/// a caller waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_are_told_what_is_certain_also_where_no_block_is_asked_for() {
+    bounded(30, async {
+        let mut alone = operating().await;
+        let (alice, bob) = (alone.person(1), alone.person(2));
+        for tx in [alice.registration(), bob.registration()] {
+            alone.block(&tx).await.unwrap();
+        }
+        let (open, session) = alice.open_session(&bob);
+        alone.block(&open).await.unwrap();
+        let accepted = alice.message(session, b"once".to_vec());
+        alone.block(&accepted).await.unwrap();
+        let nowhere = alice.message(SessionId::from_bytes([9; 32]), b"nowhere".to_vec());
+        let later = alice.message(session, b"later".to_vec());
+        let people = alone.people.as_mut().unwrap();
+        while people.collect().await > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let before = people.answers.len();
+        let began = std::time::Instant::now();
+        for tx in [&accepted, &nowhere, &later] {
+            alone.submit(tx);
+        }
+        let people = alone.people.as_mut().unwrap();
+        while people.collect().await > 1 {
+            assert!(
+                began.elapsed() < Duration::from_secs(3),
+                "{:?}",
+                people.tally()
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let chain = people.chain();
+        let told = |tx: &Tx| {
+            let action = tx.ids(&chain).action;
+            let answers = people.answers[before..].iter();
+            let mut answers = answers.filter(|(found, ..)| *found == action);
+            answers.next().map(|(_, _, answer)| answer.clone())
+        };
+        assert!(
+            matches!(
+                told(&accepted),
+                Some(Answer::Accepted { repeated: true, .. })
+            ),
+            "{:?}",
+            told(&accepted)
+        );
+        assert!(
+            matches!(told(&nowhere), Some(Answer::Refused { code: 32_002, .. })),
+            "{:?}",
+            told(&nowhere)
+        );
+        // What applies has waited meanwhile, and is built when the host asks.
+        assert_eq!(told(&later), None);
+        assert!(alone.wants(Duration::from_secs(5)).await);
+        let built = alone.build().await.unwrap();
+        assert_eq!(Block::from_bytes(&built.bytes).unwrap().txs, [later]);
     })
     .await;
 }

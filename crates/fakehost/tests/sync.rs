@@ -23,7 +23,8 @@ const PLUGIN: &str = env!("CARGO_BIN_EXE_fakehost-plugin");
 
 fn setup() -> Setup {
     Setup {
-        config: br#"{"stateSyncInterval":4,"stateSyncMinBlocks":1}"#.to_vec(),
+        config: br#"{"stateSyncInterval":4,"stateSyncMinBlocks":1,"stateSyncMinSeconds":0}"#
+            .to_vec(),
         ..Setup::new(PLUGIN)
     }
 }
@@ -100,7 +101,8 @@ async fn a_node_whose_peers_all_lie_is_given_the_blocks_instead() {
 async fn a_state_that_nobody_offers_any_more_is_given_up() {
     bounded(90, async {
         let setup = Setup {
-            config: br#"{"stateSyncInterval":2,"stateSyncMinBlocks":1}"#.to_vec(),
+            config: br#"{"stateSyncInterval":2,"stateSyncMinBlocks":1,"stateSyncMinSeconds":0}"#
+                .to_vec(),
             ..Setup::new(PLUGIN)
         };
         let mut network = Network::start(setup, 2, Weather::CALM, 5).await;
@@ -127,7 +129,8 @@ async fn a_state_that_nobody_offers_any_more_is_given_up() {
 async fn states_that_are_not_wanted_or_not_of_this_chain_are_refused() {
     bounded(60, async {
         let near = Setup {
-            config: br#"{"stateSyncInterval":2,"stateSyncMinBlocks":1000}"#.to_vec(),
+            config: br#"{"stateSyncInterval":2,"stateSyncMinBlocks":1000,"stateSyncMinSeconds":0}"#
+                .to_vec(),
             ..Setup::new(PLUGIN)
         };
         let mut network = Network::start(near, 1, Weather::CALM, 9).await;

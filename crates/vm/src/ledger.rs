@@ -261,6 +261,12 @@ impl Ledger {
         }
     }
 
+    /// Whether somebody still waits for what becomes of an action.
+    pub(crate) fn is_waited_for(&self, action: &ActionId) -> bool {
+        let replies = self.waiting.get(action);
+        replies.is_some_and(|replies| replies.iter().any(|reply| !reply.is_closed()))
+    }
+
     /// Refuses whatever waits, and the block that could not be kept: nothing is accepted now.
     pub(crate) fn refuse_all(&mut self, refusal: &Refusal, block: &[Applied]) {
         let waiting = self.pool.take(usize::MAX, usize::MAX);

@@ -315,3 +315,32 @@ fn unknown_kinds_and_versions_are_refused() {
         }
     }
 }
+
+#[test]
+fn a_log_tells_how_much_was_sent_and_nothing_of_what() {
+    let secret = b"attack at dawn".to_vec();
+    let told = |kind: Kind| format!("{kind:?}");
+    let (length, count) = ("14 bytes", "2 messages");
+    let conversation = conversation(2);
+    let message = told(Kind::SendMessage(SendMessage {
+        conversation,
+        ciphertext: secret.clone(),
+    }));
+    let batch = told(Kind::SendBatch(SendBatch {
+        conversation,
+        ciphertexts: vec![secret.clone(), secret.clone()],
+    }));
+    let chunk = told(Kind::PutChunk(PutChunk {
+        bytes: secret.clone(),
+    }));
+    for (text, said) in [(&message, length), (&batch, count), (&chunk, length)] {
+        assert!(text.contains(said), "{text}");
+        assert!(
+            !text.contains("attack") && !text.contains("97, 116"),
+            "{text}"
+        );
+    }
+    for text in [&message, &batch] {
+        assert!(text.contains(&format!("{conversation:?}")), "{text}");
+    }
+}

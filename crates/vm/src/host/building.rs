@@ -15,6 +15,10 @@ use crate::producer::TICK;
 /// Transactions of the block that is built to see whether one can be.
 const PROBE: usize = 4;
 
+/// Transactions that are tried at once for their callers' sake: some milliseconds' work. Where
+/// more wait than that, blocks come anyway.
+const JUDGED: usize = 128;
+
 impl Consensus {
     /// Builds a block on the preferred one, of everything that waits now.
     ///
@@ -104,6 +108,49 @@ impl Consensus {
                 None => return Ok(None),
             }
         }
+    }
+
+    /// Tells callers whose transactions do not apply to the accepted state, or are in it already.
+    /// Building finds that too; but with stake the host asks this node only when it is its turn,
+    /// which may be long after a caller has given up.
+    ///
+    /// # Errors
+    /// [`ConsensusError::NotBuilding`], [`ConsensusError::View`].
+    pub(super) fn judge(&self) -> Result<(), ConsensusError> {
+        let inner = &mut *self.inner();
+        let Inner {
+            ledger,
+            flow,
+            expiries,
+            unjudged,
+            ..
+        } = inner;
+        // What does not apply to an undecided block may yet apply, if others are accepted. Where
+        // the host waits for a block to be built, trying to build one judges as well.
+        let undecided = ledger.processing.preference() != ledger.processing.head_id();
+        if !self.is_normal() || undecided || flow.is_asked() || !*unjudged {
+            return Ok(());
+        }
+        let time = ready(ledger)?;
+        let first = ledger.pool.iter().take(JUDGED);
+        expiries.extend(first.map(|waiting| (waiting.ids.action, waiting.expires)));
+        let (built, failed) = ledger.build(time, JUDGED)?;
+        // What others pushed may depend on what has not come yet, and nobody here waits for it.
+        let (told, kept): (Vec<_>, Vec<_>) = failed
+            .into_iter()
+            .partition(|(waiting, _)| ledger.is_waited_for(&waiting.ids.action));
+        let kept: Vec<Waiting> = kept.into_iter().map(|(waiting, _)| waiting).collect();
+        ledger.pool.put_back(kept.into_iter());
+        ledger.answer_failed(&told);
+        for (waiting, _) in &told {
+            let _was_own = flow.over(&waiting.ids.action);
+        }
+        *unjudged = false;
+        if let Some(built) = built {
+            inner.put_back(built.block.txs);
+        }
+        inner.ledger.count_pending();
+        Ok(())
     }
 
     fn wakes_in(&self) -> Option<Duration> {

@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 use session_chain::block::{Block, BlockError, Parsed};
@@ -39,6 +39,9 @@ use crate::verifier::Verifier;
 
 /// Parsed blocks that wait to be verified: what a node asks about ahead of time.
 const PARSED_KEPT: usize = 8;
+
+/// How often what waits is tried on the accepted state, where the host does not ask for blocks.
+const JUDGING: Duration = Duration::from_millis(100);
 
 /// Where the chain stands for its host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,6 +134,8 @@ pub(super) struct Inner {
     /// Until when transactions may wait that were taken from the pool into a block.
     pub(super) expiries: HashMap<ActionId, Time>,
     pub(super) flow: Flow,
+    /// Whether something waits that has not been tried on the last accepted block.
+    pub(super) unjudged: bool,
 }
 
 impl Inner {
@@ -236,6 +241,7 @@ impl Consensus {
                 own: HashSet::new(),
                 expiries: HashMap::new(),
                 flow: Flow::default(),
+                unjudged: false,
             }),
             parsed: Mutex::default(),
             changes: watch::Sender::new(0),
@@ -288,9 +294,9 @@ impl Consensus {
         announce: &Announce,
         stop: &AtomicBool,
     ) {
-        let mut ticked = Instant::now();
+        let (mut ticked, mut judged) = (Instant::now(), Instant::now());
         loop {
-            let first = queue.recv_timeout(TICK);
+            let first = queue.recv_timeout(JUDGING);
             if stop.load(Ordering::Relaxed) || matches!(first, Err(RecvTimeoutError::Disconnected))
             {
                 break;
@@ -299,6 +305,12 @@ impl Consensus {
                 let more = queue.try_iter().take(BLOCK_TXS_MAX);
                 let batch: Vec<Submission> = std::iter::once(first).chain(more).collect();
                 self.take_batch(batch, announce);
+            }
+            if judged.elapsed() >= JUDGING {
+                judged = Instant::now();
+                if let Err(error) = self.judge() {
+                    tracing::warn!(%error, "what waits was not tried");
+                }
             }
             if ticked.elapsed() >= TICK {
                 ticked = Instant::now();
@@ -313,7 +325,13 @@ impl Consensus {
         {
             let now = Instant::now();
             let mut inner = self.inner();
-            let Inner { ledger, flow, .. } = &mut *inner;
+            let Inner {
+                ledger,
+                flow,
+                unjudged,
+                ..
+            } = &mut *inner;
+            *unjudged = true;
             for submission in batch {
                 if submission.local {
                     news.extend(take_own(ledger, flow, submission, now));
@@ -524,6 +542,7 @@ impl Consensus {
         }
         ledger.answer_applied(height, &applied);
         take_back(&mut inner, height);
+        inner.unjudged = !inner.ledger.pool.is_empty();
         inner.ledger.count_pending();
         self.node.set_busy(inner.flow.is_full(now));
         drop(inner);

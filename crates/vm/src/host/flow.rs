@@ -90,6 +90,11 @@ impl Flow {
         self.asked = true;
     }
 
+    /// Whether it has asked since the preferred block changed.
+    pub(super) const fn is_asked(&self) -> bool {
+        self.asked
+    }
+
     /// The preferred block has changed.
     pub(super) fn preferred(&mut self) {
         let asked = std::mem::take(&mut self.asked);

@@ -10,6 +10,7 @@ use session_chain::genesis::RateJson;
 use session_chain::mempool::Limits;
 use session_core::ids::ChainId;
 use session_core::parameters::Rate;
+use session_core::time::SECOND_MS;
 use session_storage::{RewindError, Store, StoreError};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -63,6 +64,8 @@ struct Config {
     state_sync_interval: Option<u64>,
     /// Fewer blocks than this are applied one by one.
     state_sync_min_blocks: Option<u64>,
+    /// A node whose last block is younger does not ask for a state.
+    state_sync_min_seconds: Option<u64>,
     /// Bytes of memory that offered states may hold.
     state_sync_bytes: Option<usize>,
     /// Height that a store of the plugin's own goes back to, once.
@@ -144,6 +147,11 @@ impl Config {
             enabled: self.state_sync.unwrap_or(defaults.enabled),
             interval,
             min_blocks: self.state_sync_min_blocks.unwrap_or(defaults.min_blocks),
+            min_age_ms: self
+                .state_sync_min_seconds
+                .map_or(defaults.min_age_ms, |seconds| {
+                    seconds.saturating_mul(SECOND_MS)
+                }),
             held_bytes: self.state_sync_bytes.unwrap_or(defaults.held_bytes),
         })
     }

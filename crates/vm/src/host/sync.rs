@@ -22,6 +22,7 @@
 
 mod adopt;
 mod calls;
+mod channels;
 mod crew;
 mod fetch;
 mod offers;
@@ -29,6 +30,8 @@ mod progress;
 mod summary;
 
 use std::time::Duration;
+
+use session_core::time::MINUTE_MS;
 
 pub(crate) use self::calls::SummaryFacts;
 pub(crate) use self::fetch::{Syncing, tidy};
@@ -64,6 +67,9 @@ pub struct SyncOptions {
     pub interval: u64,
     /// Fewer blocks than this are applied one by one.
     pub min_blocks: u64,
+    /// A node whose last block is younger than this does not ask for a state: a host takes two
+    /// seconds to find out that there is none.
+    pub min_age_ms: u64,
     /// Bytes of memory that offered states may hold before the oldest goes.
     pub held_bytes: usize,
 }
@@ -74,6 +80,7 @@ impl Default for SyncOptions {
             enabled: true,
             interval: 1_024,
             min_blocks: 512,
+            min_age_ms: MINUTE_MS,
             held_bytes: 128 << 20,
         }
     }

@@ -327,11 +327,26 @@ fn merged(kept: Vec<Element>, ours: &HeaderMap) -> Vec<Element> {
         let values = ours.get_all(name).iter();
         let values = values.filter_map(|value| Some(value.to_str().ok()?.to_owned()));
         out.push(Element {
-            key: name.as_str().to_owned(),
+            key: as_go_writes(name),
             values: values.collect(),
         });
     }
     out
+}
+
+/// `Content-Type` of `content-type`: the node's server looks for names in this form, does not find
+/// others, and adds a type and a length of its own beside ours.
+fn as_go_writes(name: &HeaderName) -> String {
+    let mut begins = true;
+    let letters = name.as_str().chars().map(|letter| {
+        let written = match begins {
+            true => letter.to_ascii_uppercase(),
+            false => letter,
+        };
+        begins = letter == '-';
+        written
+    });
+    letters.collect()
 }
 
 async fn read(reader: &mut ReaderClient<Channel>) -> Result<Option<prost::bytes::Bytes>, Status> {
@@ -400,9 +415,15 @@ mod tests {
             out,
             [
                 element("Node-Id", "N"),
-                element("content-type", "text/plain")
+                element("Content-Type", "text/plain")
             ]
         );
+        for (ours, written) in [
+            (header::WWW_AUTHENTICATE, "Www-Authenticate"),
+            (HeaderName::from_static("x--a-1b"), "X--A-1b"),
+        ] {
+            assert_eq!(as_go_writes(&ours), written);
+        }
     }
 
     #[test]

@@ -416,10 +416,10 @@ impl Vm for Plugin {
     }
 
     async fn state_sync_enabled(&self, _: Request<()>) -> Reply<StateSyncEnabledResponse> {
-        reply(StateSyncEnabledResponse {
-            enabled: self.running()?.consensus.takes_states(),
-            err: 0,
-        })
+        let enabled = self
+            .consensus(|consensus| Ok(consensus.wants_a_state()))
+            .await?;
+        reply(StateSyncEnabledResponse { enabled, err: 0 })
     }
 
     async fn get_ongoing_sync_state_summary(

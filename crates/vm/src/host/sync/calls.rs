@@ -35,6 +35,14 @@ impl Consensus {
         self.offers.options().enabled && self.store().staging().is_some()
     }
 
+    /// Whether the host is to look for a state: this node was away for a while, or its last try
+    /// was interrupted.
+    pub(crate) fn wants_a_state(&self) -> bool {
+        let age = self.node.now().since(self.node.head().header.time);
+        let old = age > self.offers.options().min_age_ms;
+        self.takes_states() && (old || fetch::ongoing(self).is_some())
+    }
+
     /// The state that was being taken over when the process ended last.
     pub(crate) fn ongoing_state(&self) -> Option<SummaryFacts> {
         fetch::ongoing(self).map(Into::into)

@@ -131,6 +131,20 @@ impl Crew {
         }
     }
 
+    /// At most so many who may be asked.
+    pub(super) fn some(&self, count: usize) -> Vec<Peer> {
+        let known = lock(&self.known);
+        let free = |peer: &Peer| known.get(peer).is_none_or(|peer| !peer.out);
+        let connected = self.peers.connected().into_iter();
+        connected.filter(free).take(count).collect()
+    }
+
+    /// Does not ask a peer again that is to blame.
+    pub(super) fn refuse(&self, peer: &Peer, why: &Refused) {
+        lock(&self.known).entry(peer.clone()).or_default().busy += 1;
+        let _known = self.dismiss(peer, Some(why));
+    }
+
     fn dismiss(&self, peer: &Peer, why: Option<&Refused>) -> Option<()> {
         let mut known = lock(&self.known);
         let standing = known.get_mut(peer)?;

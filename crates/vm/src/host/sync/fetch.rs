@@ -204,6 +204,7 @@ fn take(
     tracing::info!(records = index.len(), "took over the records");
     job.each(Stage::Cells, |part| job.cells(part, &index))?;
     drop(index);
+    job.channels()?;
     job.derive()?;
     job.block(consensus)?;
     let (tree, counts) = rebuild(staging.as_ref())?;
@@ -218,16 +219,21 @@ fn take(
     Ok(adopted?)
 }
 
-struct Job<'a> {
-    crew: Crew,
+/// One state being taken over.
+pub(super) struct Job<'a> {
+    pub(super) crew: Crew,
     staging: &'a dyn Staging,
-    rules: Rules<'a>,
+    pub(super) rules: Rules<'a>,
     progress: Mutex<Progress>,
 }
 
 impl Job<'_> {
-    fn view(&self) -> StoreView<'_> {
+    pub(super) fn view(&self) -> StoreView<'_> {
         StoreView(self.staging)
+    }
+
+    pub(super) fn depth(&self) -> u8 {
+        lock(&self.progress).depth
     }
 
     /// Does something with every part that is not whole in this stage, several at once.
@@ -263,7 +269,7 @@ impl Job<'_> {
         })
     }
 
-    fn write(&self, changes: Changes) -> Result<(), Failure> {
+    pub(super) fn write(&self, changes: Changes) -> Result<(), Failure> {
         let mut batch = Batch::new();
         store::put_changes(&mut batch, changes);
         Ok(self.staging.write(batch, None)?)
@@ -276,6 +282,40 @@ impl Job<'_> {
         let mut progress = lock(&self.progress);
         progress.mark(stage, part.number);
         Ok(self.staging.write(batch, Some(&progress.to_bytes()))?)
+    }
+
+    /// Notes that a part is not whole: after a kill it is taken over anew.
+    pub(super) fn open(&self, part: Part) -> Result<(), Failure> {
+        let mut progress = lock(&self.progress);
+        progress.unmark(Stage::Cells, part.number);
+        Ok(self
+            .staging
+            .write(Batch::new(), Some(&progress.to_bytes()))?)
+    }
+
+    /// Notes that a part is whole.
+    pub(super) fn close(&self, part: Part) -> Result<(), Failure> {
+        self.write_last(Changes::new(), Stage::Cells, part)
+    }
+
+    /// Notes that cells of a part may be there. If they were before, from somebody who may have
+    /// lied, they go.
+    fn begin(&self, part: Part, keys: &[RecordKey]) -> Result<(), Failure> {
+        let begun = {
+            let mut progress = lock(&self.progress);
+            let begun = progress.mark(Stage::Begun, part.number);
+            if !begun {
+                self.staging
+                    .write(Batch::new(), Some(&progress.to_bytes()))?;
+            }
+            begun
+        };
+        if begun {
+            for key in keys {
+                self.forget(*key)?;
+            }
+        }
+        Ok(())
     }
 
     fn records(&self, part: Part, branch: Branch) -> Result<(), Failure> {
@@ -316,20 +356,28 @@ impl Job<'_> {
     }
 
     fn cells(&self, part: Part, index: &Index) -> Result<(), Failure> {
-        let mut objects = Objects::new(index.part(part, None)?);
+        let keys = index.part(part, None)?;
+        self.begin(part, &keys)?;
+        let mut objects = Objects::new(keys);
         self.crew.by_somebody(|peer| {
             let done = self.cells_from(peer, part, &mut objects);
             if done.is_err()
                 && let Some(record) = objects.give_up()
             {
                 // Whoever goes on begins with this one again.
-                for (table, from, to) in cells_of(&record) {
-                    self.delete(table, from, &to)?;
-                }
+                self.forget(record)?;
             }
             done
         })?;
-        self.write_last(Changes::new(), Stage::Cells, part)
+        self.close(part)
+    }
+
+    /// Deletes what came of a record.
+    pub(super) fn forget(&self, record: RecordKey) -> Result<(), Failure> {
+        for (table, from, to) in cells_of(&record) {
+            self.delete(table, from, &to)?;
+        }
+        Ok(())
     }
 
     fn delete(&self, table: Table, from: Vec<u8>, to: &[u8]) -> Result<(), Failure> {

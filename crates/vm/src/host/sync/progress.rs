@@ -13,6 +13,8 @@ pub(crate) struct Progress {
     /// Depth of its parts.
     pub(crate) depth: u8,
     records: Vec<u8>,
+    /// Parts of which cells may be there.
+    begun: Vec<u8>,
     cells: Vec<u8>,
 }
 
@@ -27,25 +29,44 @@ impl Progress {
             summary,
             depth,
             records: vec![0; bytes_for(depth)],
+            begun: vec![0; bytes_for(depth)],
             cells: vec![0; bytes_for(depth)],
         }
     }
 
-    fn set(&self, stage: Stage) -> &[u8] {
+    const fn set(&self, stage: Stage) -> &Vec<u8> {
         match stage {
             Stage::Records => &self.records,
+            Stage::Begun => &self.begun,
             Stage::Cells => &self.cells,
         }
     }
 
-    /// Marks a part as whole.
-    pub(crate) fn mark(&mut self, stage: Stage, number: u32) {
-        let set = match stage {
+    const fn set_mut(&mut self, stage: Stage) -> &mut Vec<u8> {
+        match stage {
             Stage::Records => &mut self.records,
+            Stage::Begun => &mut self.begun,
             Stage::Cells => &mut self.cells,
-        };
-        if let Some(byte) = set.get_mut(number as usize / 8) {
-            *byte |= 1 << (number % 8);
+        }
+    }
+
+    /// Marks a part. Answers whether it was marked before.
+    pub(crate) fn mark(&mut self, stage: Stage, number: u32) -> bool {
+        let bit = 1 << (number % 8);
+        match self.set_mut(stage).get_mut(number as usize / 8) {
+            Some(byte) => {
+                let before = *byte & bit != 0;
+                *byte |= bit;
+                before
+            }
+            None => false,
+        }
+    }
+
+    /// Marks a part as not whole.
+    pub(crate) fn unmark(&mut self, stage: Stage, number: u32) {
+        if let Some(byte) = self.set_mut(stage).get_mut(number as usize / 8) {
+            *byte &= !(1 << (number % 8));
         }
     }
 
@@ -69,14 +90,16 @@ impl Progress {
 pub(crate) enum Stage {
     /// The records.
     Records,
-    /// What belongs to them.
+    /// Something of what belongs to them.
+    Begun,
+    /// All of it.
     Cells,
 }
 
 impl Encode for Progress {
     fn encode(&self, out: &mut Writer) {
         out.value(&self.summary).u8(self.depth);
-        out.raw(&self.records).raw(&self.cells);
+        out.raw(&self.records).raw(&self.begun).raw(&self.cells);
     }
 }
 
@@ -92,6 +115,7 @@ impl Decode for Progress {
             summary,
             depth,
             records: input.take("parts", bytes)?.to_vec(),
+            begun: input.take("parts", bytes)?.to_vec(),
             cells: input.take("parts", bytes)?.to_vec(),
         })
     }
@@ -118,8 +142,13 @@ mod tests {
         for depth in [0, 2, 5, DEPTH_MAX] {
             let mut progress = Progress::new(Summary { header }, depth);
             let last = (1u32 << depth) - 1;
-            progress.mark(Stage::Records, last);
+            assert!(!progress.mark(Stage::Records, last));
+            assert!(progress.mark(Stage::Records, last));
+            progress.mark(Stage::Cells, last);
             progress.mark(Stage::Cells, 0);
+            if last > 0 {
+                progress.unmark(Stage::Cells, last);
+            }
             let read = Progress::from_bytes(&progress.to_bytes()).unwrap();
             assert_eq!(read, progress);
             let missing = |stage| {
