@@ -36,6 +36,18 @@ pub(crate) enum NodeVerb {
         #[arg(long)]
         phrase: Option<PathBuf>,
     },
+    /// Takes a chain under a Lux node back to an earlier block, while that node is stopped
+    #[command(
+        after_help = "For a chain whose plugin keeps a store of its own, in DIR/db, and is ahead of its node after a\nloss of power. The last 64 blocks can be undone; they come again from the other nodes. Until\nthen the plugin signs no head. `rewindTo` in the chain's configuration does the same at the\nplugin's next start.\n\nExample:\n  session node rewind --data-dir ~/.lux/chainData/CHAIN --to 120000"
+    )]
+    Rewind {
+        /// The chain's data directory
+        #[arg(long, value_name = "DIR")]
+        data_dir: PathBuf,
+        /// Height of the block that is to be the last one
+        #[arg(long, value_name = "HEIGHT")]
+        to: u64,
+    },
     /// Pins several nodes: what one shows counts when enough of them have signed it
     #[command(
         after_help = "FILE is JSON with `nodes`, each with `url` and `headKey`: what `session --json devnet up`\nprints, and the state file of a devnet.\n\nExamples:\n  session node pin ~/.local/share/session/devnet/state.json\n  session node pin nodes.json --threshold 4\n\n`session node forget` goes back to the one node that answers first."
@@ -86,6 +98,7 @@ pub(crate) async fn run(verb: NodeVerb, home: &Home, out: &Out) -> Result<(), Cl
             }
             told("restored", &copied, &data_dir, out)
         }
+        NodeVerb::Rewind { data_dir, to } => rewind(&data_dir, to, out),
         NodeVerb::Pin { file, threshold } => pin(&file, threshold, home, out).await,
         NodeVerb::Forget => {
             let dir = session_client::StateDir::open(&home.dir)?;
@@ -96,6 +109,22 @@ pub(crate) async fn run(verb: NodeVerb, home: &Home, out: &Out) -> Result<(), Cl
             out.done("the pinned chain and head key are forgotten")
         }
     }
+}
+
+/// Takes a stopped plugin's chain back.
+fn rewind(data_dir: &Path, to: u64, out: &Out) -> Result<(), CliError> {
+    let now = session_vm::rewind::rewind(data_dir, to)?;
+    let (from, height, block) = (now.from, now.height, now.block.to_string());
+    let text = if from == height {
+        format!("the chain is at block {height} already")
+    } else {
+        format!("rewound from block {from} to block {height}, {block}")
+    };
+    let state_root = const_hex::encode(now.state_root);
+    let value = json!({
+        "ok": true, "from": from, "height": height, "block": block, "stateRoot": state_root,
+    });
+    out.result(&text, &value)
 }
 
 /// Nodes that are pinned together; keys take 4 kB each.

@@ -25,6 +25,8 @@ pub(crate) enum CliError {
     #[error("{0}")]
     Storage(#[from] session_storage::StoreError),
     #[error("{0}")]
+    Rewind(#[from] session_vm::rewind::RewindError),
+    #[error("{0}")]
     Devnet(#[from] DevnetError),
     #[error("{0}")]
     Crypto(#[from] session_crypto::CryptoError),

@@ -12,8 +12,11 @@ mod support;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use serde_json::Value;
+use session_vm::node::{Node, NodeOptions};
+use session_vm::rpc::{Context, Server, ServerOptions};
 use support::{RunningNode, json, on, session};
 
 #[test]
@@ -469,4 +472,66 @@ fn several_people_talk_in_a_session_with_a_name() {
         ),
         (&Value::from("trip"), 2)
     );
+}
+
+#[test]
+fn a_plugins_chain_goes_back_while_nobody_runs_it() {
+    let (home, chain) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let rewind = |to: u64| {
+        let (directory, to) = (chain.path().to_str().unwrap(), to.to_string());
+        let arguments = [
+            "--json",
+            "node",
+            "rewind",
+            "--data-dir",
+            directory,
+            "--to",
+            &to,
+        ];
+        let output = session(home.path(), &arguments);
+        (output.status.code(), json(&output))
+    };
+    let (code, none) = rewind(1);
+    assert_eq!(code, Some(1));
+    let says = |value: &Value, word: &str| value["error"].as_str().unwrap().contains(word);
+    assert!(says(&none, "db/"), "{none}");
+
+    // What a plugin leaves behind: a chain on a store that remembers its steps.
+    let store = Arc::new(session_vm::rewind::open(chain.path()).unwrap());
+    let node = Arc::new(Node::start_on(store, NodeOptions::default()).unwrap());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let options = ServerOptions {
+        address: "127.0.0.1:0".parse().unwrap(),
+        ..ServerOptions::default()
+    };
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let context = Context { node: node.clone() };
+    let server = runtime.block_on(Server::bind(context, options)).unwrap();
+    let rpc = format!("http://{}", server.address());
+    let serving = runtime.spawn(server.run(stopped));
+    let (alice, bob) = (home.path().join("alice"), home.path().join("bob"));
+    for person in [&alice, &bob] {
+        assert_eq!(on(&rpc, person, &["identity", "new"], "").0, Some(0));
+    }
+    // Both are registered before one writes to the other.
+    on(&rpc, &bob, &["sessions"], "");
+    let id = on(&rpc, &bob, &["identity", "show"], "").1["id"].clone();
+    let (_, opened) = on(&rpc, &alice, &["open", id.as_str().unwrap()], "");
+    let height = node.head().header.height;
+    assert!(height > 0, "{opened}");
+
+    let (code, in_use) = rewind(0);
+    assert_eq!(code, Some(1));
+    assert!(says(&in_use, &std::process::id().to_string()), "{in_use}");
+    stop.send(true).unwrap();
+    runtime.block_on(serving).unwrap();
+    node.stop();
+    let (code, ahead) = rewind(height + 1);
+    assert_eq!(code, Some(1));
+    assert!(says(&ahead, "ahead"), "{ahead}");
+    let (code, rewound) = rewind(0);
+    assert_eq!(code, Some(0), "{rewound}");
+    assert_eq!(rewound["from"], height);
+    assert_eq!(rewound["height"], 0);
+    assert_eq!(rewound["stateRoot"].as_str().unwrap().len(), 64);
 }

@@ -128,6 +128,35 @@ impl Database {
         self.lock().plugin = Some(plugin);
     }
 
+    /// The value of a key.
+    pub(crate) fn read(&self, key: &[u8]) -> Option<Bytes> {
+        self.lock().cells.get(key).cloned()
+    }
+
+    /// All of it, or nothing.
+    pub(crate) fn write(&self, puts: Vec<(Vec<u8>, Vec<u8>)>, deletes: Vec<Vec<u8>>) {
+        let cells = &mut self.lock().cells;
+        cells.extend(
+            puts.into_iter()
+                .map(|(key, value)| (key.into(), value.into())),
+        );
+        for key in deletes {
+            cells.remove(key.as_slice());
+        }
+    }
+
+    /// Every pair from `start` on whose key has this prefix.
+    pub(crate) fn from(&self, start: &[u8], prefix: &[u8]) -> Vec<(Bytes, Bytes)> {
+        let disk = self.lock();
+        let cells = disk
+            .cells
+            .range(Bytes::copy_from_slice(start.max(prefix))..);
+        let cells = cells.take_while(|(key, _)| key.starts_with(prefix));
+        cells
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect()
+    }
+
     /// Every pair.
     pub fn cells(&self) -> BTreeMap<Bytes, Bytes> {
         self.lock().cells.clone()

@@ -8,6 +8,7 @@
 
 mod hijack;
 mod parse;
+mod plain;
 mod proxy;
 mod writer;
 
@@ -71,10 +72,19 @@ pub fn node_headers() -> Vec<Element> {
     ]
 }
 
-/// A plugin's `http.HTTP` behind one prefix.
+/// What a plugin serves behind one prefix.
 #[derive(Debug, Clone)]
 pub struct Handler {
-    client: HttpClient<Channel>,
+    way: Way,
+}
+
+/// How requests are handed on to it.
+#[derive(Debug, Clone)]
+enum Way {
+    /// As calls of `http.HTTP`.
+    Grpc(HttpClient<Channel>),
+    /// As they are, by a reverse proxy.
+    Plain(String),
 }
 
 impl Handler {
@@ -83,7 +93,23 @@ impl Handler {
         let client = HttpClient::new(dial(address))
             .max_decoding_message_size(usize::MAX)
             .max_encoding_message_size(usize::MAX);
-        Self { client }
+        Self {
+            way: Way::Grpc(client),
+        }
+    }
+
+    /// A plain HTTP server at this address, which gets requests with their whole path.
+    pub fn plain(address: &str) -> Self {
+        Self {
+            way: Way::Plain(address.to_owned()),
+        }
+    }
+
+    pub(crate) fn client(&self) -> HttpClient<Channel> {
+        match &self.way {
+            Way::Grpc(client) => client.clone(),
+            Way::Plain(address) => panic!("plain HTTP at {address}"),
+        }
     }
 
     /// One plain request, as the node hands it on.
@@ -97,12 +123,19 @@ impl Handler {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Result<Reply, Status> {
+        let body = body.into();
+        if let Way::Plain(address) = &self.way {
+            let request = plain::request(address, method, url, headers, &body);
+            let answer = tokio::time::timeout(PATIENCE, request).await;
+            let late = || Status::deadline_exceeded("no answer in a minute");
+            let broken = |error: std::io::Error| Status::unavailable(error.to_string());
+            return answer.map_err(|_| late())?.map_err(broken);
+        }
         let headers = headers.iter().map(|(key, value)| Element {
             key: (*key).to_owned(),
             values: vec![(*value).to_owned()],
         });
-        self.hand_on(method, url, headers.collect(), body.into())
-            .await
+        self.hand_on(method, url, headers.collect(), body).await
     }
 
     async fn hand_on(
@@ -119,7 +152,7 @@ impl Handler {
             body,
             response_headers: node_headers(),
         };
-        let mut client = self.client.clone();
+        let mut client = self.client();
         let answer = tokio::time::timeout(PATIENCE, client.handle_simple(request)).await;
         let answer = answer.map_err(|_| Status::deadline_exceeded("no answer in a minute"))??;
         let answer = answer.into_inner();

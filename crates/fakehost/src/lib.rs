@@ -10,6 +10,8 @@
 //!   └── http ◀────── [`http`]      plain requests, and a proxy for streams ┘
 //! ```
 //!
+//! [`zap`] is a Lux node: the same over another wire, with plain HTTP and without gossip.
+//!
 //! What real nodes were seen to do, and what their code says, is what this one does; where they
 //! break plugins (orphans, an outer index that is ahead, gossip that reaches nobody), so does it.
 //!
@@ -52,6 +54,7 @@ pub mod people;
 pub mod plugin;
 pub mod sender;
 pub mod serve;
+pub mod zap;
 
 /// Runs a test, which has failed when it takes longer than this.
 pub async fn bounded<T>(seconds: u64, test: impl Future<Output = T>) -> T {

@@ -7,7 +7,6 @@
 //! ```
 
 use std::io::{ErrorKind, Read};
-use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -91,6 +90,8 @@ pub struct Launch {
     pub launcher: Option<(PathBuf, String)>,
     /// What the node answers.
     pub handshake: Handshake,
+    /// What is in the plugin's environment, `{}` standing for the engine's address.
+    pub environment: Vec<(&'static str, &'static str)>,
 }
 
 impl Launch {
@@ -102,6 +103,7 @@ impl Launch {
             binary: named.unwrap_or_else(|| binary.into()),
             launcher: None,
             handshake: Handshake::Taken,
+            environment: vec![(ENGINE_ADDRESS, "{}")],
         }
     }
 }
@@ -118,17 +120,20 @@ pub struct Process {
 
 impl Process {
     /// Starts the plugin with this engine address.
-    pub fn start(launch: &Launch, engine: SocketAddr) -> Self {
+    pub fn start(launch: &Launch, engine: impl std::fmt::Display) -> Self {
+        let engine = engine.to_string();
         let directory = tempfile::tempdir().unwrap();
         let link = directory.path().join(VM_ID);
         std::os::unix::fs::symlink(&launch.binary, &link).unwrap();
+        let environment = launch.environment.iter();
+        let environment = environment.map(|(name, value)| (name, value.replace("{}", &engine)));
         let mut command = match &launch.launcher {
             None => Command::new(&link),
             Some((launcher, protocol)) => launcher_in(directory.path(), launcher, protocol, &link),
         };
         command
             .env_clear()
-            .env(ENGINE_ADDRESS, engine.to_string())
+            .envs(environment)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

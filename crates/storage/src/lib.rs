@@ -47,6 +47,7 @@ pub mod format;
 mod journal;
 mod memory;
 pub mod remote;
+pub mod rewind;
 mod segment;
 mod store;
 pub mod writer;
@@ -57,6 +58,7 @@ pub use error::{EngineError, StoreError};
 pub use journal::DamagedJournal;
 pub use memory::MemoryStore;
 pub use remote::{Remote, RemoteStore};
+pub use rewind::{RewindError, Rewindable, Rewound, STEPS_KEPT};
 pub use store::{
     Batch, Direction, Durability, Health, KEY_BYTES_MAX, KeyRange, Keyspace, KeyspaceOptions, Pair,
     Snapshot, Staging, Store, VALUE_BYTES_MAX, View,

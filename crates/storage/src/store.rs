@@ -43,6 +43,8 @@ pub enum Keyspace {
     Deadlines,
     /// Bodies of rosters and of public keys, about 2 to 4 kB each.
     Rosters,
+    /// What steps replaced, by step: empty where nobody may want to go back.
+    Undo,
 }
 
 /// How a keyspace is laid out on disk. Fixed when the keyspace is created.
@@ -56,7 +58,7 @@ pub struct KeyspaceOptions {
 
 impl Keyspace {
     /// Every keyspace, in the order of their indexes.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Meta,
         Self::Records,
         Self::Entries,
@@ -67,6 +69,7 @@ impl Keyspace {
         Self::Messages,
         Self::Deadlines,
         Self::Rosters,
+        Self::Undo,
     ];
 
     /// The name on disk and in backups. Never changes.
@@ -82,6 +85,7 @@ impl Keyspace {
             Self::Messages => "messages",
             Self::Deadlines => "deadlines",
             Self::Rosters => "rosters",
+            Self::Undo => "undo",
         }
     }
 
@@ -98,6 +102,7 @@ impl Keyspace {
             Self::Messages => 8,
             Self::Deadlines => 9,
             Self::Rosters => 10,
+            Self::Undo => 11,
         }
     }
 
@@ -117,7 +122,7 @@ impl Keyspace {
                 large_values: true,
                 memtable_bytes: 32 * MIB,
             },
-            Self::Blocks | Self::Rosters => KeyspaceOptions {
+            Self::Blocks | Self::Rosters | Self::Undo => KeyspaceOptions {
                 large_values: true,
                 memtable_bytes: 16 * MIB,
             },
@@ -325,6 +330,11 @@ pub trait Store: View {
     /// Whether writes are taken.
     fn health(&self) -> Health;
 
+    /// How many steps ([`Batch::step`]) can be undone later: what they need must stay.
+    fn steps_kept(&self) -> u64 {
+        0
+    }
+
     /// Flushes and lets go of the directory. Further calls get [`StoreError::Closed`]; a second
     /// `close` does nothing. Dropping a store without it loses nothing that was committed, the
     /// next start just takes longer.
@@ -405,6 +415,7 @@ pub(crate) struct Op {
 pub struct Batch {
     ops: Vec<Op>,
     bytes: usize,
+    step: Option<u64>,
 }
 
 impl Batch {
@@ -413,7 +424,22 @@ impl Batch {
         Self {
             ops: Vec::new(),
             bytes: 0,
+            step: None,
         }
+    }
+
+    /// Makes the batch a step with a number: a store that can go back ([`Rewindable`]) remembers
+    /// what it replaces. Steps come one number after the other.
+    ///
+    /// [`Rewindable`]: crate::Rewindable
+    pub const fn step(&mut self, number: u64) -> &mut Self {
+        self.step = Some(number);
+        self
+    }
+
+    /// The number, if it is a step.
+    pub const fn step_number(&self) -> Option<u64> {
+        self.step
     }
 
     /// Sets `key` to `value`.
@@ -457,8 +483,9 @@ impl Batch {
         })
     }
 
-    /// Adds the changes of `later` after these.
+    /// Adds the changes of `later` after these. Two steps cannot be one: the later's number counts.
     pub fn append(&mut self, mut later: Self) -> &mut Self {
+        self.step = later.step.or(self.step);
         self.bytes = self.bytes.saturating_add(later.bytes);
         self.ops.append(&mut later.ops);
         self
@@ -484,6 +511,10 @@ impl Batch {
         self.ops
             .iter()
             .map(|op| (op.keyspace, op.key.as_slice(), op.value.as_deref()))
+    }
+
+    pub(crate) fn ops(&self) -> &[Op] {
+        &self.ops
     }
 
     /// Checks every key and value against the limits. [`Store::commit`] does it as well; callers

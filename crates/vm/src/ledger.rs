@@ -41,6 +41,10 @@ const WAITERS_MAX: usize = 8;
 /// Blocks whose bodies are pruned in one batch.
 const PRUNE_BLOCKS: u64 = 256;
 
+/// Bodies that are pruned in one batch, roughly: 4 MB of keys, well inside a frame of any host's
+/// database.
+const PRUNE_BODIES: usize = 65_536;
+
 /// State of the one who makes blocks.
 pub(crate) struct Ledger {
     pub(crate) store: Arc<dyn Store>,
@@ -316,11 +320,16 @@ impl Ledger {
         let retention = self.processing.parameters().retention_ms;
         let store = self.store.as_ref();
         let from = store::pruned(store)?;
+        // The head's bodies stay: whoever starts from it must be able to read it whole. So must
+        // whoever goes back to an earlier one.
         let head = self.processing.head().height;
+        let head = head.saturating_sub(self.store.steps_kept());
         let mut batch = Batch::new();
         let mut height = from;
-        // The head's bodies stay: whoever starts from it must be able to read it whole.
-        while height < head && height < from.saturating_add(PRUNE_BLOCKS) {
+        while height < head
+            && height < from.saturating_add(PRUNE_BLOCKS)
+            && batch.len() < PRUNE_BODIES
+        {
             let Some((id, header)) = store::at_height(store, height)? else {
                 break;
             };

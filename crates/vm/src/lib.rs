@@ -47,6 +47,7 @@ mod opening;
 mod producer;
 pub mod prover;
 pub mod rates;
+pub mod rewind;
 pub mod rpc;
 mod store;
 pub mod submission;

@@ -76,6 +76,7 @@ pub(crate) fn batch_of(header: &Header, id: &BlockId, stored: &[u8], changes: Ch
     let mut batch = Batch::new();
     put_changes(&mut batch, changes);
     put_block(&mut batch, header, id, Some(stored));
+    batch.step(header.height);
     batch
 }
 

@@ -57,6 +57,11 @@ const LAYERS: &[Layer] = &[
         absent: IMPURE,
     },
     Layer {
+        folder: "zap",
+        ours: &["session-core"],
+        absent: IMPURE,
+    },
+    Layer {
         folder: "vm",
         ours: &[
             "session-core",
@@ -64,6 +69,7 @@ const LAYERS: &[Layer] = &[
             "session-storage",
             "session-chain",
             "session-rpcchainvm",
+            "session-zap",
         ],
         absent: &["session_client", "session_fakehost"],
     },

@@ -211,7 +211,7 @@ async fn streamed(handler: &Handler, request: Request, incoming: Incoming, out: 
         }),
         request: Some(request),
     };
-    let mut client = handler.client.clone();
+    let mut client = handler.client();
     let handled = tokio::time::timeout(PATIENCE, client.handle(request)).await;
     // None is left when the connection was hijacked.
     let out = out.lock().await.take();

@@ -8,6 +8,7 @@ mod record;
 mod service;
 mod state;
 mod text;
+mod zap;
 
 use session_core::codec::{Decode, Encode};
 
@@ -30,6 +31,7 @@ const TARGETS: &[&[Target]] = &[
     service::TARGETS,
     chain::TARGETS,
     crypto::TARGETS,
+    zap::TARGETS,
     #[cfg(feature = "client")]
     client::TARGETS,
 ];

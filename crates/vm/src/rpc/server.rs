@@ -22,6 +22,7 @@ use session_core::parameters::Rate;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tower::ServiceExt as _;
 
 use super::dialect::{answer, text};
 use super::method::Context;
@@ -130,7 +131,11 @@ pub struct Server {
     address: SocketAddr,
     context: Context,
     options: Arc<ServerOptions>,
+    /// Makes a path of ours of what a host's server got.
+    target: Option<Target>,
 }
+
+type Target = fn(&str) -> String;
 
 impl Server {
     /// Binds the address.
@@ -150,7 +155,15 @@ impl Server {
             address,
             context,
             options: Arc::new(options),
+            target: None,
         })
+    }
+
+    /// Serves what a host's own HTTP server hands on: with the path that it got, and after it has
+    /// looked at the `Host` header.
+    pub(crate) fn behind(mut self, target: Target) -> Self {
+        self.target = Some(target);
+        self
     }
 
     /// Where it listens.
@@ -171,6 +184,10 @@ impl Server {
             room: Room::new(),
         };
         let app = router(shared);
+        let app = match self.target {
+            Some(target) => behind(app, target),
+            None => app,
+        };
         let mut open = tokio::task::JoinSet::new();
         loop {
             let accepted = tokio::select! {
@@ -280,6 +297,20 @@ pub(crate) fn host_router(context: Context, options: ServerOptions) -> Router {
         options: Arc::new(options),
         room: Room::new(),
     })
+}
+
+/// The same paths wherever a host has put them.
+fn behind(app: Router, target: Target) -> Router {
+    Router::new().fallback_service(app.map_request(move |mut request: Request| {
+        let sent = request.uri().path_and_query();
+        let ours = target(sent.map_or("/", |sent| sent.as_str()));
+        if let Ok(uri) = ours.parse() {
+            *request.uri_mut() = uri;
+        }
+        let host = HeaderValue::from_static("localhost");
+        request.headers_mut().insert(header::HOST, host);
+        request
+    }))
 }
 
 fn router(shared: Shared) -> Router {

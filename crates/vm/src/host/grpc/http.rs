@@ -36,6 +36,7 @@ use tower::ServiceExt as _;
 
 use super::connect;
 use super::start::Running;
+use crate::host::paths::target;
 use crate::rpc::{serve_connection, text};
 
 /// Bytes between a hijacked connection and its server, each way.
@@ -258,22 +259,6 @@ impl Http for NodeHttp {
     }
 }
 
-/// The path of ours in a request's: the node sends it as it came, `/ext/bc/<chain or alias>/rpc`.
-fn target(sent: &str) -> String {
-    let path = sent.strip_prefix("/ext/bc/");
-    let rest = path.and_then(|path| {
-        let at = path.find(['/', '?'])?;
-        path.get(at..)
-    });
-    match (path, rest) {
-        (Some(_), Some(rest)) if rest.starts_with('/') => rest.to_owned(),
-        (Some(_), Some(query)) => format!("/{query}"),
-        (Some(_), None) => "/".to_owned(),
-        (None, _) if sent.starts_with('/') => sent.to_owned(),
-        (None, _) => "/".to_owned(),
-    }
-}
-
 fn target_of(request: &StreamedRequest) -> String {
     let url = request.url.clone().unwrap_or_default();
     let path = if url.raw_path.is_empty() {
@@ -413,21 +398,6 @@ async fn give_out(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_path_below_the_chain_is_ours() {
-        for (sent, ours) in [
-            ("/ext/bc/2abc/rpc", "/rpc"),
-            ("/ext/bc/2abc/rpc?x=1", "/rpc?x=1"),
-            ("/ext/bc/alias?x=/y", "/?x=/y"),
-            ("/ext/bc/alias", "/"),
-            ("/rpc", "/rpc"),
-            ("/anything?echo", "/anything?echo"),
-            ("", "/"),
-        ] {
-            assert_eq!(target(sent), ours, "{sent}");
-        }
-    }
 
     #[test]
     fn the_nodes_headers_stay_unless_ours_replace_them() {

@@ -6,15 +6,11 @@
 //!      ── vm.VM · http.HTTP · health ─────────────────────▶ server, http
 //!      ◀── rpcdb.Database ── appsender ───────────────────  database, gossip
 //! ```
-//!
-//! Three sets of threads, so that none waits for another: calls of the node, the RPC (whose reads
-//! wait for the node's database), and the database's own calls.
 
 mod database;
 mod gossip;
 mod health;
 mod http;
-mod life;
 mod protocol;
 mod server;
 mod start;
@@ -29,18 +25,16 @@ use session_rpcchainvm::http::http_server::HttpServer;
 use session_rpcchainvm::vm::runtime::InitializeRequest;
 use session_rpcchainvm::vm::runtime::runtime_client::RuntimeClient;
 use session_rpcchainvm::vm::vm_server::VmServer;
-use tokio::runtime::{Builder, Runtime};
-use tokio::sync::watch;
 use tonic::Status;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
 
 use self::health::Serving;
 use self::http::LateHttp;
-use self::life::{End, Life};
 use self::server::Plugin;
-use self::start::Starter;
-use crate::host::log;
+use crate::host::life::{End, Life};
+use crate::host::process::{self, PluginError};
+use crate::host::start::Starter;
 
 /// The variable that names the node's address. Nothing else tells a plugin that it is one.
 pub(super) const ENGINE: &str = "AVALANCHE_VM_RUNTIME_ENGINE_ADDR";
@@ -53,42 +47,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// A request through the node is decoded whole: what is longer is refused before it is.
 const HTTP_MESSAGE_MAX: usize = 4 * RPC_BODY_MAX;
-
-/// How long stopping may take: what hangs then, as in a database that does not answer, is cut.
-const STOP_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How long the last answers may take on their way out.
-const LAST_ANSWERS: Duration = Duration::from_millis(300);
-
-/// Why a plugin ends before its time.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum PluginError {
-    /// The operating system refused something.
-    #[error("{0}")]
-    Io(#[from] std::io::Error),
-    /// The node's address is none.
-    #[error("{ENGINE}={address:?}: {problem}")]
-    Address {
-        /// As given.
-        address: String,
-        /// What is wrong.
-        problem: String,
-    },
-    /// The node does not want this plugin.
-    #[error("the node refuses protocol {protocol}: {message}")]
-    Refused {
-        /// What was offered.
-        protocol: u32,
-        /// What the node says.
-        message: String,
-    },
-    /// Serving failed.
-    #[error("serving the node: {0}")]
-    Serve(#[from] tonic::transport::Error),
-    /// Something was accepted that could not be written.
-    #[error("an accepted block could not be written: the node must be restarted")]
-    Fatal,
-}
 
 /// A connection to a server of the node's, made when it is first used.
 fn connect(address: &str) -> Result<Channel, Status> {
@@ -103,38 +61,12 @@ fn connect(address: &str) -> Result<Channel, Status> {
         .connect_lazy())
 }
 
-fn threads(name: &str, count: usize) -> std::io::Result<Runtime> {
-    Builder::new_multi_thread()
-        .worker_threads(count)
-        .thread_name(name)
-        .enable_all()
-        .build()
-}
-
 /// Runs as a plugin of the node at `engine` until the node, or its end, ends it.
 ///
 /// # Errors
 /// [`PluginError`].
 pub(super) fn run(engine: &str) -> Result<(), PluginError> {
-    let life = Life::new();
-    let log = log::start();
-    let calls = threads("calls", 2)?;
-    let rpc = threads(
-        "rpc",
-        std::thread::available_parallelism().map_or(2, usize::from),
-    )?;
-    let database = threads("database", 1)?;
-    let starter = Starter {
-        database: database.handle().clone(),
-        rpc: rpc.handle().clone(),
-        stop: watch::Sender::new(false),
-        log,
-    };
-    let result = calls.block_on(serve(engine, life, starter));
-    for runtime in [rpc, calls, database] {
-        runtime.shutdown_background();
-    }
-    result
+    process::run(|life, starter| serve(engine, life, starter))
 }
 
 async fn serve(engine: &str, life: Life, starter: Starter) -> Result<(), PluginError> {
@@ -166,34 +98,24 @@ async fn serve(engine: &str, life: Life, starter: Starter) -> Result<(), PluginE
         .serve_with_incoming(incoming);
     let server = tokio::spawn(server);
     let end = tokio::select! {
-        told = shake_hands(engine, protocol, address) => {
-            told?;
-            tokio::select! {
-                end = life.end() => end?,
-                served = server => {
-                    served.map_err(std::io::Error::other)??;
-                    End::Fatal
-                }
-            }
+        end = process::until_ended(&life, shake_hands(engine, protocol, address)) => end?,
+        served = server => {
+            served.map_err(std::io::Error::other)??;
+            End::Fatal
         }
-        // A node that dies meanwhile.
-        end = life.end() => end?,
     };
-    tracing::info!(?end, "ending");
-    if let Some(running) = running.get() {
-        let _cut = tokio::time::timeout(STOP_TIMEOUT, running.stop()).await;
-    }
-    if end == End::Fatal {
-        // The answer that tells the node should reach it.
-        tokio::time::sleep(LAST_ANSWERS).await;
-        return Err(PluginError::Fatal);
-    }
-    Ok(())
+    process::finish(end, async {
+        if let Some(running) = running.get() {
+            running.stop().await;
+        }
+    })
+    .await
 }
 
 /// Tells the node where the plugin serves, and in which protocol.
 async fn shake_hands(engine: &str, protocol: u32, addr: String) -> Result<(), PluginError> {
     let channel = connect(engine).map_err(|status| PluginError::Address {
+        variable: ENGINE,
         address: engine.to_owned(),
         problem: status.message().to_owned(),
     })?;

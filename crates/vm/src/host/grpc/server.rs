@@ -14,26 +14,16 @@ use session_rpcchainvm::io::prometheus::client::{
 use session_rpcchainvm::vm::state_summary_accept_response::Mode;
 use session_rpcchainvm::vm::vm_server::Vm;
 use session_rpcchainvm::vm::*;
-use session_storage::Health;
 use tonic::{Request, Response, Status};
 
-use super::STOP_TIMEOUT;
-use super::life::Life;
-use super::start::{Running, Starter};
+use super::start::Running;
 use crate::host::consensus::{BlockFacts, Consensus, ConsensusError, Phase};
+use crate::host::life::Life;
+use crate::host::paths::PATHS;
+use crate::host::process::{self, CallError};
+use crate::host::start::{STOP_TIMEOUT, Starter};
 use crate::host::sync::SummaryFacts;
 use crate::metrics::Kind;
-
-/// The paths that the node routes to the plugin, below the chain's own.
-const PATHS: [&str; 7] = [
-    "/rpc",
-    "/submit",
-    "/ws",
-    "/health",
-    "/ready",
-    "/metrics",
-    "/openrpc.json",
-];
 
 /// The plugin as the node sees it. Nothing runs before `Initialize`.
 pub(super) struct Plugin {
@@ -98,19 +88,12 @@ impl Plugin {
         call: impl FnOnce(&Consensus) -> Result<T, ConsensusError> + Send + 'static,
     ) -> Result<T, Status> {
         let consensus = self.running()?.consensus.clone();
-        let done = tokio::task::spawn_blocking(move || call(&consensus)).await;
-        let result = done.map_err(|error| {
-            tracing::error!(%error, "a call broke off");
-            Status::internal("the call broke off")
-        })?;
-        result.map_err(|error| {
-            let status = status(&error);
-            if let ConsensusError::NotWritten { .. } = error {
-                tracing::error!(%error, "stopping: going on would part from the chain");
-                self.life.fatal();
-            }
-            status
-        })
+        process::call(consensus, &self.life, call)
+            .await
+            .map_err(|error| match error {
+                CallError::Consensus(error) => status(&error),
+                CallError::BrokeOff => Status::internal("the call broke off"),
+            })
     }
 }
 
@@ -139,9 +122,7 @@ const NOT_FOUND: i32 = Error::NotFound as i32;
 #[tonic::async_trait]
 impl Vm for Plugin {
     async fn initialize(&self, request: Request<InitializeRequest>) -> Reply<InitializeResponse> {
-        let running = self
-            .starter
-            .start(request.into_inner())
+        let running = Running::start(&self.starter, request.into_inner())
             .await
             .map_err(|error| {
                 tracing::error!(%error, "the chain does not start");
@@ -280,22 +261,13 @@ impl Vm for Plugin {
     }
 
     async fn health(&self, _: Request<()>) -> Reply<HealthResponse> {
-        let running = self.running()?;
-        let node = running.consensus.node();
-        let head = node.head();
-        let details = serde_json::json!({
-            "height": head.header.height,
-            "blockTimeMs": head.header.time.ms(),
-            "takesPart": running.consensus.is_normal(),
-            "version": env!("CARGO_PKG_VERSION"),
-        });
-        match node.health() {
-            Health::Ready => reply(HealthResponse {
-                details: details.to_string().into(),
-            }),
-            Health::Failed(error) => Err(Status::unavailable(format!("the store failed: {error}"))),
-            Health::Closed => Err(Status::unavailable("the plugin is stopping")),
-        }
+        let details = self.running()?.consensus.health();
+        let details = details.map_err(Status::unavailable)?.into_iter();
+        let details = details.map(|(name, value)| (name.to_owned(), value));
+        let details: serde_json::Map<_, _> = details.collect();
+        reply(HealthResponse {
+            details: serde_json::Value::Object(details).to_string().into(),
+        })
     }
 
     async fn version(&self, _: Request<()>) -> Reply<VersionResponse> {

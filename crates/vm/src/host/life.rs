@@ -25,7 +25,7 @@ const SUSPICION: Duration = Duration::from_secs(10);
 
 /// Why a plugin ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
+pub(in crate::host) enum End {
     /// The node asked for it.
     Shutdown,
     /// The node is gone.
@@ -36,7 +36,7 @@ pub(super) enum End {
 
 /// What decides over the end.
 #[derive(Clone)]
-pub(super) struct Life {
+pub(in crate::host) struct Life {
     /// Who started this process.
     parent: u32,
     /// Whether `Shutdown` was called.
@@ -47,7 +47,7 @@ pub(super) struct Life {
 impl Life {
     /// Begins to watch. To be called before anything that takes time: a parent that dies earlier
     /// is never noticed.
-    pub(super) fn new() -> Self {
+    pub(in crate::host) fn new() -> Self {
         Self {
             parent: parent_id(),
             shut_down: Arc::default(),
@@ -56,12 +56,12 @@ impl Life {
     }
 
     /// `Shutdown` was answered: the next SIGTERM is meant.
-    pub(super) fn shut_down(&self) {
+    pub(in crate::host) fn shut_down(&self) {
         self.shut_down.store(true, Ordering::Relaxed);
     }
 
     /// Nothing may go on.
-    pub(super) fn fatal(&self) {
+    pub(in crate::host) fn fatal(&self) {
         self.fatal.send_replace(true);
     }
 
@@ -73,7 +73,7 @@ impl Life {
     ///
     /// # Errors
     /// Where signals cannot be caught.
-    pub(super) async fn end(&self) -> std::io::Result<End> {
+    pub(in crate::host) async fn end(&self) -> std::io::Result<End> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut fatal = self.fatal.subscribe();
