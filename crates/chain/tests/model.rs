@@ -373,12 +373,12 @@ const REFUSED: [&str; 10] = [
     "Disorder",
     "Log",
     "Malformed",
+    "OtherAnswer",
     "OtherCell",
     "OtherRecords",
     "OtherRoot",
     "ReplacedAndTakenOver",
     "StrangeCell",
-    "View",
     "Withheld",
 ];
 

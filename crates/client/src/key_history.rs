@@ -249,9 +249,9 @@ mod tests {
 
     #[test]
     fn keys_are_followed_also_where_they_change_twice_in_one_block() {
-        let seed = Seed::new([7; 32]);
+        let seed = || Seed::new([7; 32]);
         let ids: Vec<Identity> = (0..3)
-            .map(|index| Identity::from_seed_at(&seed, index).unwrap())
+            .map(|index| Identity::from_seed_at(seed(), index).unwrap())
             .collect();
         let account = ids[0].public().account_id();
         let chain = ChainId::from_bytes([7; 32]);

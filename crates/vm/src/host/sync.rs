@@ -34,7 +34,7 @@ use std::time::Duration;
 use session_core::time::MINUTE_MS;
 
 pub(crate) use self::calls::SummaryFacts;
-pub(crate) use self::fetch::{Syncing, tidy};
+pub(crate) use self::fetch::{Syncing, is_untidy, tidy};
 pub(crate) use self::offers::Offers;
 use self::summary::Summary;
 

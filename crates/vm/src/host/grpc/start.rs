@@ -13,7 +13,7 @@ use super::gossip::{Gossip, Outbox};
 use super::http::NodeHttp;
 use crate::host::consensus::Consensus;
 use crate::host::start::{self, Plan, StartError, Starter, Told};
-use crate::host::sync::tidy;
+use crate::host::sync::{is_untidy, tidy};
 use crate::rpc::{Context, host_router};
 
 /// A chain that runs.
@@ -23,13 +23,17 @@ pub(super) struct Running {
     /// The RPC behind the node's HTTP server.
     pub(super) http: NodeHttp,
     stop: watch::Sender<bool>,
+    /// Whether something is left of a state that was taken over, or nearly.
+    untidy: bool,
 }
 
 impl Running {
     /// Starts what runs by itself.
     pub(super) fn begin(&self) {
-        let consensus = self.consensus.clone();
-        tokio::task::spawn_blocking(move || tidy(&consensus));
+        if self.untidy {
+            let consensus = self.consensus.clone();
+            tokio::task::spawn_blocking(move || tidy(&consensus));
+        }
         for task in [
             tokio::spawn(self.gossip.clone().push()),
             tokio::spawn(self.gossip.clone().pull()),
@@ -79,6 +83,9 @@ impl Running {
         let announce = Box::new(move |tx| announced.push(tx));
         let store = move || Ok(Arc::new(RemoteStore::open(database)?) as Arc<dyn Store>);
         let consensus = plan.open(store, announce).await?;
+        let looked_at = consensus.clone();
+        let untidy = tokio::task::spawn_blocking(move || is_untidy(&looked_at)).await;
+        let untidy = untidy.map_err(|_| StartError::Panicked)??;
         let node = consensus.node().clone();
         let router = host_router(Context { node }, server);
         let http = NodeHttp::new(router, starter.rpc.clone(), starter.stop.subscribe());
@@ -95,6 +102,7 @@ impl Running {
             gossip,
             http,
             stop: starter.stop.clone(),
+            untidy,
         })
     }
 }
