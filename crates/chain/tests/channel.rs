@@ -1,4 +1,4 @@
-//! Who may ask whom to join a channel: each role, each pair.
+//! Who may ask whom to join a channel, and remove whom: each role, each pair.
 
 #![allow(
     clippy::expect_used,
@@ -44,8 +44,15 @@ fn push(builder: &mut Builder<'_>, person: &Person, salt: u64, kind: Kind) -> Re
     builder.push(tx, &ids, length).map(drop)
 }
 
-/// A channel in which `acting` has this role, and whether they may ask somebody to join as that.
-fn may_add(acting: Role, accepted: bool, role: Role) -> bool {
+/// What is done to a guest's membership.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Deed {
+    Add,
+    Remove,
+}
+
+/// Whether somebody of a role, who has accepted it or not, may add or remove one of another.
+fn may(acting: Role, accepted: bool, deed: Deed, role: Role) -> bool {
     let parameters = Parameters::default();
     let genesis = Genesis {
         parameters,
@@ -71,7 +78,8 @@ fn may_add(acting: Role, accepted: bool, role: Role) -> bool {
     view.apply((*built.changes).clone());
     let (header, tree) = (built.block.header, built.tree.clone());
     let mut builder = Builder::new(header, tree, &view, parameters, &FAKE, header.time).unwrap();
-    let members = vec![(actor.account, acting)];
+    let mut members = vec![(actor.account, acting)];
+    members.extend((deed == Deed::Remove).then_some((guest.account, role)));
     let create = Kind::CreateChannel(CreateChannel { members });
     let until = Time::from_ms(1_000_000 + MINUTE_MS);
     let create = signed(
@@ -90,24 +98,50 @@ fn may_add(acting: Role, accepted: bool, role: Role) -> bool {
     if accepted {
         push(&mut builder, &actor, 3, change(MemberChange::Accept)).unwrap();
     }
-    let add = change(MemberChange::Add(guest.account, role));
-    match push(&mut builder, &actor, 4, add) {
+    let done = match deed {
+        Deed::Add => MemberChange::Add(guest.account, role),
+        Deed::Remove => MemberChange::Remove(guest.account),
+    };
+    match push(&mut builder, &actor, 4, change(done)) {
         Ok(()) => true,
         Err(TxError::Unauthorized) => false,
-        Err(error) => panic!("{acting:?} adds {role:?}: {error}"),
+        Err(error) => panic!("{acting:?}, {deed:?} {role:?}: {error}"),
+    }
+}
+
+const ROLES: [Role; 4] = [Role::Reader, Role::Member, Role::Admin, Role::Owner];
+
+fn each_pair(deed: Deed, is_allowed: impl Fn(Role, Role) -> bool) {
+    for role in ROLES {
+        for acting in ROLES {
+            let allowed = is_allowed(acting, role);
+            assert_eq!(
+                may(acting, true, deed, role),
+                allowed,
+                "{acting:?}, {deed:?} {role:?}"
+            );
+            let early = may(acting, false, deed, role);
+            assert!(
+                !early,
+                "{acting:?}, {deed:?} {role:?}, before having accepted"
+            );
+        }
     }
 }
 
 #[test]
 fn owners_ask_anybody_admins_those_below_them_and_others_nobody() {
-    let roles = [Role::Reader, Role::Member, Role::Admin, Role::Owner];
-    for role in roles {
-        for acting in roles {
-            let below = matches!(role, Role::Reader | Role::Member);
-            let may = acting == Role::Owner || (acting == Role::Admin && below);
-            assert_eq!(may_add(acting, true, role), may, "{acting:?} adds {role:?}");
-            let early = may_add(acting, false, role);
-            assert!(!early, "{acting:?} adds {role:?} before having accepted");
-        }
-    }
+    each_pair(Deed::Add, |acting, role| {
+        let below = matches!(role, Role::Reader | Role::Member);
+        acting == Role::Owner || (acting == Role::Admin && below)
+    });
+}
+
+#[test]
+fn owners_and_admins_remove_those_below_them_and_others_nobody() {
+    each_pair(Deed::Remove, |acting, role| match acting {
+        Role::Owner => role != Role::Owner,
+        Role::Admin => matches!(role, Role::Reader | Role::Member),
+        Role::Reader | Role::Member => false,
+    });
 }
