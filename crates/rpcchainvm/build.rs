@@ -11,6 +11,7 @@ const PROTOS: &[&str] = &[
     "io/reader/reader.proto",
     "net/conn/conn.proto",
     "rpcdb/rpcdb.proto",
+    "validatorstate/validator_state.proto",
     "vm/runtime/runtime.proto",
     "vm/vm.proto",
 ];

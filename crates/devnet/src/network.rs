@@ -10,7 +10,6 @@ use tokio::time::Instant;
 use crate::api::{ChainHead, NodeApi};
 use crate::binary::is_program;
 use crate::error::DevnetError;
-use crate::ids::Id;
 use crate::launch::{self, Layout, Peer};
 use crate::logs::{Explanation, Logs, Mark};
 use crate::options::{UpOptions, again, anew};
@@ -309,19 +308,7 @@ impl Network {
         for node in &mut self.state.nodes {
             node.serve(chain);
         }
-        self.configure(chain)?;
         self.save()
-    }
-
-    /// Without stake a host that looks for a state never has enough votes for one, nor for none.
-    fn configure(&self, chain: Id) -> Result<(), DevnetError> {
-        if self.state.mode == Mode::Faithful || self.state.speaks != Speaks::SessionVm {
-            return Ok(());
-        }
-        let dir = self.layout.dir().join("chains").join(chain.to_string());
-        std::fs::create_dir_all(&dir).map_err(DevnetError::file(&dir))?;
-        let file = dir.join("config.json");
-        std::fs::write(&file, br#"{"stateSync":false}"#).map_err(DevnetError::file(&file))
     }
 
     /// Waits until a node runs the chain, and writes plugin and head key down.

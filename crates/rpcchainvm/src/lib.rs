@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! plugin serves   vm · health · http                 node serves   runtime · rpcdb · appsender
+//!                                                                  validatorstate
 //!                                                                  http.responsewriter · io.reader · net.conn
 //! ```
 
@@ -62,6 +63,11 @@ pub mod net {
 /// The node's database.
 pub mod rpcdb {
     tonic::include_proto!("rpcdb");
+}
+
+/// Who validates a subnet.
+pub mod validatorstate {
+    tonic::include_proto!("validatorstate");
 }
 
 /// The virtual machine, and the handshake before it.

@@ -418,7 +418,8 @@ impl Vm for Plugin {
     async fn state_sync_enabled(&self, _: Request<()>) -> Reply<StateSyncEnabledResponse> {
         let enabled = self
             .consensus(|consensus| Ok(consensus.wants_a_state()))
-            .await?;
+            .await?
+            && self.running()?.has_stake().await;
         reply(StateSyncEnabledResponse { enabled, err: 0 })
     }
 

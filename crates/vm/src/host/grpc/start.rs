@@ -1,11 +1,16 @@
 //! From `Initialize` to a running chain: the node's database, gossip, the RPC behind its server.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use prost::bytes::Bytes;
+use session_rpcchainvm::validatorstate::GetCurrentValidatorSetRequest;
+use session_rpcchainvm::validatorstate::validator_state_client::ValidatorStateClient;
 use session_rpcchainvm::vm::InitializeRequest;
 use session_storage::{RemoteStore, Store};
 use tokio::sync::watch;
 use tonic::Status;
+use tonic::transport::Channel;
 
 use super::connect;
 use super::database::HostDatabase;
@@ -16,6 +21,9 @@ use crate::host::start::{self, Plan, StartError, Starter, Told};
 use crate::host::sync::{is_untidy, tidy};
 use crate::rpc::{Context, host_router};
 
+/// How long the host may take to tell who validates.
+const STAKE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// A chain that runs.
 pub(super) struct Running {
     pub(super) consensus: Arc<Consensus>,
@@ -25,6 +33,8 @@ pub(super) struct Running {
     stop: watch::Sender<bool>,
     /// Whether something is left of a state that was taken over, or nearly.
     untidy: bool,
+    validators: ValidatorStateClient<Channel>,
+    subnet: Bytes,
 }
 
 impl Running {
@@ -43,6 +53,27 @@ impl Running {
                 let _over = stopped.wait_for(|stop| *stop).await;
                 task.abort();
             });
+        }
+    }
+
+    /// Whether somebody has stake in this chain. Without sybil protection nobody does, and a host
+    /// that looks for a state there never gets enough votes, neither for one nor for none.
+    pub(super) async fn has_stake(&self) -> bool {
+        let request = GetCurrentValidatorSetRequest {
+            subnet_id: self.subnet.clone(),
+        };
+        let mut validators = self.validators.clone();
+        let call = validators.get_current_validator_set(request);
+        match tokio::time::timeout(STAKE_TIMEOUT, call).await {
+            Ok(Ok(set)) => !set.get_ref().validators.is_empty(),
+            Ok(Err(status)) => {
+                tracing::warn!(
+                    error = status.message(),
+                    "the host does not tell who validates"
+                );
+                false
+            }
+            Err(_) => false,
         }
     }
 
@@ -90,6 +121,7 @@ impl Running {
         let router = host_router(Context { node }, server);
         let http = NodeHttp::new(router, starter.rpc.clone(), starter.stop.subscribe());
         let sender = connect(&request.server_addr).map_err(wrong(&request.server_addr))?;
+        let validators = ValidatorStateClient::new(sender.clone());
         let gossip = Gossip::new(consensus.clone(), request.node_id, sender, outbox);
         let gossip = Arc::new(gossip);
         // Gossip holds the consensus: the other way round it is only looked at.
@@ -103,6 +135,8 @@ impl Running {
             http,
             stop: starter.stop.clone(),
             untidy,
+            validators,
+            subnet: request.subnet_id,
         })
     }
 }
