@@ -125,6 +125,22 @@ fn calls() -> Vec<(String, u8, Vec<u8>)> {
     call!("handlers", CreateHandlers);
     call!("handler by header", NewHttpHandler);
     call!(
+        "ready, at genesis",
+        SetState,
+        SetStateRequest {
+            state: State::READY
+        }
+    );
+    // Later it would depend on the clock: two hours after the block what its transaction left behind is due.
+    call!("nothing to build", BuildBlock);
+    call!(
+        "bootstrapping again",
+        SetState,
+        SetStateRequest {
+            state: State::BOOTSTRAPPING
+        }
+    );
+    call!(
         "genesis",
         GetBlock,
         GetBlockRequest {
@@ -236,7 +252,6 @@ fn calls() -> Vec<(String, u8, Vec<u8>)> {
             time_max: 1_000_000_000,
         }
     );
-    call!("nothing to build", BuildBlock);
     call!("health", Health);
     call!("metrics", Gather);
     call!(

@@ -60,14 +60,14 @@ impl Network {
     /// [`super::Killed`], with the node that was killed left for [`Network::mend`].
     pub async fn step(&mut self) -> Asked<()> {
         match self.chance.below(40) {
-            0..=10 => self.say(),
-            11..=18 => self.one_builds().await?,
-            19..=23 => self.two_build().await?,
-            24..=32 => self.some_follow().await?,
-            33..=34 => self.one_prefers().await?,
-            35..=36 => self.one_verifies_again().await?,
-            37 => self.one_forgets().await?,
-            38 => self.one_lies().await?,
+            0..=9 => self.say(),
+            10..=17 => self.one_builds().await?,
+            18..=22 => self.two_build().await?,
+            23..=31 => self.some_follow().await?,
+            32..=33 => self.one_prefers().await?,
+            34..=35 => self.one_verifies_again().await?,
+            36 => self.one_forgets().await?,
+            37..=38 => self.one_lies().await?,
             _ => self.check().await?,
         }
         self.people.collect().await;
