@@ -22,9 +22,15 @@ use session_fakehost::sender::Weather;
 const PLUGIN: &str = env!("CARGO_BIN_EXE_fakehost-plugin");
 
 fn setup() -> Setup {
+    offering_every(4)
+}
+
+fn offering_every(blocks: u64) -> Setup {
+    let config = format!(
+        r#"{{"stateSyncInterval":{blocks},"stateSyncMinBlocks":1,"stateSyncMinSeconds":0}}"#
+    );
     Setup {
-        config: br#"{"stateSyncInterval":4,"stateSyncMinBlocks":1,"stateSyncMinSeconds":0}"#
-            .to_vec(),
+        config: config.into_bytes(),
         ..Setup::new(PLUGIN)
     }
 }
@@ -83,7 +89,8 @@ async fn a_node_that_comes_late_takes_over_the_state_that_was_decided() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_whose_peers_all_lie_is_given_the_blocks_instead() {
     bounded(60, async {
-        let mut network = Network::start(setup(), 2, Weather::CALM, 3).await;
+        // Founding takes three blocks at least.
+        let mut network = Network::start(offering_every(2), 2, Weather::CALM, 3).await;
         network.found(4).await.unwrap();
         for node in &network.nodes {
             network.exchange.make_liar(node.id);
@@ -100,12 +107,7 @@ async fn a_node_whose_peers_all_lie_is_given_the_blocks_instead() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_state_that_nobody_offers_any_more_is_given_up() {
     bounded(90, async {
-        let setup = Setup {
-            config: br#"{"stateSyncInterval":2,"stateSyncMinBlocks":1,"stateSyncMinSeconds":0}"#
-                .to_vec(),
-            ..Setup::new(PLUGIN)
-        };
-        let mut network = Network::start(setup, 2, Weather::CALM, 5).await;
+        let mut network = Network::start(offering_every(2), 2, Weather::CALM, 5).await;
         network.found(4).await.unwrap();
         let state = network.best_state().await.unwrap().expect("offered");
         // Both start anew, and offer nothing until the next such height.
