@@ -11,7 +11,7 @@ use session_core::codec::{Decode, DecodeError, Encode, Reader};
 use session_core::ids::{AccountId, ActionId, ChainId, ChannelId, Digest, SessionId, TxId};
 use session_core::limits::{
     ACTION_KEPT_MS, OPEN_REQUESTS_MAX, RECORD_WEIGHT, REQUEST_WINDOW_MS, REQUESTS_PER_DAY,
-    TILE_LEVEL, VALID_AHEAD_MAX_MS,
+    VALID_AHEAD_MAX_MS,
 };
 use session_core::log::{Conversation, Entry, LogId, MembershipEntry, MembershipEvent};
 use session_core::merkle::{Frontier, Hash, MerkleError};
@@ -25,8 +25,8 @@ use crate::sweep::drop_request;
 use crate::tx::legacy::LegacyKey;
 use crate::tx::{KemKey, Kind, SigningKey, Tx, TxIds};
 use crate::view::{
-    Overlay, Table, View, ViewError, account_keys_key, deadline_key, entry_key, legacy_key_key,
-    message_place, read_record, session_keys_key, tile_key,
+    Overlay, Table, View, ViewError, account_keys_key, append_to_log, deadline_key, entry_key,
+    legacy_key_key, message_place, read_record, session_keys_key,
 };
 
 /// What the rules ask of cryptography. The one implementation outside tests is made of
@@ -524,11 +524,7 @@ impl<'a> Scope<'a, '_> {
         let bytes = entry.to_bytes();
         let leaf = session_core::log::leaf_of(&bytes);
         let over = &mut self.over;
-        frontier.push(leaf, |level, index, hash| {
-            if level >= TILE_LEVEL {
-                over.put(Table::Tile, tile_key(log, level, index), hash.to_vec());
-            }
-        })?;
+        append_to_log(over, log, frontier, 0, leaf)?;
         over.put(Table::Entry, entry_key(log, entry.sequence()), bytes);
         Ok(())
     }

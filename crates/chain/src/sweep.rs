@@ -19,6 +19,15 @@ use crate::view::{
     session_keys_key,
 };
 
+/// Whether anything is due at block time `now`.
+///
+/// # Errors
+/// [`ViewError`] when the store fails.
+pub fn is_due(view: &dyn View, now: Time) -> Result<bool, ViewError> {
+    let to = now.after_ms(1).to_bytes();
+    Ok(!view.range(Table::Deadline, &[0; 8], &to, 1)?.is_empty())
+}
+
 /// Drops what is due at block time `now` on a chain that keeps leaves for `kept_ms`.
 ///
 /// # Errors

@@ -10,7 +10,7 @@
 //! that a peer says is believed beyond what the header's root covers, and whoever sent what does
 //! not fit is known. What follows from all that, ids of messages and deadlines, is derived here.
 //!
-//! Such a state is offered only at blocks after which nothing is due ([`is_level`]): half of a
+//! Such a state is offered only at blocks after which nothing is due ([`is_due`](crate::sweep::is_due)): half of a
 //! conversation that is being dropped could not be told from one that is withheld.
 //!
 //! Two things no root covers. A channel's oldest leaves go when they are old, so a peer could claim
@@ -27,7 +27,6 @@ mod span;
 
 use session_core::codec::DecodeError;
 use session_core::header::Header;
-use session_core::ids::ChainId;
 use session_core::merkle::MerkleError;
 use session_core::parameters::Parameters;
 use session_core::record::RecordKey;
@@ -35,7 +34,7 @@ use session_core::time::Time;
 
 pub use self::beginning::{before, begins_before, tiles_gone};
 pub use self::message::{Cell, Cursor, Part, Reply, Request};
-pub use self::part::{Objects, Records, derive, is_level};
+pub use self::part::{Objects, Records, derive};
 pub use self::source::{Index, Source};
 pub use self::span::cells_of;
 
@@ -61,8 +60,6 @@ pub const PART_BYTES_MAX: usize = 64 << 20;
 
 /// What the state is checked against.
 pub struct Rules<'a> {
-    /// Chain.
-    pub chain: ChainId,
     /// Header of the block whose state it is.
     pub header: Header,
     /// Parameters of the chain.

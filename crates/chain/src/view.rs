@@ -14,7 +14,9 @@ use std::sync::Arc;
 
 use session_core::codec::{Decode, DecodeError, Encode, Writer};
 use session_core::ids::{AccountId, MessageId, SessionId};
+use session_core::limits::TILE_LEVEL;
 use session_core::log::LogId;
+use session_core::merkle::{Frontier, Hash, MerkleError};
 use session_core::record::RecordKey;
 use session_core::time::Time;
 
@@ -360,6 +362,25 @@ pub fn entry_key(log: &LogId, sequence: u64) -> Vec<u8> {
     let mut out = Writer::with_capacity(LogId::LEN + 8);
     out.value(log).u64(sequence);
     out.into_bytes()
+}
+
+/// Appends a perfect subtree of 2^`level` leaves to a log's frontier, and keeps every inner node
+/// that this completes, from tile roots upwards.
+///
+/// # Errors
+/// Those of [`Frontier::push_subtree`].
+pub(crate) fn append_to_log(
+    over: &mut Overlay<'_>,
+    log: &LogId,
+    frontier: &mut Frontier,
+    level: u32,
+    subtree: Hash,
+) -> Result<(), MerkleError> {
+    frontier.push_subtree(level, subtree, |level, index, hash| {
+        if level >= TILE_LEVEL {
+            over.put(Table::Tile, tile_key(log, level, index), hash.to_vec());
+        }
+    })
 }
 
 /// Whether a key of [`Table::Body`] is that of a message, not of a chunk.

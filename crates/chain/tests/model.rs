@@ -36,7 +36,8 @@ use schedule::Schedule;
 use session_chain::block::{Block, Builder, Built, StoredBlock, tree_changes, verify};
 use session_chain::genesis::Genesis;
 use session_chain::proof::State;
-use session_chain::sync::{Rules, is_level};
+use session_chain::sweep::is_due;
+use session_chain::sync::Rules;
 use session_chain::tree::Tree;
 use session_chain::tx::Tx;
 use session_chain::view::{Changes, MemoryView, Table};
@@ -251,13 +252,12 @@ impl Case {
     /// Where nothing is due, the state can be taken over from peers, and not changed by them.
     fn check_taken_over(&mut self, at: &str) {
         let node = &self.verifier;
-        if !is_level(&node.view, node.header.time).unwrap() {
+        if is_due(&node.view, node.header.time).unwrap() {
             self.taken_over.0 += 1;
             return;
         }
         sync::every_cell_belongs_to_a_record(&node.view);
         let rules = Rules {
-            chain: self.model.chain,
             header: node.header,
             parameters: self.parameters,
             bodies_since: Time::default(),

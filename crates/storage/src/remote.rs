@@ -155,11 +155,8 @@ struct State {
 
 impl State {
     fn layers_after(&self, version: u64) -> impl Iterator<Item = &Layer> {
-        let later = move |(of, layer): &'_ (u64, Layer)| *of > version && !layer.cells.is_empty();
-        self.layers
-            .iter()
-            .filter(move |layer| later(layer))
-            .map(|(_, layer)| layer)
+        let layers = self.layers.iter();
+        layers.filter_map(move |(of, layer)| (*of > version).then_some(layer))
     }
 
     /// The value that `key` had in `version`, where it was replaced since.

@@ -15,10 +15,11 @@ use session_chain::block::{Builder, Built, StoredBlock};
 use session_chain::mempool::{Mempool, PoolError, Waiting};
 use session_chain::processing::Processing;
 use session_chain::state::{Applied, TxError};
+use session_chain::sweep::is_due;
 use session_chain::tree::Tree;
 use session_chain::tx::{Kind, Tx};
 use session_chain::versions::{Versions, cells_before};
-use session_chain::view::{Changes, Table, View, ViewError};
+use session_chain::view::{Changes, ViewError};
 use session_core::codec::{Decode, Encode};
 use session_core::header::{HEADER_LEN, Header};
 use session_core::ids::{AccountId, ActionId};
@@ -312,8 +313,7 @@ impl Ledger {
     /// Whether time alone has something to do: what has expired is to be swept.
     pub(crate) fn is_due(&self, time: Time) -> bool {
         let view = self.hot.over(self.store.as_ref());
-        let to = time.after_ms(1).to_bytes();
-        matches!(view.range(Table::Deadline, &[0; 8], &to, 1), Ok(cells) if !cells.is_empty())
+        matches!(is_due(&view, time), Ok(true))
     }
 
     fn try_prune(&self, time: Time) -> Result<(), PruneError> {

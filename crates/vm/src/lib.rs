@@ -41,6 +41,7 @@ pub mod head_key;
 pub mod host;
 pub mod keys;
 mod ledger;
+mod lock;
 pub mod metrics;
 pub mod node;
 mod opening;

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use session_chain::state::Crypto;
 use session_chain::tx::legacy::LegacyKey;
@@ -17,6 +17,8 @@ use session_core::merkle::Hash;
 use session_crypto::{
     KemPublicKey, LegacyPublicIdentity, PublicIdentity, Signature, SigningPublicKey, VerifierCache,
 };
+
+use crate::lock::lock;
 
 /// Signatures remembered in each of two generations: two minutes at five hundred a second.
 const REMEMBERED: usize = 65_536;
@@ -81,10 +83,6 @@ fn public_key(key: &SigningKey) -> Option<SigningPublicKey> {
 }
 
 /// What is behind these locks is a cache: a panic elsewhere cannot make it wrong.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Verifier {
     /// With prepared keys, or, where the switch is off, with the library's verification alone.
     pub fn new(prepare_keys: bool) -> Self {

@@ -111,7 +111,7 @@ impl AccountCells {
         if height > self.since {
             self.counted = self.at.as_ref().map(|(_, key)| key.clone());
         }
-        let digest = tx.signed_digest(&rules.chain);
+        let digest = tx.signed_digest(&rules.header.chain);
         let crypto = rules.crypto;
         let signed = match (&rotate.recovery, &self.counted, &self.legacy) {
             (Some(key), ..) => {

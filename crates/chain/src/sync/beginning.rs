@@ -1,6 +1,7 @@
 //! Where a channel begins. Its oldest leaves go when they are old, and no root says which are gone:
 //! whoever gives a channel may leave younger ones out as well. Others who have more can show it.
 
+use session_core::channel::Channel;
 use session_core::ids::ChannelId;
 use session_core::limits::{TILE_LEAVES, TILE_LEVEL};
 use session_core::log::{LogId, leaf_of};
@@ -8,7 +9,7 @@ use session_core::merkle::Frontier;
 use session_core::record::RecordKey;
 
 use super::{Cell, Cursor, SyncError};
-use crate::view::{Table, View, ViewError, first_entry, tile_key};
+use crate::view::{Table, View, ViewError, first_entry, read_record, tile_key};
 
 /// Spans of a channel: roots of tiles whose leaves are gone, then the leaves that are left.
 const TILES: u8 = 0;
@@ -22,18 +23,17 @@ pub const fn before(record: RecordKey) -> Cursor {
     }
 }
 
-/// Tiles of a channel that were taken over without their leaves.
+/// Full tiles of a channel whose leaves are gone.
 ///
 /// # Errors
 /// [`ViewError`].
 pub fn tiles_gone(view: &dyn View, channel: ChannelId) -> Result<u64, ViewError> {
-    let log = LogId::Channel(channel);
-    if let Some((first, _)) = first_entry(view, &log)? {
-        return Ok(first / TILE_LEAVES);
-    }
-    let key = |index| tile_key(&log, TILE_LEVEL, index);
-    let tiles = view.range(Table::Tile, &key(0), &key(u64::MAX), usize::MAX)?;
-    Ok(tiles.len() as u64)
+    let first = match first_entry(view, &LogId::Channel(channel))? {
+        Some((first, _)) => first,
+        None => read_record::<Channel>(view, &RecordKey::Channel(channel))?
+            .map_or(0, |channel| channel.log.count()),
+    };
+    Ok(first / TILE_LEAVES)
 }
 
 /// Whether another peer's cells of a channel, asked for from [`before`] it on, show leaves before

@@ -18,8 +18,8 @@ use crate::tx::chunk::PutChunk;
 use crate::tx::message::{Auth, BatchAuth, Body};
 use crate::tx::{KemKey, SigningKey, batch_action};
 use crate::view::{
-    Overlay, Table, View, ViewError, account_keys_key, batch_key, entry_key, is_message_body,
-    read_record, tile_key,
+    Overlay, Table, View, ViewError, account_keys_key, append_to_log, batch_key, entry_key,
+    is_message_body, read_record,
 };
 
 enum Record {
@@ -225,12 +225,7 @@ impl Object {
         {
             return Err(self.strange());
         }
-        let error = self.log_error();
-        self.log
-            .push_subtree(TILE_LEVEL, hash, |level, index, hash| {
-                over.put(Table::Tile, tile_key(&log, level, index), hash.to_vec());
-            })
-            .map_err(error)?;
+        append_to_log(over, &log, &mut self.log, TILE_LEVEL, hash).map_err(self.log_error())?;
         self.first = self.log.count();
         Ok(())
     }
@@ -265,14 +260,7 @@ impl Object {
         if message.is_some_and(|entry| entry.time >= rules.bodies_since) {
             self.young.get_or_insert(sequence);
         }
-        let error = self.log_error();
-        self.log
-            .push(leaf_of(value), |level, index, hash| {
-                if level >= TILE_LEVEL {
-                    over.put(Table::Tile, tile_key(&log, level, index), hash.to_vec());
-                }
-            })
-            .map_err(error)
+        append_to_log(over, &log, &mut self.log, 0, leaf_of(value)).map_err(self.log_error())
     }
 
     /// The log of an entry span, and how many entries it has.
@@ -410,7 +398,13 @@ impl Object {
                 messages,
                 signature,
             } = &batch;
-            let action = batch_action(&rules.chain, &first.sender, *valid_until, *salt, messages);
+            let action = batch_action(
+                &rules.header.chain,
+                &first.sender,
+                *valid_until,
+                *salt,
+                messages,
+            );
             if Some(key.digest()) == keys.map(|keys| keys.signing)
                 && !rules.crypto.verify(&key, action.as_bytes(), signature)
             {

@@ -1,7 +1,7 @@
 //! The records of one part of the state, and then what belongs to each of them.
 
 use session_core::channel::Channel;
-use session_core::codec::{Decode, Encode, Reader, Writer};
+use session_core::codec::{Decode, Reader};
 use session_core::limits::TILE_LEAVES;
 use session_core::log::{Entry, LogId};
 use session_core::merkle::Hash;
@@ -12,7 +12,7 @@ use session_core::time::Time;
 use super::object::Object;
 use super::{Cell, Cursor, PART_BYTES_MAX, Part, Rules, SyncError};
 use crate::tree::{Branch, Change, first_bits};
-use crate::view::{Changes, Overlay, Table, View, ViewError, deadline_key};
+use crate::view::{Changes, Overlay, Table, View, deadline_key};
 
 /// Cells that are derived in one step.
 const DERIVE_CELLS: usize = 2_000;
@@ -191,15 +191,6 @@ impl Objects {
     }
 }
 
-/// Whether nothing is due after a block: only then is its state offered.
-///
-/// # Errors
-/// [`ViewError`].
-pub fn is_level(view: &dyn View, time: Time) -> Result<bool, ViewError> {
-    let to = time.after_ms(1).to_bytes();
-    Ok(view.range(Table::Deadline, &[0; 8], &to, 1)?.is_empty())
-}
-
 /// Ids of messages and deadlines, which follow from records and entries. Call it with where it
 /// stopped, until it answers no such place.
 ///
@@ -279,10 +270,9 @@ fn derive_entry(
         return Ok(None);
     };
     let log = LogId::decode(&mut Reader::new(key))?;
-    let mut place = Writer::new();
-    place.value(&log).u64(entry.sequence);
+    // A message's place is the key of its entry.
     let id = entry.id.as_bytes().to_vec();
-    changes.insert((Table::Message, id), Some(place.into_bytes()));
+    changes.insert((Table::Message, id), Some(key.to_vec()));
     let LogId::Channel(channel) = log else {
         return Ok(None);
     };

@@ -1,14 +1,14 @@
 //! Which cells belong to a record, and in which order they are sent.
 
-use session_core::channel::Channel;
 use session_core::codec::Encode;
-use session_core::limits::{TILE_LEAVES, TILE_LEVEL};
+use session_core::limits::TILE_LEVEL;
 use session_core::log::LogId;
 use session_core::record::RecordKey;
 
+use super::beginning::tiles_gone;
 use crate::view::{
-    Table, View, ViewError, account_keys_key, first_entry, legacy_key_key, prefix_end, read_record,
-    rotation_key, session_keys_key, tile_key,
+    Table, View, ViewError, account_keys_key, legacy_key_key, prefix_end, rotation_key,
+    session_keys_key, tile_key,
 };
 
 /// Cells of one table whose keys begin alike.
@@ -116,11 +116,9 @@ pub(super) fn spans(key: &RecordKey) -> Vec<Span> {
 pub(super) fn spans_in(view: &dyn View, key: &RecordKey) -> Result<Vec<Span>, ViewError> {
     let mut spans = spans(key);
     if let RecordKey::Channel(id) = key {
-        let log = LogId::Channel(*id);
-        let count = read_record::<Channel>(view, key)?.map_or(0, |channel| channel.log.count());
-        let gone = first_entry(view, &log)?.map_or(count, |(first, _)| first) / TILE_LEAVES;
+        let gone = tiles_gone(view, *id)?;
         if let Some(tiles) = spans.first_mut() {
-            *tiles = tile_span(&log, gone);
+            *tiles = tile_span(&LogId::Channel(*id), gone);
         }
     }
     Ok(spans)

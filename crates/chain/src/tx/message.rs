@@ -300,10 +300,8 @@ impl Scope<'_, '_> {
             let old = self.context.time.after_ms(kept);
             self.set_deadline(&RecordKey::Channel(*id), None, old);
         }
-        let mut place = Writer::with_capacity(41);
-        place.value(&log).u64(sequence);
-        self.over
-            .put(Table::Message, id.as_bytes().to_vec(), place.into_bytes());
+        let place = entry_key(&log, sequence);
+        self.over.put(Table::Message, id.as_bytes().to_vec(), place);
         Ok(())
     }
 

@@ -32,6 +32,7 @@ use crate::host::flow::Flow;
 use crate::host::sync::{Offers, SyncOptions, Syncing};
 use crate::host::upgrade::{UpgradeNeeded, Upgrades};
 use crate::ledger::{Ledger, changed_keys};
+use crate::lock::lock;
 use crate::node::{Node, NodeOptions, OpenError, Opened};
 use crate::producer::TICK;
 use crate::submission::{Submission, SubmitError};
@@ -569,11 +570,6 @@ impl Consensus {
         self.changed();
         Ok(())
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A cache: a panic elsewhere cannot make it wrong.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Blocks that were handed out for a height that is decided now, and that the host never had

@@ -14,7 +14,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use prost::bytes::Bytes;
@@ -35,6 +35,7 @@ use tonic::transport::Channel;
 
 use crate::host::consensus::Consensus;
 use crate::host::sync;
+use crate::lock::lock;
 
 /// By convention every message begins with the number of who handles it, a uvarint.
 const HANDLER: u8 = 0;
@@ -214,10 +215,6 @@ pub(super) struct Gossip {
     peers: Mutex<Peers>,
     /// Where calls of the node's are made for threads that wait.
     runtime: Handle,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Gossip {

@@ -6,7 +6,7 @@ use session_chain::sync::{
     Objects, Part, Reply, Request, SyncError, before, begins_before, tiles_gone,
 };
 use session_chain::tree::first_bits;
-use session_chain::view::{Overlay, Table, View as _};
+use session_chain::view::{Table, View as _};
 use session_core::codec::{Decode, Encode};
 use session_core::ids::ChannelId;
 use session_core::record::RecordKey;
@@ -76,7 +76,8 @@ impl Job<'_> {
 
     /// Whether a peer has leaves before those that were taken over.
     fn begins_before(&self, peer: &Peer, id: ChannelId) -> Result<bool, Refused> {
-        let request = self.since_its_start(RecordKey::Channel(id));
+        let key = RecordKey::Channel(id);
+        let request = Request::Cells(self.part_of(key), Some(before(key)));
         let Reply::Cells(cells, _) = self.crew.ask(peer, &request)? else {
             return Err(SyncError::OtherAnswer.into());
         };
@@ -91,32 +92,10 @@ impl Job<'_> {
         }
     }
 
-    /// Asks for what belongs to this record, and what comes after it.
-    fn since_its_start(&self, key: RecordKey) -> Request {
-        Request::Cells(self.part_of(key), Some(before(key)))
-    }
-
     /// Takes one channel over again.
     fn channel_from(&self, peer: &Peer, key: RecordKey) -> Result<(), Refused> {
         self.forget(key)?;
-        let view = self.view();
         let mut objects = Objects::new(vec![key]);
-        let mut request = self.since_its_start(key);
-        loop {
-            let Reply::Cells(mut cells, done) = self.crew.ask(peer, &request)? else {
-                return Err(SyncError::OtherAnswer.into());
-            };
-            let all = cells.len();
-            cells.retain(|cell| cell.record == key);
-            let done = done || cells.len() < all;
-            let last = cells.last().cloned();
-            let mut over = Overlay::new(&view);
-            let done = objects.take(cells, done, &mut over, &self.rules)?;
-            self.write(over.into_changes())?;
-            if done {
-                return Ok(());
-            }
-            request = Request::Cells(self.part_of(key), objects.after(last.as_ref()));
-        }
+        self.cells_from(peer, self.part_of(key), &mut objects, Some(key))
     }
 }

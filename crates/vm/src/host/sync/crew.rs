@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use session_chain::sync::{Reply, Request, SyncError};
@@ -12,6 +12,7 @@ use session_core::codec::{Decode, Encode};
 use session_storage::StoreError;
 
 use super::{ANSWER, GONE, HANDLER, LATER, Peer, Peers, Summary};
+use crate::lock::lock;
 
 /// How long an answer may take: a slow link gives one in a second.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -74,11 +75,6 @@ impl From<Failure> for Refused {
     fn from(failure: Failure) -> Self {
         Self::Own(failure)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Each change is one assignment.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Those who are asked, and what is known of them.

@@ -1,12 +1,12 @@
 //! The side that takes: several peers at once, each for whole parts, none believed.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use session_chain::block::{Block, StoredBlock};
 use session_chain::sync::{
-    Index, Objects, Part, Records, Reply, Request, Rules, SyncError, cells_of, derive,
+    Index, Objects, Part, Records, Reply, Request, Rules, SyncError, before, cells_of, derive,
 };
 use session_chain::tree::Branch;
 use session_chain::view::{Changes, Overlay, Table, View as _};
@@ -20,6 +20,7 @@ use super::crew::{Crew, Failure, Refused};
 use super::progress::{Progress, Stage};
 use super::{Peer, Peers, Summary};
 use crate::host::consensus::Consensus;
+use crate::lock::lock;
 use crate::opening::rebuild;
 use crate::store::{self, StoreView};
 
@@ -51,10 +52,6 @@ impl Default for Syncing {
             place: Mutex::default(),
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Syncing {
@@ -190,7 +187,6 @@ fn take(
     let now = consensus.node().now();
     let verifier = consensus.verifier();
     let rules = Rules {
-        chain: consensus.node().chain(),
         header: summary.header,
         parameters,
         bodies_since: Time::from_ms(
@@ -370,7 +366,7 @@ impl Job<'_> {
         self.begin(part, &keys)?;
         let mut objects = Objects::new(keys);
         self.crew.by_somebody(|peer| {
-            let done = self.cells_from(peer, part, &mut objects);
+            let done = self.cells_from(peer, part, &mut objects, None);
             if done.is_err()
                 && let Some(record) = objects.give_up()
             {
@@ -401,21 +397,35 @@ impl Job<'_> {
         }
     }
 
-    fn cells_from(&self, peer: &Peer, part: Part, objects: &mut Objects) -> Result<(), Refused> {
+    /// Takes what is missing of these records; of `only` one record, from its start on, where that
+    /// is given.
+    pub(super) fn cells_from(
+        &self,
+        peer: &Peer,
+        part: Part,
+        objects: &mut Objects,
+        only: Option<RecordKey>,
+    ) -> Result<(), Refused> {
         let view = self.view();
-        let mut last = None;
+        let mut after = only.map(before).or_else(|| objects.after(None));
         loop {
-            let request = Request::Cells(part, objects.after(last.as_ref()));
-            let Reply::Cells(cells, done) = self.crew.ask(peer, &request)? else {
+            let request = Request::Cells(part, after);
+            let Reply::Cells(mut cells, mut done) = self.crew.ask(peer, &request)? else {
                 return Err(SyncError::OtherAnswer.into());
             };
-            last = cells.last().cloned().or(last);
+            if let Some(only) = only {
+                let all = cells.len();
+                cells.retain(|cell| cell.record == only);
+                done |= cells.len() < all;
+            }
+            let last = cells.last().cloned();
             let mut over = Overlay::new(&view);
             let done = objects.take(cells, done, &mut over, &self.rules)?;
             self.write(over.into_changes())?;
             if done {
                 return Ok(());
             }
+            after = objects.after(last.as_ref());
         }
     }
 

@@ -2,16 +2,18 @@
 //! does not take too much memory.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use session_chain::sync::{Index, REPLY_BYTES, Request, Source, is_level};
+use session_chain::sweep::is_due;
+use session_chain::sync::{Index, REPLY_BYTES, Request, Source};
 use session_chain::view::ViewError;
 use session_core::codec::{Decode, Encode};
 use session_storage::Store;
 
 use super::{ANSWER, GONE, LATER, Summary, SyncOptions};
 use crate::head::Head;
+use crate::lock::lock;
 use crate::store;
 
 /// States that are offered at once.
@@ -39,11 +41,6 @@ enum Indexing {
 pub(crate) struct Offers {
     options: SyncOptions,
     kept: Mutex<VecDeque<Arc<Offer>>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Each change is one assignment.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Offers {
@@ -79,9 +76,9 @@ impl Offers {
         if header.height == 0 || !header.height.is_multiple_of(self.options.interval) {
             return;
         }
-        match is_level(&head.view(), header.time) {
-            Ok(true) => {}
-            Ok(false) => {
+        match is_due(&head.view(), header.time) {
+            Ok(false) => {}
+            Ok(true) => {
                 return tracing::info!(
                     height = header.height,
                     "this state is not offered: something is still due"

@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use session_core::codec::{Decode, Encode};
@@ -26,17 +26,13 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::host::remote::{Pages, READS_AT_ONCE, failed, scan, wait};
+use crate::lock::lock;
 
 /// Bytes read at once.
 const PIECE_BYTES: usize = 64 << 10;
 
 /// Answers that are waited for, by number; none once the connection is broken.
 type Waiting = Arc<Mutex<Option<HashMap<u32, oneshot::Sender<Frame>>>>>;
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Every change is one insertion or one removal.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// A connection to the node's database.
 struct Wire {
