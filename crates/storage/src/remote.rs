@@ -11,9 +11,12 @@
 //! versions though the database has none, and never wait for a writer. Layers between which nobody
 //! reads become one.
 //!
+//! Of the table that is asked most for what it does not have, a filter is kept of what it has.
+//!
 //! Every table has two places there, of which one is current: a whole new state is written into
 //! the other ([`Staging`]) and becomes the current one by a single write.
 
+mod filter;
 mod staging;
 
 use std::collections::btree_map::Entry;
@@ -21,6 +24,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use self::filter::Filter;
 use self::staging::RemoteStaging;
 use crate::error::StoreError;
 use crate::store::{
@@ -42,6 +46,13 @@ const NOTE_KEY: &[u8] = &[0, 2];
 
 /// Bit of a key's first byte that tells the second place from the first.
 const SECOND: u8 = 0x80;
+
+/// The table of which a filter is kept: a message id is looked up for each new message, by every
+/// block that carries it.
+const FILTERED: Keyspace = Keyspace::Messages;
+
+/// Keys that are read at once to fill the filter.
+const FILL_KEYS: usize = 4_096;
 
 /// Keys that are deleted in one write when a place is emptied.
 const CLEAR_KEYS: usize = 4_096;
@@ -148,6 +159,8 @@ struct State {
     /// Snapshots alive, by version.
     live: BTreeMap<u64, usize>,
     cache: Cache,
+    /// Keys of [`FILTERED`] in the current place.
+    filter: Filter,
     /// A write that ended in an error, and what it was to leave behind.
     failed: Option<(StoreError, Vec<Op>)>,
     closed: bool,
@@ -245,7 +258,7 @@ fn puts_and_deletes(place: u8, ops: &[Op]) -> (Vec<Pair>, Vec<Vec<u8>>) {
     (puts, deletes)
 }
 
-impl<R: Remote> RemoteStore<R> {
+impl<R: Remote + 'static> RemoteStore<R> {
     /// Opens the database, and marks an empty one as ours.
     ///
     /// # Errors
@@ -266,7 +279,7 @@ impl<R: Remote> RemoteStore<R> {
             Some([place]) if place & !SECOND == 0 => *place,
             Some(_) => return Err(StoreError::corrupt("host database", "no such place")),
         };
-        Ok(Self(Arc::new(Shared {
+        let shared = Arc::new(Shared {
             remote,
             state: Mutex::new(State {
                 version: 0,
@@ -274,11 +287,20 @@ impl<R: Remote> RemoteStore<R> {
                 layers: VecDeque::new(),
                 live: BTreeMap::new(),
                 cache: Cache::default(),
+                filter: Filter::default(),
                 failed: None,
                 closed: false,
             }),
             writing: Mutex::new(()),
-        })))
+        });
+        fill(&shared);
+        Ok(Self(shared))
+    }
+
+    /// Whether the filter is complete.
+    #[cfg(test)]
+    fn is_filled(&self) -> bool {
+        lock(&self.0.state).filter.is_whole()
     }
 
     fn version(&self) -> Result<u64, StoreError> {
@@ -288,6 +310,32 @@ impl<R: Remote> RemoteStore<R> {
         }
         Ok(state.version)
     }
+}
+
+/// Fills the filter beside everything else: until it is full, the database is asked.
+fn fill<R: Remote + 'static>(shared: &Arc<Shared<R>>) {
+    let (weak, place) = (Arc::downgrade(shared), shared.place());
+    let fill = move || {
+        let (mut from, to) = bounds(place, FILTERED, &KeyRange::all());
+        // Whoever drops the store or changes the place ends it.
+        while let Some(shared) = weak.upgrade() {
+            let Ok(found) = shared.remote.scan(&from, &to, FILL_KEYS) else {
+                return;
+            };
+            let mut state = lock(&shared.state);
+            if state.closed || state.place != place {
+                return;
+            }
+            found.iter().for_each(|(key, _)| state.filter.add(key));
+            match found.into_iter().next_back() {
+                Some((last, _)) => from = [last, vec![0]].concat(),
+                None => return state.filter.complete(),
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("filter".to_owned());
+    // Without a thread there is no filter, and nothing else is missing.
+    let _started = thread.spawn(fill);
 }
 
 impl<R: Remote> Shared<R> {
@@ -307,6 +355,9 @@ impl<R: Remote> Shared<R> {
             // Not replaced since: what is kept of the newest version is this one's too.
             if let Some(value) = state.cache.get(&key) {
                 return Ok(value.clone());
+            }
+            if keyspace == FILTERED && place == state.place && state.filter.excludes(&key) {
+                return Ok(None);
             }
         }
         let value = self.remote.get(&key)?;
@@ -408,6 +459,8 @@ impl<R: Remote> Shared<R> {
                     layer.add(key, None);
                 } else if let Some(value) = state.cache.get(&key) {
                     layer.add(key, value.clone());
+                } else if op.keyspace == FILTERED && state.filter.excludes(&key) {
+                    layer.add(key, None);
                 } else {
                     unknown.push(key);
                 }
@@ -508,6 +561,10 @@ impl<R: Remote + 'static> Store for RemoteStore<R> {
             let mut state = lock(&self.0.state);
             let next = state.version + 1;
             state.layers.push_back((next, layer));
+            // Before it is written: nobody may be told that it is not there once it is.
+            for op in ops.iter().filter(|op| op.keyspace == FILTERED) {
+                state.filter.add(&there(place, FILTERED, &op.key));
+            }
         }
         let (puts, deletes) = puts_and_deletes(place, &ops);
         match self.0.remote.write(puts, deletes) {

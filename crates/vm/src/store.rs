@@ -85,12 +85,21 @@ pub(crate) fn put_changes(batch: &mut Batch, changes: Changes) {
     for ((table, key), value) in changes {
         match value {
             // The numbers of a log are given once.
-            Some(value) if table == Table::Body && is_message_body(&key) => {
-                batch.put_new(Keyspace::Bodies, key, value)
-            }
+            Some(value) if is_new(table, &key) => batch.put_new(keyspace(table), key, value),
             Some(value) => batch.put(keyspace(table), key, value),
             None => batch.delete(keyspace(table), key),
         };
+    }
+}
+
+/// Whether a cell that is set was never there before.
+fn is_new(table: Table, key: &[u8]) -> bool {
+    match table {
+        Table::Entry => true,
+        Table::Body => is_message_body(key),
+        // A channel's sender may send again what the channel has just dropped.
+        Table::Message => false,
+        Table::Record | Table::Tile | Table::Roster | Table::Keys | Table::Deadline => false,
     }
 }
 

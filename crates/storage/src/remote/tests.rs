@@ -55,10 +55,10 @@ impl Remote for Map {
 fn batch(changes: &[(u8, u8, Option<u8>)]) -> Batch {
     let mut batch = Batch::new();
     for (keyspace, key, value) in changes {
-        let keyspace = if *keyspace == 0 {
-            Keyspace::Records
-        } else {
-            Keyspace::Bodies
+        let keyspace = match *keyspace {
+            0 => Keyspace::Records,
+            1 => Keyspace::Bodies,
+            _ => FILTERED,
         };
         match value {
             Some(value) => batch.put(keyspace, [*key], [*value]),
@@ -68,8 +68,25 @@ fn batch(changes: &[(u8, u8, Option<u8>)]) -> Batch {
     batch
 }
 
+/// Waits until the filter is filled, which another thread does.
+fn filled<R: Remote + 'static>(store: &RemoteStore<R>) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !store.is_filled() {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "the filter is never filled"
+        );
+        std::thread::yield_now();
+    }
+}
+
 fn same(left: &dyn View, right: &dyn View) {
-    for keyspace in [Keyspace::Records, Keyspace::Bodies, Keyspace::Blocks] {
+    for keyspace in [
+        Keyspace::Records,
+        Keyspace::Bodies,
+        Keyspace::Blocks,
+        FILTERED,
+    ] {
         for direction in [Direction::Ascending, Direction::Descending] {
             for limit in [1, 3, 99] {
                 let all = |view: &dyn View| {
@@ -90,7 +107,7 @@ proptest! {
     #[test]
     fn every_version_stays_as_it_was(
         commits in prop::collection::vec(
-            (prop::collection::vec((0..2u8, 0..12u8, prop::option::weighted(0.7, any::<u8>())), 1..6),
+            (prop::collection::vec((0..3u8, 0..12u8, prop::option::weighted(0.7, any::<u8>())), 1..6),
              0..5u8, any::<bool>(), any::<bool>()),
             1..30,
         ),
@@ -130,6 +147,10 @@ proptest! {
                 kept.clear();
                 prop_assert!(lock(&store.0.state).layers.is_empty());
                 store = RemoteStore::open(map.clone()).unwrap();
+                // Otherwise it fills while there are commits already.
+                if keep {
+                    filled(&store);
+                }
             }
         }
     }
@@ -215,6 +236,79 @@ fn another_state_takes_the_place_of_the_current_one_at_once() {
     staging.write(batch(&[(0, 1, Some(5))]), None).unwrap();
     staging.promote().unwrap();
     assert_eq!((get(&again, 1), get(&again, 2)), (Some(vec![5]), None));
+}
+
+#[test]
+fn the_filter_is_that_of_the_current_place() {
+    let store = RemoteStore::open(Map::default()).unwrap();
+    let message = |key: u8| batch(&[(2, key, Some(key))]);
+    let get = |view: &dyn View, key: u8| view.get(FILTERED, &[key]).unwrap();
+    store.commit(message(1), Durability::Synced).unwrap();
+    filled(&store);
+    let before = store.snapshot().unwrap();
+    let staging = store.staging().unwrap();
+    staging.write(message(2), None).unwrap();
+    staging.promote().unwrap();
+    for _ in 0..2 {
+        assert_eq!((get(&store, 1), get(&store, 2)), (None, Some(vec![2])));
+        assert_eq!((get(&*before, 1), get(&*before, 2)), (Some(vec![1]), None));
+        // While it is filled anew, and after it.
+        filled(&store);
+    }
+}
+
+/// Counts the reads of single keys.
+#[derive(Clone, Default)]
+struct Counted(Map, Arc<std::sync::atomic::AtomicUsize>);
+
+impl Remote for Counted {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.get(key)
+    }
+
+    fn get_many(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+        self.1.fetch_add(keys.len(), Ordering::Relaxed);
+        self.0.get_many(keys)
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Pair>, StoreError> {
+        self.0.scan(from, to, limit)
+    }
+
+    fn write(&self, puts: Vec<Pair>, deletes: Vec<Vec<u8>>) -> Result<(), StoreError> {
+        self.0.write(puts, deletes)
+    }
+}
+
+#[test]
+fn a_new_message_is_looked_up_and_written_without_asking_the_database() {
+    let database = Counted::default();
+    let key = |i: u32| xxhash_rust::xxh3::xxh3_128(&i.to_be_bytes()).to_be_bytes();
+    let commit = |store: &RemoteStore<Counted>, range: std::ops::Range<u32>| {
+        let mut batch = Batch::new();
+        for i in range {
+            batch.put(FILTERED, key(i), *b"place");
+        }
+        store.commit(batch, Durability::Synced).unwrap();
+    };
+    let store = RemoteStore::open(database.clone()).unwrap();
+    // Also those that another run of the program has written are in the filter.
+    commit(&store, 0..10_000);
+    drop(store);
+    let store = RemoteStore::open(database.clone()).unwrap();
+    filled(&store);
+    let before = database.1.load(Ordering::Relaxed);
+    for i in 10_000..11_000 {
+        assert_eq!(store.get(FILTERED, &key(i)).unwrap(), None);
+    }
+    commit(&store, 10_000..11_000);
+    // One in a hundred looks as if it were there, and is asked for once.
+    let asked = database.1.load(Ordering::Relaxed) - before;
+    assert!(asked < 50, "{asked} reads");
+    for i in [0, 9_999, 10_000, 10_999] {
+        assert_eq!(store.get(FILTERED, &key(i)).unwrap().unwrap(), b"place");
+    }
 }
 
 #[test]
