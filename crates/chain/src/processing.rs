@@ -4,11 +4,11 @@
 //! base's nodes and cells. Accepting a child of the base makes it the new base; its siblings and
 //! their descendants can then only be rejected.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use session_core::header::Header;
-use session_core::ids::BlockId;
+use session_core::ids::{ActionId, BlockId};
 use session_core::parameters::Parameters;
 use session_core::time::Time;
 
@@ -111,6 +111,16 @@ impl Processing {
         }
         self.preference = id;
         Ok(())
+    }
+
+    /// Actions of the preferred block and of the undecided ones below it.
+    pub fn preferred_actions(&self) -> HashSet<ActionId> {
+        let (mut actions, mut at) = (HashSet::new(), self.preference);
+        while let Some(block) = self.undecided.get(&at) {
+            actions.extend(block.built.applied.iter().map(|applied| applied.action));
+            at = block.header.parent;
+        }
+        actions
     }
 
     /// Layers from the accepted block up to `id`; none when it is not connected.

@@ -12,6 +12,10 @@ use crate::state::{Mode, NetworkState, NodeState};
 /// 512 KiB per peer, not the VM, bounds five nodes under load.
 const FAST_BYTES: u64 = 1_000_000_000;
 
+/// What a chain's plugins are told where the nodes' bandwidth is raised: without it they leave most
+/// of the little room that there is by default to consensus.
+pub(crate) const FAST_CONFIG: &str = "{\"gossipBytesPerSecond\":16777216}\n";
+
 /// Files that a node may have open, where as many may be.
 const OPEN_FILES: u64 = 16_384;
 
@@ -74,6 +78,17 @@ impl Layout {
         }
         let link = self.plugin_link(vm);
         std::os::unix::fs::symlink(plugin, &link).map_err(DevnetError::file(&link))
+    }
+
+    /// What all nodes are told of a chain.
+    ///
+    /// # Errors
+    /// [`DevnetError::File`].
+    pub fn configure(&self, chain: Id, config: &str) -> Result<(), DevnetError> {
+        let dir = self.dir.join("chains").join(chain.to_string());
+        std::fs::create_dir_all(&dir).map_err(DevnetError::file(&dir))?;
+        let file = dir.join("config.json");
+        std::fs::write(&file, config).map_err(DevnetError::file(&file))
     }
 
     /// Removes everything that a network made here but its lock.

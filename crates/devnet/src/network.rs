@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::api::{ChainHead, NodeApi};
 use crate::binary::is_program;
 use crate::error::DevnetError;
-use crate::launch::{self, Layout, Peer};
+use crate::launch::{self, FAST_CONFIG, Layout, Peer};
 use crate::logs::{Explanation, Logs, Mark};
 use crate::options::{UpOptions, again, anew};
 use crate::platform::Platform;
@@ -302,7 +302,12 @@ impl Network {
             vm: self.state.vm,
             genesis,
         };
-        let chain = platform.take("CreateChain", kind).await?;
+        let configure = |chain| match self.state.fast_network {
+            true => self.layout.configure(chain, FAST_CONFIG),
+            false => Ok(()),
+        };
+        // Its nodes read it as soon as the chain is there.
+        let chain = platform.take_known("CreateChain", kind, configure).await?;
         tell(&format!("chain {chain}"));
         self.state.chain = Some(chain);
         for node in &mut self.state.nodes {

@@ -120,8 +120,8 @@ impl From<BlockError> for ConsensusError {
     }
 }
 
-/// How many other nodes come before this one in building on a block.
-pub type Rank = Box<dyn Fn(&BlockId) -> u32 + Send + Sync>;
+/// How many other nodes come before this one in building a block of a height.
+pub type Rank = Box<dyn Fn(u64) -> u32 + Send + Sync>;
 
 /// Told of transactions that were submitted to this very node.
 pub type Announce = Box<dyn Fn(Vec<u8>) + Send + Sync>;
@@ -217,7 +217,8 @@ pub struct Consensus {
 }
 
 impl Consensus {
-    /// Opens the chain on the host's store, and starts to take submissions.
+    /// Opens the chain on the host's store, and starts to take submissions. Other nodes are told of
+    /// `push_bytes_per_second` of them at once, as `announce` does it.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -226,6 +227,7 @@ impl Consensus {
         options: NodeOptions,
         upgrades: Upgrades,
         sync: SyncOptions,
+        push_bytes_per_second: u64,
         announce: Announce,
     ) -> Result<Arc<Self>, OpenError> {
         let Opened {
@@ -241,7 +243,7 @@ impl Consensus {
                 handed_out: Vec::new(),
                 own: HashSet::new(),
                 expiries: HashMap::new(),
-                flow: Flow::default(),
+                flow: Flow::new(push_bytes_per_second),
                 unjudged: false,
             }),
             parsed: Mutex::default(),
@@ -447,6 +449,7 @@ impl Consensus {
         ledger
             .processing
             .verify(parsed, &view, ledger.verifier.as_ref(), clock)?;
+        inner.flow.began(id, Instant::now());
         Ok(header)
     }
 
@@ -467,6 +470,7 @@ impl Consensus {
                     inner.handed_out.retain(|(handed_out, _)| handed_out != id);
                     if inner.handed_out.len() < before {
                         inner.own.insert(*id);
+                        inner.flow.began(*id, Instant::now());
                     }
                 }
                 return Ok(same);
@@ -537,6 +541,7 @@ impl Consensus {
             .accepted(&self.node.head(), ledger.store.as_ref());
         ledger.forget_keys(&changed);
         let now = Instant::now();
+        flow.ended(&id, Some(applied.len()), now);
         for (applied, bytes) in applied.iter().zip(lengths) {
             let _gone = ledger.pool.forget(&applied.action);
             flow.accepted(&applied.action, bytes, now);
@@ -561,6 +566,7 @@ impl Consensus {
             ledger, flow, own, ..
         } = &mut *inner;
         let built = ledger.processing.reject(id)?;
+        flow.ended(&id, None, Instant::now());
         if own.remove(&id) {
             flow.decided(false);
         }

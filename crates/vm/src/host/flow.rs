@@ -2,8 +2,8 @@
 //!
 //! Between nodes there is less room than in them: by default a node of avalanchego takes 512 KiB
 //! a second from each peer, consensus included. Whatever more is let in waits, and in the end
-//! keeps consensus waiting too. So a node lets in what the chain has lately shown to take in half
-//! a second, and tells everybody else when to come again.
+//! keeps consensus waiting too. So a node lets in what the chain has lately shown to take in
+//! 350 ms, and tells everybody else when to come again.
 //!
 //! A transaction that another node told of is in that node's next block already, most likely.
 //! Where every node may build at any time, building for it here as well would only make a rival
@@ -12,11 +12,14 @@
 //! host asks for a block after the preferred one has changed: always, or in one's own turn alone.
 //!
 //! Where everybody may build and several keep building at once, all but one of their blocks are
-//! in vain. Once a node notices that, it takes turns with the others of its own accord: who
-//! comes first on a block follows from its id and theirs, the next ones wait a step each.
+//! in vain. Once a node notices that, or blocks carry many transactions, it takes turns with the
+//! others of its own accord: who comes first at a height follows from their ids, and the next ones
+//! wait a step each.
 //!
-//! While a block is undecided its successor waits for it, unless there is much to put in: a block
-//! costs the whole network a round of votes, whatever its size.
+//! A block costs the whole network a round of votes, whatever its size. So while one is undecided
+//! its successor waits for it, unless there is much to put in; and where blocks carry many
+//! transactions the next one waits about as long as a decision takes, for more to come. One
+//! transaction at a time never waits.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -27,10 +30,13 @@ use session_core::ids::{ActionId, BlockId};
 const WINDOW: Duration = Duration::from_secs(2);
 
 /// What is let in is accepted within so long, at that rate.
-const AHEAD: Duration = Duration::from_millis(500);
+const AHEAD: Duration = Duration::from_millis(350);
 
-/// Bytes that are let in whatever the rate: some thirty messages of 4 kB.
-const FLOOR_BYTES: u64 = 128 << 10;
+/// What is let in whatever the rate: what is pushed to others in so long, …
+const FLOOR: Duration = Duration::from_millis(600);
+
+/// … within these: with less a burst of one caller's would not fit, with more others would wait.
+const FLOOR_BYTES: (u64, u64) = (32 << 10, 512 << 10);
 
 /// Where everybody may build, a transaction of another node's is that node's to build for so long;
 /// …
@@ -43,8 +49,9 @@ const RIPE_IN_TURN: Duration = Duration::from_millis(3);
 /// may build. With two nodes that take turns it is half of them.
 const EVERYBODY: u32 = 600;
 
-/// What each node that comes before this one is left to build first.
-const STEP: Duration = Duration::from_millis(40);
+/// What each node that comes before this one is left to build first: as long as a decision takes,
+/// within these.
+const STEP: (Duration, Duration) = (Duration::from_millis(60), Duration::from_millis(500));
 
 /// Nobody leaves more than so many others their turn.
 const RANK_MAX: u32 = 8;
@@ -58,8 +65,17 @@ const PEACEFUL: u32 = 50;
 /// From so many waiting bytes on a block is built on an undecided one, …
 const TOGETHER_BYTES: usize = 256 << 10;
 
-/// … and for fewer if its decision takes longer than this.
+/// … and for fewer if its decision takes longer than this, and than decisions take.
 const DECISION: Duration = Duration::from_millis(150);
+
+/// A block of so many transactions is one of many callers at once: more will come.
+const BUSY_TXS: usize = 8;
+
+/// The successor of a busy block waits for more at most so long.
+const PACE_MAX: Duration = Duration::from_millis(250);
+
+/// Undecided blocks whose beginning is remembered.
+const UNDECIDED_MAX: usize = 1_024;
 
 /// What a hint says at least and at most.
 const HINT: (u64, u64) = (100, 2_000);
@@ -67,6 +83,8 @@ const HINT: (u64, u64) = (100, 2_000);
 /// What is on its way.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
+    /// Bytes that are let in whatever the rate.
+    floor_bytes: u64,
     own: HashMap<ActionId, u64>,
     own_bytes: u64,
     foreign: HashMap<ActionId, Instant>,
@@ -78,6 +96,12 @@ pub(super) struct Flow {
     /// Of a thousand own blocks, how many were rejected.
     rejected_share: u32,
     takes_turns: bool,
+    /// What a decision takes, the newest counting an eighth.
+    decision: Duration,
+    /// Whether the last accepted block was a busy one.
+    is_busy: bool,
+    /// Undecided blocks, and since when this node has them.
+    undecided: HashMap<BlockId, Instant>,
     /// The preferred block, and since when one on it was wanted.
     wanted: Option<(BlockId, Instant)>,
     /// Whether it was not built then.
@@ -85,6 +109,16 @@ pub(super) struct Flow {
 }
 
 impl Flow {
+    /// Nothing is on its way; others are told of so many bytes a second.
+    pub(super) fn new(push_bytes_per_second: u64) -> Self {
+        let floor = u128::from(push_bytes_per_second) * FLOOR.as_millis() / 1_000;
+        let floor = u64::try_from(floor).unwrap_or(u64::MAX);
+        Self {
+            floor_bytes: floor.clamp(FLOOR_BYTES.0, FLOOR_BYTES.1),
+            ..Self::default()
+        }
+    }
+
     /// The host asks for a block.
     pub(super) fn asked(&mut self) {
         self.asked = true;
@@ -101,6 +135,26 @@ impl Flow {
         self.asked_share = share_with(self.asked_share, asked);
     }
 
+    /// The host votes on a block from now on.
+    pub(super) fn began(&mut self, block: BlockId, now: Instant) {
+        if self.undecided.len() >= UNDECIDED_MAX {
+            // The host has forgotten them: it decides on a few at a time.
+            self.undecided.clear();
+        }
+        self.undecided.entry(block).or_insert(now);
+    }
+
+    /// A block is accepted, with so many transactions, or is not (`None`).
+    pub(super) fn ended(&mut self, block: &BlockId, accepted: Option<usize>, now: Instant) {
+        let began = self.undecided.remove(block);
+        let Some(txs) = accepted else { return };
+        self.is_busy = txs >= BUSY_TXS;
+        if let Some(began) = began {
+            let took = now.saturating_duration_since(began);
+            self.decision = self.decision * 7 / 8 + took / 8;
+        }
+    }
+
     /// A block that was built here is decided.
     pub(super) fn decided(&mut self, accepted: bool) {
         self.rejected_share = share_with(self.rejected_share, !accepted);
@@ -112,8 +166,8 @@ impl Flow {
     }
 
     /// Whether a block on `parent`, which is wanted now, is better built a little later: since
-    /// `parent` is undecided and there is little to put in, or since others come first, of whom
-    /// `rank` tells how many.
+    /// there is little to put in and `parent` is undecided, or more will come; or since others
+    /// come first, of whom `rank` tells how many.
     pub(super) fn holds_back(
         &mut self,
         parent: BlockId,
@@ -128,10 +182,33 @@ impl Flow {
         };
         self.wanted = Some((parent, since));
         let age = now.saturating_duration_since(since);
-        let alone = undecided && bytes < TOGETHER_BYTES && age < DECISION;
-        self.held_back =
-            alone || (self.is_open() && self.takes_turns && age < STEP * rank().min(RANK_MAX));
+        let patience = match undecided {
+            true => DECISION.max(self.decision),
+            false => self.pace(),
+        };
+        let rank = match self.is_open() && (self.takes_turns || self.is_busy) {
+            true => rank().min(RANK_MAX),
+            false => 0,
+        };
+        let wait = match rank {
+            0 if bytes >= TOGETHER_BYTES => Duration::ZERO,
+            0 => patience,
+            // Whoever comes first may wait as long.
+            rank => patience + self.step() * rank,
+        };
+        self.held_back = age < wait;
         self.held_back
+    }
+
+    /// How long the next block waits for more to put in.
+    fn pace(&self) -> Duration {
+        let busy = self.is_busy.then_some(self.decision.min(PACE_MAX));
+        busy.unwrap_or_default()
+    }
+
+    /// What each node that comes first is given.
+    fn step(&self) -> Duration {
+        self.decision.clamp(STEP.0, STEP.1)
     }
 
     /// Whether everybody may build at any time.
@@ -140,16 +217,18 @@ impl Flow {
     }
 
     fn patience(&self) -> Duration {
-        if self.is_open() { RIPE } else { RIPE_IN_TURN }
+        // Who takes turns builds for everybody as well.
+        let alone = self.is_open() && !self.takes_turns && !self.is_busy;
+        if alone { RIPE } else { RIPE_IN_TURN }
     }
 
     /// Whether a block is wanted, `waiting` being the transactions that there are.
     pub(super) fn is_wanted<'a>(
         &self,
-        mut waiting: impl Iterator<Item = &'a ActionId>,
+        waiting: impl IntoIterator<Item = &'a ActionId>,
         now: Instant,
     ) -> bool {
-        waiting.any(|action| self.is_ripe(action, now))
+        waiting.into_iter().any(|action| self.is_ripe(action, now))
     }
 
     /// Forgets what lies too far back to tell the rate.
@@ -166,7 +245,9 @@ impl Flow {
     fn allowed(&self) -> u64 {
         let share =
             AHEAD.as_millis().saturating_mul(self.accepted_bytes.into()) / WINDOW.as_millis();
-        u64::try_from(share).unwrap_or(u64::MAX).max(FLOOR_BYTES)
+        u64::try_from(share)
+            .unwrap_or(u64::MAX)
+            .max(self.floor_bytes)
     }
 
     /// In how many milliseconds to try again, where not even a small transaction is let in.
@@ -235,7 +316,7 @@ impl Flow {
 
     /// How soon something changes by time alone, if anything does.
     pub(super) fn wakes_in(&self, now: Instant) -> Option<Duration> {
-        let turn = self.held_back.then_some(STEP / 4);
+        let turn = self.held_back.then_some(STEP.0 / 4);
         match (self.ripens_in(now), turn) {
             (Some(ripens), Some(turn)) => Some(ripens.min(turn)),
             (either, other) => either.or(other),
@@ -272,7 +353,7 @@ mod tests {
     fn what_is_let_in_follows_what_the_chain_takes() {
         for rate in [20_000u64, 400_000, 5_000_000] {
             let start = Instant::now();
-            let mut flow = Flow::default();
+            let mut flow = Flow::new(200_000);
             let mut queue: VecDeque<(ActionId, Instant)> = VecDeque::new();
             let (mut next, mut taken, mut worst, mut credit) = (0, 0u64, Duration::ZERO, 0u64);
             for ms in 0..10_000u64 {
@@ -298,7 +379,7 @@ mod tests {
                 taken * 10 >= rate * 10 * 9,
                 "{taken} of {rate} a second in 10 s"
             );
-            let floor = Duration::from_millis(FLOOR_BYTES * 1_000 / rate);
+            let floor = Duration::from_millis(flow.floor_bytes * 1_000 / rate);
             assert!(
                 worst <= floor.max(AHEAD) + Duration::from_millis(250),
                 "{worst:?} at {rate}"
@@ -309,7 +390,7 @@ mod tests {
     #[test]
     fn hints_are_given_and_retries_are_counted_once() {
         let now = Instant::now();
-        let mut flow = Flow::default();
+        let mut flow = Flow::new(160 << 10);
         assert_eq!(flow.admit(action(0), 500_000, now), Ok(()));
         let hint = flow.admit(action(1), 4_000, now).unwrap_err();
         assert!((HINT.0..=HINT.1).contains(&hint));
@@ -360,8 +441,8 @@ mod tests {
         (0..3).for_each(|_| flow.decided(false));
         assert!(holds(&mut flow, 1, now));
         assert!(!holds(&mut flow, 0, now));
-        assert!(!holds(&mut flow, 1, now + STEP));
-        assert!(holds(&mut flow, 2, now + STEP));
+        assert!(!holds(&mut flow, 1, now + STEP.0));
+        assert!(holds(&mut flow, 2, now + STEP.0));
         assert!(flow.wakes_in(now).is_some());
         (0..20).for_each(|_| flow.decided(true));
         assert!(!flow.holds_back(BlockId::from_bytes([8; 32]), false, 0, || 4, now));
@@ -384,5 +465,58 @@ mod tests {
         assert!(holds(true, 10, now));
         assert!(!holds(true, TOGETHER_BYTES, now));
         assert!(!holds(true, 10, now + DECISION));
+    }
+
+    #[test]
+    fn after_a_busy_block_more_is_waited_for_as_long_as_a_decision_takes() {
+        let mut now = Instant::now();
+        let mut flow = Flow::default();
+        let block = |i: u8| BlockId::from_bytes([i; 32]);
+        let took = Duration::from_millis(120);
+        let mut decide = |flow: &mut Flow, i: u8, txs: Option<usize>| {
+            flow.began(block(i), now);
+            now += took;
+            flow.ended(&block(i), txs, now);
+            now
+        };
+        // One caller at a time never waits, however long decisions take.
+        for i in 0..40 {
+            let now = decide(&mut flow, i, Some(BUSY_TXS - 1));
+            assert!(!flow.holds_back(block(i), false, 10, || 0, now));
+        }
+        let now = decide(&mut flow, 40, Some(BUSY_TXS));
+        let wait = flow.decision;
+        assert!(took * 9 / 10 <= wait && wait <= took, "{wait:?}");
+        assert!(flow.holds_back(block(40), false, 10, || 0, now));
+        assert!(flow.wakes_in(now).is_some());
+        assert!(!flow.holds_back(block(40), false, TOGETHER_BYTES, || 0, now));
+        assert!(!flow.holds_back(block(40), false, 10, || 0, now + wait));
+        // Where everybody may build, the others leave the first one its time, and a step each.
+        (0..20).for_each(|_| {
+            flow.asked();
+            flow.preferred();
+        });
+        let much = |flow: &mut Flow, rank, now| {
+            flow.holds_back(block(40), false, TOGETHER_BYTES, || rank, now)
+        };
+        assert!(!much(&mut flow, 0, now));
+        let step = flow.step();
+        assert!(much(&mut flow, 1, now + wait));
+        assert!(!much(&mut flow, 1, now + wait + step));
+        assert!(much(&mut flow, 2, now + wait + step));
+        assert_eq!(flow.patience(), RIPE_IN_TURN);
+        // What was rejected tells nothing, and is forgotten.
+        let rejected = decide(&mut flow, 41, None);
+        assert!(flow.undecided.is_empty() && flow.is_busy);
+        let quiet = decide(&mut flow, 42, Some(1));
+        assert!(rejected < quiet && !flow.is_busy);
+        assert_eq!(flow.patience(), RIPE);
+    }
+
+    #[test]
+    fn what_is_let_in_at_first_follows_what_others_are_told() {
+        assert_eq!(Flow::new(160 << 10).allowed(), 96 << 10);
+        assert_eq!(Flow::new(0).allowed(), FLOOR_BYTES.0);
+        assert_eq!(Flow::new(u64::MAX).allowed(), FLOOR_BYTES.1);
     }
 }

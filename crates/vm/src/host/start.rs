@@ -68,11 +68,20 @@ struct Config {
     state_sync_min_seconds: Option<u64>,
     /// Bytes of memory that offered states may hold.
     state_sync_bytes: Option<usize>,
+    /// Bytes a second of new transactions that each peer is told at once.
+    gossip_bytes_per_second: Option<u64>,
     /// Height that a store of the plugin's own goes back to, once.
     rewind_to: Option<u64>,
     #[serde(flatten)]
     others: BTreeMap<String, serde_json::Value>,
 }
+
+/// Bytes a second of new transactions that each peer is told at once, where nothing else is said:
+/// most of the 512 KiB a second that a node of avalanchego takes from one peer is left to consensus.
+const GOSSIP: u64 = 160 << 10;
+
+/// With less, not even one transaction of the largest size would be told in a minute.
+const GOSSIP_MIN: u64 = 8 << 10;
 
 /// Why a chain does not start.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +94,8 @@ pub(in crate::host) enum StartError {
     Log(String),
     #[error("configuration: stateSyncInterval: at least one block")]
     Interval,
+    #[error("configuration: gossipBytesPerSecond: {0}, at least {GOSSIP_MIN}")]
+    Gossip(u64),
     #[error("{0}")]
     Upgrade(#[from] UpgradeError),
     #[error("the host's {what} has {got} bytes, expected {expected}")]
@@ -132,6 +143,8 @@ pub(in crate::host) struct Plan {
     sync: SyncOptions,
     /// How the RPC is to be served.
     pub(in crate::host) server: ServerOptions,
+    /// Bytes a second that are pushed to each peer.
+    pub(in crate::host) gossip: u64,
     /// Height that a store of the plugin's own goes back to, once.
     pub(in crate::host) rewind_to: Option<u64>,
 }
@@ -194,6 +207,10 @@ impl Plan {
         };
         let chain: [u8; 32] = told.chain.as_slice().try_into().map_err(length)?;
         let sync = config.sync()?;
+        let gossip = config.gossip_bytes_per_second.unwrap_or(GOSSIP);
+        if gossip < GOSSIP_MIN {
+            return Err(StartError::Gossip(gossip));
+        }
         let defaults = NodeOptions::default();
         let options = NodeOptions {
             // For the head key alone: what consensus decided is in the store.
@@ -219,6 +236,7 @@ impl Plan {
                 token: config.token,
                 ..ServerOptions::default()
             },
+            gossip,
             rewind_to: config.rewind_to,
         })
     }
@@ -243,11 +261,14 @@ impl Plan {
             options,
             upgrades,
             sync,
+            gossip,
             ..
         } = self;
         let opened = tokio::task::spawn_blocking(move || {
             let store = store()?;
-            Ok::<_, StartError>(Consensus::open(store, options, upgrades, sync, announce)?)
+            Ok::<_, StartError>(Consensus::open(
+                store, options, upgrades, sync, gossip, announce,
+            )?)
         });
         let consensus = opened.await.map_err(|_| StartError::Panicked)??;
         let node = consensus.node();

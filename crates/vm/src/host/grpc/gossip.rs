@@ -23,7 +23,6 @@ use session_chain::tx::{Tx, TxIds};
 use session_core::codec::Decode;
 use session_core::hash::sha256;
 use session_core::ids::ActionId;
-use session_core::ids::BlockId;
 use session_core::submission::{decode_request, encode_request};
 use session_rpcchainvm::appsender::app_sender_client::AppSenderClient;
 use session_rpcchainvm::appsender::{
@@ -42,9 +41,6 @@ const HANDLER: u8 = 0;
 
 /// A request for what is missing.
 const PULL: u8 = 1;
-
-/// Bytes a second that are pushed; each peer gets all of them.
-const PUSH_BYTES_PER_SECOND: u64 = 160 << 10;
 
 /// Bytes that may be pushed at once after a pause.
 const PUSH_BURST: u64 = 256 << 10;
@@ -89,13 +85,15 @@ type NodeId = Bytes;
 
 /// A token bucket in bytes.
 struct Bucket {
+    per_second: u64,
     tokens: u64,
     at: Instant,
 }
 
 impl Bucket {
-    fn new(now: Instant) -> Self {
+    const fn new(per_second: u64, now: Instant) -> Self {
         Self {
+            per_second,
             tokens: PUSH_BURST,
             at: now,
         }
@@ -104,10 +102,7 @@ impl Bucket {
     /// Takes `bytes`, or tells how long to wait for them.
     fn take(&mut self, bytes: u64, now: Instant) -> Result<(), Duration> {
         let passed = u64::try_from(now.saturating_duration_since(self.at).as_micros());
-        let earned = passed
-            .unwrap_or(u64::MAX)
-            .saturating_mul(PUSH_BYTES_PER_SECOND)
-            / 1_000_000;
+        let earned = passed.unwrap_or(u64::MAX).saturating_mul(self.per_second) / 1_000_000;
         if earned > 0 {
             self.tokens = self.tokens.saturating_add(earned).min(PUSH_BURST);
             self.at = now;
@@ -122,11 +117,20 @@ impl Bucket {
             None => {
                 let missing = bytes - self.tokens;
                 Err(Duration::from_micros(
-                    missing.saturating_mul(1_000_000) / PUSH_BYTES_PER_SECOND + 1,
+                    missing.saturating_mul(1_000_000) / self.per_second.max(1) + 1,
                 ))
             }
         }
     }
+}
+
+/// How many peers come before a node in building a block of a height: each is first in turn, in the
+/// order of their ids.
+fn rank(own: &NodeId, peers: &[NodeId], height: u64) -> u32 {
+    let before = peers.iter().filter(|peer| *peer < own).count() as u64;
+    let nodes = peers.len() as u64 + 1;
+    let rank = (before + nodes - height % nodes) % nodes;
+    u32::try_from(rank).unwrap_or(u32::MAX)
 }
 
 /// What is held against a peer.
@@ -212,6 +216,8 @@ pub(super) struct Gossip {
     own: NodeId,
     sender: AppSenderClient<Channel>,
     outbox: Arc<Outbox>,
+    /// Each peer gets all of them.
+    push_bytes_per_second: u64,
     peers: Mutex<Peers>,
     /// Where calls of the node's are made for threads that wait.
     runtime: Handle,
@@ -224,12 +230,14 @@ impl Gossip {
         own: NodeId,
         channel: Channel,
         outbox: Arc<Outbox>,
+        push_bytes_per_second: u64,
     ) -> Self {
         Self {
             consensus,
             own,
             sender: AppSenderClient::new(channel),
             outbox,
+            push_bytes_per_second,
             peers: Mutex::default(),
             runtime: Handle::current(),
         }
@@ -249,13 +257,9 @@ impl Gossip {
         lock(&self.peers).connected.retain(|peer| peer != node);
     }
 
-    /// How many peers come before this node in building on a block.
-    pub(super) fn rank(&self, parent: &BlockId) -> u32 {
-        let place = |node: &NodeId| sha256(&[parent.as_bytes().as_slice(), node].concat());
-        let own = place(&self.own);
-        let peers = lock(&self.peers);
-        let before = peers.connected.iter().filter(|peer| place(peer) < own);
-        u32::try_from(before.count()).unwrap_or(u32::MAX)
+    /// How many of the connected nodes come before this one in building a block of this height.
+    pub(super) fn rank(&self, height: u64) -> u32 {
+        rank(&self.own, &lock(&self.peers).connected, height)
     }
 
     /// Whom to tell: everybody, or as many in turn.
@@ -270,7 +274,7 @@ impl Gossip {
 
     /// Pushes what is submitted here, for as long as the plugin runs.
     pub(super) async fn push(self: Arc<Self>) {
-        let mut bucket = Bucket::new(Instant::now());
+        let mut bucket = Bucket::new(self.push_bytes_per_second, Instant::now());
         loop {
             let batch = lock(&self.outbox.queue).take();
             if batch.is_empty() {
@@ -558,7 +562,8 @@ mod tests {
     #[test]
     fn a_rate_is_kept_over_any_pause() {
         let start = Instant::now();
-        let mut bucket = Bucket::new(start);
+        let per_second = 160 << 10;
+        let mut bucket = Bucket::new(per_second, start);
         let mut now = start;
         let mut sent = 0u64;
         while now < start + Duration::from_secs(20) {
@@ -567,9 +572,29 @@ mod tests {
                 Err(wait) => now += wait,
             }
         }
-        assert!(sent <= PUSH_BURST + 20 * PUSH_BYTES_PER_SECOND + 50_000);
-        assert!(sent >= 19 * PUSH_BYTES_PER_SECOND);
+        assert!(sent <= PUSH_BURST + 20 * per_second + 50_000);
+        assert!(sent >= 19 * per_second);
         assert!(bucket.take(u64::MAX, now + Duration::from_secs(9)).is_ok());
+    }
+
+    #[test]
+    fn each_node_comes_first_in_turn() {
+        let nodes: Vec<NodeId> = [9u8, 1, 200, 4].map(|i| NodeId::from(vec![i; 20])).into();
+        for height in 0..40 {
+            let mut ranks: Vec<u32> = nodes
+                .iter()
+                .map(|own| {
+                    let peers: Vec<NodeId> = nodes.iter().filter(|n| *n != own).cloned().collect();
+                    let at = rank(own, &peers, height);
+                    // Whoever comes first is last at the next height.
+                    assert_eq!(rank(own, &peers, height + 1), (at + 3) % 4);
+                    at
+                })
+                .collect();
+            ranks.sort_unstable();
+            assert_eq!(ranks, [0, 1, 2, 3]);
+        }
+        assert_eq!(rank(&nodes[0], &[], u64::MAX), 0);
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl Running {
         if plan.rewind_to.is_some() {
             tracing::warn!("rewindTo is ignored: this chain is in the node's database");
         }
-        let server = plan.server.clone();
+        let (server, push) = (plan.server.clone(), plan.gossip);
         let channel = {
             let _on_its_threads = starter.database.enter();
             connect(&request.db_server_addr).map_err(wrong(&request.db_server_addr))?
@@ -122,12 +122,12 @@ impl Running {
         let http = NodeHttp::new(router, starter.rpc.clone(), starter.stop.subscribe());
         let sender = connect(&request.server_addr).map_err(wrong(&request.server_addr))?;
         let validators = ValidatorStateClient::new(sender.clone());
-        let gossip = Gossip::new(consensus.clone(), request.node_id, sender, outbox);
+        let gossip = Gossip::new(consensus.clone(), request.node_id, sender, outbox, push);
         let gossip = Arc::new(gossip);
         // Gossip holds the consensus: the other way round it is only looked at.
         let ranking = Arc::downgrade(&gossip);
-        consensus.take_turns(Box::new(move |parent| {
-            ranking.upgrade().map_or(0, |gossip| gossip.rank(parent))
+        consensus.take_turns(Box::new(move |height| {
+            ranking.upgrade().map_or(0, |gossip| gossip.rank(height))
         }));
         Ok(Self {
             consensus,
