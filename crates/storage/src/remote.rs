@@ -258,7 +258,7 @@ fn puts_and_deletes(place: u8, ops: &[Op]) -> (Vec<Pair>, Vec<Vec<u8>>) {
     (puts, deletes)
 }
 
-impl<R: Remote + 'static> RemoteStore<R> {
+impl<R: Remote> RemoteStore<R> {
     /// Opens the database, and marks an empty one as ours.
     ///
     /// # Errors
@@ -279,7 +279,7 @@ impl<R: Remote + 'static> RemoteStore<R> {
             Some([place]) if place & !SECOND == 0 => *place,
             Some(_) => return Err(StoreError::corrupt("host database", "no such place")),
         };
-        let shared = Arc::new(Shared {
+        Ok(Self(Arc::new(Shared {
             remote,
             state: Mutex::new(State {
                 version: 0,
@@ -292,9 +292,7 @@ impl<R: Remote + 'static> RemoteStore<R> {
                 closed: false,
             }),
             writing: Mutex::new(()),
-        });
-        fill(&shared);
-        Ok(Self(shared))
+        })))
     }
 
     /// Whether the filter is complete.
@@ -312,20 +310,22 @@ impl<R: Remote + 'static> RemoteStore<R> {
     }
 }
 
-/// Fills the filter beside everything else: until it is full, the database is asked.
-fn fill<R: Remote + 'static>(shared: &Arc<Shared<R>>) {
-    let (weak, place) = (Arc::downgrade(shared), shared.place());
+/// Fills the filter beside everything else, once somebody asks for what it is of: until it is full,
+/// the database is asked.
+fn fill<R: Remote + 'static>(shared: &Arc<Shared<R>>, place: u8) {
+    let weak = Arc::downgrade(shared);
     let fill = move || {
         let (mut from, to) = bounds(place, FILTERED, &KeyRange::all());
         // Whoever drops the store or changes the place ends it.
         while let Some(shared) = weak.upgrade() {
-            let Ok(found) = shared.remote.scan(&from, &to, FILL_KEYS) else {
-                return;
-            };
+            let found = shared.remote.scan(&from, &to, FILL_KEYS);
             let mut state = lock(&shared.state);
             if state.closed || state.place != place {
                 return;
             }
+            let Ok(found) = found else {
+                return state.filter.broke_off();
+            };
             found.iter().for_each(|(key, _)| state.filter.add(key));
             match found.into_iter().next_back() {
                 Some((last, _)) => from = [last, vec![0]].concat(),
@@ -646,8 +646,14 @@ impl<R: Remote> RemoteView<R> {
     }
 }
 
-impl<R: Remote> View for RemoteView<R> {
+impl<R: Remote + 'static> View for RemoteView<R> {
     fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        if keyspace == FILTERED {
+            let mut state = lock(&self.shared.state);
+            if state.place == self.place && state.filter.begins() {
+                fill(&self.shared, self.place);
+            }
+        }
         self.shared.get(self.at(), keyspace, key)
     }
 

@@ -57,12 +57,20 @@ impl Bloom {
     }
 }
 
+/// How far the keys that the table had before have been added.
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum Filling {
+    #[default]
+    NotBegun,
+    Begun,
+    Done,
+}
+
 /// Every key that was ever added, and a few more.
 #[derive(Default)]
 pub(super) struct Filter {
     blooms: Vec<Bloom>,
-    /// Whether all keys that the table has were added.
-    is_whole: bool,
+    filling: Filling,
 }
 
 impl Filter {
@@ -81,20 +89,33 @@ impl Filter {
         }
     }
 
+    /// Whether nobody has begun to add what the table has already: whoever asks does so now.
+    pub(super) fn begins(&mut self) -> bool {
+        let begins = self.filling == Filling::NotBegun;
+        if begins {
+            self.filling = Filling::Begun;
+        }
+        begins
+    }
+
+    /// Adding what the table has broke off: somebody else may begin again.
+    pub(super) const fn broke_off(&mut self) {
+        self.filling = Filling::NotBegun;
+    }
+
     /// All keys were added: from now on an absent one is known to be absent.
     pub(super) const fn complete(&mut self) {
-        self.is_whole = true;
+        self.filling = Filling::Done;
     }
 
     /// Whether all keys were added.
-    #[cfg(test)]
-    pub(super) const fn is_whole(&self) -> bool {
-        self.is_whole
+    pub(super) fn is_whole(&self) -> bool {
+        self.filling == Filling::Done
     }
 
     /// Whether the table cannot have a key. `false` says nothing.
     pub(super) fn excludes(&self, key: &[u8]) -> bool {
-        if !self.is_whole {
+        if !self.is_whole() {
             return false;
         }
         let hash = xxh3_128(key);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    CLEAR_KEYS, CURRENT_KEY, Cache, Filter, NOTE_KEY, Remote, SECOND, Shared, bounds, fill, lock,
+    CLEAR_KEYS, CURRENT_KEY, Cache, Filter, NOTE_KEY, Remote, SECOND, Shared, bounds, lock,
     puts_and_deletes, there,
 };
 use crate::error::StoreError;
@@ -55,7 +55,7 @@ impl<R: Remote> View for RemoteStaging<R> {
     }
 }
 
-impl<R: Remote + 'static> Staging for RemoteStaging<R> {
+impl<R: Remote> Staging for RemoteStaging<R> {
     fn note(&self) -> Result<Option<Vec<u8>>, StoreError> {
         self.0.remote.get(NOTE_KEY)
     }
@@ -110,8 +110,6 @@ impl<R: Remote + 'static> Staging for RemoteStaging<R> {
         state.cache = Cache::default();
         state.filter = Filter::default();
         state.prune();
-        drop(state);
-        fill(&self.0);
         Ok(())
     }
 }

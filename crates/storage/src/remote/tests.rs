@@ -68,10 +68,11 @@ fn batch(changes: &[(u8, u8, Option<u8>)]) -> Batch {
     batch
 }
 
-/// Waits until the filter is filled, which another thread does.
+/// Waits until the filter is filled, which another thread does once something is asked for.
 fn filled<R: Remote + 'static>(store: &RemoteStore<R>) {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
     while !store.is_filled() {
+        store.get(FILTERED, b"the first that is asked for").unwrap();
         assert!(
             std::time::Instant::now() < deadline,
             "the filter is never filled"
