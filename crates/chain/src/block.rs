@@ -12,7 +12,7 @@ use std::sync::Arc;
 use session_core::codec::{Decode, DecodeError, Encode, Reader, Writer};
 use session_core::hash::Tag;
 use session_core::header::Header;
-use session_core::ids::{BlockId, ChainId, TxId};
+use session_core::ids::{BlockId, ChainId, GroupId, TxId};
 use session_core::limits::{BLOCK_BYTES_MAX, BLOCK_TXS_MAX, BLOCK_WEIGHT_MAX};
 use session_core::log::{Conversation, Entry, LogId};
 use session_core::merkle::{Hash, root_of};
@@ -24,6 +24,8 @@ use crate::mempool::Waiting;
 use crate::state::{Applied, Context, Crypto, TxError, apply_tx};
 use crate::sweep::sweep;
 use crate::tree::{Change, Tree};
+use crate::tx::group::post::GroupPost;
+use crate::tx::group::{as_signer, group_of};
 use crate::tx::message::{Auth, BatchAuth, Body, SendBatch, SendMessage};
 use crate::tx::{Kind, Tx, TxIds};
 use crate::view::{Changes, Overlay, Table, View, ViewError, batch_key, entry_key};
@@ -408,6 +410,10 @@ pub enum StoredTx {
     Message(Conversation, u64),
     /// A batch, by the places of its messages.
     Batch(Conversation, u64, u32),
+    /// Frames of a group, by their places.
+    Post(GroupId, u64, u32),
+    /// An advance of a group, by its place.
+    Advance(GroupId, u64),
 }
 
 impl StoredBlock {
@@ -425,6 +431,13 @@ impl StoredBlock {
                 (Kind::SendBatch(m), session_core::record::Outcome::Sequence(at)) => {
                     let n = u32::try_from(m.ciphertexts.len()).unwrap_or(u32::MAX);
                     StoredTx::Batch(m.conversation, at, n)
+                }
+                (Kind::GroupPost(m), session_core::record::Outcome::Sequence(at)) => {
+                    let n = u32::try_from(m.frames.len()).unwrap_or(u32::MAX);
+                    StoredTx::Post(group_of(&tx.signer), at, n)
+                }
+                (Kind::AdvanceGroup(_), session_core::record::Outcome::Sequence(at)) => {
+                    StoredTx::Advance(group_of(&tx.signer), at)
                 }
                 _ => StoredTx::Whole(tx.clone()),
             });
@@ -447,6 +460,8 @@ impl StoredBlock {
                 StoredTx::Batch(conversation, at, n) => {
                     restore_batch(view, *conversation, *at, *n)?
                 }
+                StoredTx::Post(group, at, n) => restore_post(view, *group, *at, *n)?,
+                StoredTx::Advance(group, at) => restore_advance(view, *group, *at)?,
             };
             let Some(tx) = tx else { return Ok(None) };
             txs.push(tx);
@@ -471,6 +486,12 @@ impl StoredBlock {
                     cells.extend((0..u64::from(*n)).map(|i| entry_key(&log, at + i)));
                     cells.push(batch_key(&log, *at));
                 }
+                StoredTx::Post(group, at, n) => {
+                    let log = LogId::Group(*group);
+                    cells.extend((0..u64::from(*n)).map(|i| entry_key(&log, at + i)));
+                    cells.push(batch_key(&log, *at));
+                }
+                StoredTx::Advance(group, at) => cells.push(entry_key(&LogId::Group(*group), *at)),
             }
         }
         cells
@@ -553,6 +574,42 @@ fn restore_batch(
     }))
 }
 
+fn restore_post(
+    view: &dyn View,
+    group: GroupId,
+    first: u64,
+    n: u32,
+) -> Result<Option<Tx>, ViewError> {
+    let log = LogId::Group(group);
+    let Some(auth) = view.get(Table::Body, &batch_key(&log, first))? else {
+        return Ok(None);
+    };
+    let auth = BatchAuth::from_bytes(&auth)?;
+    let mut frames = Vec::new();
+    let mut epoch = None;
+    for at in first..first.saturating_add(n.into()) {
+        match read_body(view, &log, at)? {
+            Some((Entry::Post(entry), body)) => {
+                epoch = Some(entry.epoch);
+                frames.push(body.ciphertext);
+            }
+            Some(_) | None => return Ok(None),
+        }
+    }
+    Ok(epoch.map(|epoch| Tx {
+        signer: as_signer(&group),
+        valid_until: auth.valid_until,
+        salt: auth.salt,
+        kind: Kind::GroupPost(GroupPost { epoch, frames }),
+        signature: auth.signature,
+    }))
+}
+
+fn restore_advance(view: &dyn View, group: GroupId, at: u64) -> Result<Option<Tx>, ViewError> {
+    let body = view.get(Table::Body, &entry_key(&LogId::Group(group), at))?;
+    Ok(body.map(|body| Tx::from_bytes(&body)).transpose()?)
+}
+
 impl Encode for StoredBlock {
     fn encode(&self, out: &mut Writer) {
         out.value(&self.header).list(&self.items);
@@ -575,6 +632,8 @@ impl Encode for StoredTx {
             Self::Whole(tx) => out.u8(0).value(tx),
             Self::Message(conversation, at) => out.u8(1).value(conversation).u64(*at),
             Self::Batch(conversation, at, n) => out.u8(2).value(conversation).u64(*at).u32(*n),
+            Self::Post(group, at, n) => out.u8(3).value(group).u64(*at).u32(*n),
+            Self::Advance(group, at) => out.u8(4).value(group).u64(*at),
         };
     }
 }
@@ -589,6 +648,12 @@ impl Decode for StoredTx {
                 input.u64("sequence")?,
                 input.u32("messages")?,
             ),
+            3 => Self::Post(
+                GroupId::decode(input)?,
+                input.u64("sequence")?,
+                input.u32("frames")?,
+            ),
+            4 => Self::Advance(GroupId::decode(input)?, input.u64("sequence")?),
             value => {
                 return Err(DecodeError::UnknownValue {
                     what: "stored tx",

@@ -8,7 +8,10 @@
 use session_core::account::Account;
 use session_core::channel::{Channel, Member, Role};
 use session_core::codec::{Decode, DecodeError, Encode, Reader};
-use session_core::ids::{AccountId, ActionId, ChainId, ChannelId, Digest, SessionId, TxId};
+use session_core::group::StalePost;
+use session_core::ids::{
+    AccountId, ActionId, ChainId, ChannelId, ChunkId, Digest, GroupId, SessionId, TxId,
+};
 use session_core::limits::{
     ACTION_KEPT_MS, OPEN_REQUESTS_MAX, RECORD_WEIGHT, REQUEST_WINDOW_MS, REQUESTS_PER_DAY,
     VALID_AHEAD_MAX_MS,
@@ -123,6 +126,42 @@ pub enum TxError {
     Duplicate { outcome: Outcome },
     #[error("a message of the batch was accepted before, as number {sequence}")]
     MessageKnown { sequence: u64 },
+    #[error("unknown group")]
+    UnknownGroup,
+    #[error("a group with that id exists")]
+    GroupExists,
+    #[error("the group's salt has passed, or lies more than 30 days ahead of block time {now} ms")]
+    GroupUntil { now: u64 },
+    #[error("group closed: nobody posted for 90 days")]
+    GroupIdle,
+    #[error("group superseded by {successor}")]
+    GroupSuperseded { successor: GroupId },
+    #[error("a group takes posts that its posting key signed, and nothing that an account sends")]
+    PostsOnly,
+    #[error("{0}")]
+    StalePost(#[from] StalePost),
+    #[error("another commit was first: the group is in epoch {current}")]
+    WrongEpoch { current: u64 },
+    #[error("in this group an advance needs an admin's signature")]
+    AdminSignatureRequired,
+    #[error("not an admin key of the group")]
+    NotAnAdmin,
+    #[error("an admin key is named twice")]
+    AdminTwice,
+    #[error("{got} admins signed, {needed} are needed")]
+    NotAMajority { got: usize, needed: usize },
+    #[error("the successor is no other open group")]
+    NoSuccessor,
+    #[error("the group's budget is used up")]
+    BudgetUsedUp,
+    #[error("unknown chunk {id}")]
+    UnknownChunk { id: ChunkId },
+    #[error("the account has no key package to give")]
+    NoKeyPackages,
+    #[error("the key package is published already")]
+    KeyPackageKnown,
+    #[error("a key package expires within 90 days from now, block time is {now} ms")]
+    KeyPackageExpiry { now: u64 },
     #[error("the block is full")]
     BlockFull,
     #[error("malformed: {0}")]
@@ -161,6 +200,10 @@ pub struct Scope<'a, 'b> {
     pub(crate) context: &'a Context<'b>,
     pub(crate) over: Overlay<'a>,
     pub(crate) ids: &'a TxIds,
+    /// Bytes of weight that it pays for beside its own.
+    bought: u64,
+    /// Bytes that it writes and does not carry.
+    copied: u64,
 }
 
 /// What an applied transaction did.
@@ -193,6 +236,8 @@ pub fn apply_tx(
         context,
         over: Overlay::new(&*block),
         ids,
+        bought: 0,
+        copied: 0,
     };
     if tx.is_legacy_signed() && !context.parameters.allow_legacy {
         return Err(TxError::LegacyRefused);
@@ -207,11 +252,11 @@ pub fn apply_tx(
     if !single {
         scope.remember_action(tx, outcome)?;
     }
-    let weight = bytes as u64 + RECORD_WEIGHT * scope.touched();
+    let weight = (bytes as u64 + RECORD_WEIGHT * scope.touched()).saturating_add(scope.copied);
     if weight > room {
         return Err(TxError::BlockFull);
     }
-    scope.charge(tx, weight)?;
+    scope.charge(tx, weight, scope.bought)?;
     let changes = scope.over.into_changes();
     block.merge(changes);
     Ok(Applied {
@@ -241,6 +286,16 @@ impl<'a> Scope<'a, '_> {
             Kind::PutChunk(k) => k.apply(self, tx),
             Kind::Transfer(k) => k.apply(self, tx),
             Kind::RegisterLegacy(k) => k.apply(self, tx),
+            Kind::CreateGroup(k) => k.apply(self, tx),
+            Kind::AdvanceGroup(k) => k.apply(self, tx),
+            Kind::SetMode(k) => k.apply(self, tx),
+            Kind::SetAdmins(k) => k.apply(self, tx),
+            Kind::Supersede(k) => k.apply(self, tx),
+            Kind::GroupPost(k) => k.apply(self, tx),
+            Kind::TopUpGroup(k) => k.apply(self, tx),
+            Kind::PutGroupChunk(k) => k.apply(self, tx),
+            Kind::PublishKeyPackages(k) => k.apply(self, tx),
+            Kind::TakeKeyPackages(k) => k.apply(self, tx),
         }
     }
 
@@ -296,6 +351,19 @@ impl<'a> Scope<'a, '_> {
     /// Records written or deleted so far, each counted once.
     fn touched(&self) -> u64 {
         self.over.changes().table(Table::Record).len() as u64
+    }
+
+    /// Pays for what a group may do later.
+    pub(crate) fn buy(&mut self, budget: u64, reserve: u64) -> Result<(), TxError> {
+        let what = "budget of one group";
+        let bought = budget.checked_add(reserve);
+        self.bought = bought.ok_or(TxError::LimitReached { what })?;
+        Ok(())
+    }
+
+    /// Counts bytes that are written and that the transaction does not carry.
+    pub(crate) fn copied(&mut self, bytes: usize) {
+        self.copied = self.copied.saturating_add(bytes as u64);
     }
 
     /// Reads a record.

@@ -59,6 +59,8 @@ pub struct Group {
     pub sponsor: AccountId,
     /// Block time of creation.
     pub created: Time,
+    /// [`creatable_until`] of its salt. The record stays that long, so its id never returns.
+    pub until: Time,
     /// Block time of the last post; at first that of creation.
     pub last_post: Time,
     /// Block time of the last advance.
@@ -146,10 +148,10 @@ impl Group {
         Time::from_ms(next).after_ms(GROUP_IDLE_MS)
     }
 
-    /// When it is dropped on a chain that keeps leaves for `kept_ms`. Always even: see
-    /// [`Group::tile_deadline`].
+    /// When it is dropped on a chain that keeps leaves for `kept_ms`, and its id cannot be created
+    /// any more. Always even: see [`Group::tile_deadline`].
     pub fn deadline(&self, kept_ms: u64) -> Time {
-        let at = self.end().after_ms(kept_ms);
+        let at = self.end().after_ms(kept_ms).max(self.until.after_ms(1));
         at.after_ms(at.ms() & 1)
     }
 
@@ -216,6 +218,22 @@ pub struct NextEpoch {
     pub control: Digest,
     /// [`commit_hash`] of its commit.
     pub commit: Digest,
+}
+
+/// The salt of a group that can be created until that moment of block time: `u64 ms || random`.
+pub fn group_salt(until: Time, random: &[u8; 24]) -> [u8; 32] {
+    let mut salt = [0; 32];
+    let (head, tail) = salt.split_at_mut(8);
+    head.copy_from_slice(&until.ms().to_be_bytes());
+    tail.copy_from_slice(random);
+    salt
+}
+
+/// Until when a group with this salt can be created. The id covers the salt, and the record
+/// outlives that moment: so no id is ever given twice, though nothing is remembered for ever.
+pub fn creatable_until(salt: &[u8; 32]) -> Time {
+    let ms = salt.first_chunk().copied().unwrap_or_default();
+    Time::from_ms(u64::from_be_bytes(ms))
 }
 
 /// `H(group, chain || first admin key || salt)`: nobody can take the id with other keys, and it
@@ -299,6 +317,7 @@ impl Encode for Group {
     fn encode(&self, out: &mut Writer) {
         out.value(&self.sponsor)
             .value(&self.created)
+            .value(&self.until)
             .value(&self.last_post)
             .option(self.last_advance.as_ref())
             .option(self.last_admin.as_ref())
@@ -322,6 +341,7 @@ impl Decode for Group {
         let group = Self {
             sponsor: AccountId::decode(input)?,
             created: Time::decode(input)?,
+            until: Time::decode(input)?,
             last_post: Time::decode(input)?,
             last_advance: input.option("last advance")?,
             last_admin: input.option("last admin action")?,
@@ -368,6 +388,7 @@ mod tests {
         Group {
             sponsor: AccountId::from_bytes([1; 32]),
             created: Time::from_ms(0),
+            until: Time::from_ms(0),
             last_post: Time::from_ms(0),
             last_advance: None,
             last_admin: None,
@@ -458,6 +479,21 @@ mod tests {
         group.succession = Some(Succession { successor, time });
         assert_eq!(group.end(), time);
         assert_eq!(group.standing(time), Standing::Superseded(successor));
+        let salt = group_salt(time, &[9; 24]);
+        assert_eq!(
+            salt,
+            [&[0, 0, 0, 0, 0, 0, 0, 77][..], &[9; 24]].concat()[..]
+        );
+        assert_eq!(creatable_until(&salt), time);
+        for until in 77..80 {
+            let until = Time::from_ms(until);
+            let group = Group {
+                until,
+                ..group.clone()
+            };
+            // Nobody can create it again before it is gone.
+            assert!(group.deadline(0) > until);
+        }
         for kept in [0, 1, 2] {
             let (end, tile) = (group.deadline(kept), Group::tile_deadline(time, kept));
             assert!(end.ms() & 1 == 0 && tile.ms() & 1 == 1);

@@ -43,6 +43,13 @@ pub const GROUP_ADMINS_MAX: usize = 16;
 /// [`POST_GRACE_MS`].
 pub const PAST_EPOCHS_MAX: usize = 16;
 
+/// How far ahead of block time the moment may lie until which a group can be created: what is
+/// prepared offline keeps its id so long.
+pub const GROUP_UNTIL_MAX_MS: u64 = 30 * DAY_MS;
+
+/// First epoch of a group at most: far enough from the last number that none is ever reached.
+pub const GROUP_FIRST_EPOCH_MAX: u64 = 1 << 32;
+
 /// Frames in one post: with a signature of 3,309 bytes among them a frame pays 103.
 pub const POST_FRAMES_MAX: usize = 32;
 

@@ -4,7 +4,7 @@
 
 use crate::codec::{Decode, DecodeError, Encode, Reader, Writer};
 use crate::hash::Tag;
-use crate::ids::{AccountId, ActionId, ChannelId, Digest, GroupId, MessageId, SessionId};
+use crate::ids::{AccountId, ActionId, ChannelId, Digest, GroupId, MessageId, SessionId, TxId};
 use crate::merkle::Hash;
 use crate::time::Time;
 
@@ -152,8 +152,8 @@ pub struct AdvanceEntry {
     pub removal: bool,
     /// Hash of the admin key that signed it as well.
     pub admin: Option<Digest>,
-    /// SHA-256 of the signature of the ended epoch's control key.
-    pub signature_hash: Digest,
+    /// Its transaction, which commits to the signatures as well.
+    pub tx: TxId,
 }
 
 /// Any log entry.
@@ -256,7 +256,7 @@ impl Encode for Entry {
                 .value(&a.commit)
                 .bool(a.removal)
                 .option(a.admin.as_ref())
-                .value(&a.signature_hash),
+                .value(&a.tx),
         };
     }
 }
@@ -312,7 +312,7 @@ impl Decode for Entry {
                 commit: Digest::decode(input)?,
                 removal: input.bool("removal")?,
                 admin: input.option("admin key")?,
-                signature_hash: Digest::decode(input)?,
+                tx: TxId::decode(input)?,
             })),
             value => Err(unknown("entry kind", value)),
         }
@@ -402,7 +402,7 @@ mod tests {
             let advance = Entry::Advance(AdvanceEntry {
                 sequence, time: Time::from_ms(time), height, action: ActionId::from_bytes(b), epoch: height,
                 commit: Digest::from_bytes(a), removal: verified,
-                admin: verified.then(|| Digest::from_bytes(b)), signature_hash: Digest::from_bytes(b),
+                admin: verified.then(|| Digest::from_bytes(b)), tx: TxId::from_bytes(b),
             });
             for entry in [message, membership, post, advance] {
                 prop_assert_eq!((entry.sequence(), entry.time()), (sequence, Time::from_ms(time)));
