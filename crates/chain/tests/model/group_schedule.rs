@@ -8,19 +8,14 @@ use session_chain::tx::key_package::{NewKeyPackage, PublishKeyPackages, TakeKeyP
 use session_chain::tx::{Kind, SigningKey, Tx};
 use session_core::group::{Mode, group_salt};
 use session_core::ids::{AccountId, ChunkId, DeviceId, Digest, GroupId};
-use session_core::merkle::Hash;
 use session_core::time::{DAY_MS, MINUTE_MS, Time};
 
-use super::people::{sign, signed, signing_key, unsigned};
+use super::people::{cosign, signed, signing_key, unsigned};
 use super::schedule::Schedule;
 use super::state::{MGroup, Model};
 
 /// A kind with the key that signs it and the keys of its cosignatures.
 type Keyed = (Kind, SigningKey, Vec<SigningKey>);
-
-fn cosign(key: &SigningKey, action: &Hash, nonce: u8) -> Cosignature {
-    Cosignature(sign(key, action, nonce).try_into().unwrap())
-}
 
 impl Schedule {
     /// Something about a group.
@@ -98,21 +93,7 @@ impl Schedule {
         }
         let valid_until = self.valid_until(model.time);
         let mut tx = unsigned(signer, valid_until, self.serial(), kind);
-        let action = tx.signed_digest(&model.chain);
-        let mut made = others.iter().map(|key| cosign(key, &action, 1));
-        match &mut tx.kind {
-            Kind::CreateGroup(k) => {
-                k.admin_signature = made.next().unwrap();
-                k.control_signature = made.next().unwrap();
-            }
-            Kind::AdvanceGroup(k) => {
-                if let Some((_, signature)) = &mut k.admin {
-                    *signature = made.next().unwrap();
-                }
-            }
-            Kind::SetAdmins(k) => k.cosignatures = made.collect(),
-            _ => {}
-        }
+        cosign(&mut tx, &model.chain, &others);
         if wrong == 2 {
             return tx;
         }
