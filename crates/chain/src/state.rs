@@ -5,19 +5,18 @@
 //! makes a block that contains it invalid. Keys are read from the state of the *parent* block, so
 //! registrations and rotations count from the next one.
 
+mod error;
+
 use session_core::account::Account;
 use session_core::channel::{Channel, Member, Role};
-use session_core::codec::{Decode, DecodeError, Encode, Reader};
-use session_core::group::StalePost;
-use session_core::ids::{
-    AccountId, ActionId, ChainId, ChannelId, ChunkId, Digest, GroupId, SessionId, TxId,
-};
+use session_core::codec::{Decode, Encode, Reader};
+use session_core::ids::{AccountId, ActionId, ChainId, ChannelId, Digest, SessionId, TxId};
 use session_core::limits::{
     ACTION_KEPT_MS, OPEN_REQUESTS_MAX, RECORD_WEIGHT, REQUEST_WINDOW_MS, REQUESTS_PER_DAY,
     VALID_AHEAD_MAX_MS,
 };
 use session_core::log::{Conversation, Entry, LogId, MembershipEntry, MembershipEvent};
-use session_core::merkle::{Frontier, Hash, MerkleError};
+use session_core::merkle::{Frontier, Hash};
 use session_core::parameters::{Parameters, Rate};
 use session_core::record::{Action, Outcome, RecordKey};
 use session_core::session::{Roster, Session, Status};
@@ -31,6 +30,8 @@ use crate::view::{
     Overlay, Table, View, ViewError, account_keys_key, append_to_log, deadline_key, entry_key,
     legacy_key_key, message_place, read_record, session_keys_key,
 };
+
+pub use self::error::TxError;
 
 /// What the rules ask of cryptography. The one implementation outside tests is made of
 /// `session-crypto` and a cache of verified signatures.
@@ -52,131 +53,6 @@ pub trait Crypto {
 
     /// Verifies an Ed25519 signature over 32 bytes, strictly: of each there is one form.
     fn verify_legacy(&self, key: &LegacyKey, digest: &Hash, signature: &[u8]) -> bool;
-}
-
-/// Why a transaction does not apply.
-#[derive(Debug, Clone, thiserror::Error)]
-#[allow(missing_docs, reason = "the text of each variant is its documentation")]
-pub enum TxError {
-    #[error("unknown session")]
-    UnknownSession,
-    #[error("session expired")]
-    SessionExpired,
-    #[error("session closed")]
-    SessionClosed,
-    #[error("session full")]
-    SessionFull,
-    #[error("session is not active")]
-    NotActive,
-    #[error("unknown channel")]
-    UnknownChannel,
-    #[error("channel closed")]
-    ChannelClosed,
-    #[error("a channel takes batches only: a single message does not expire")]
-    BatchOnly,
-    #[error("unauthorized")]
-    Unauthorized,
-    #[error("unknown account: register its keys first")]
-    UnknownAccount,
-    #[error("the account's keys count from the next block")]
-    KeysNextBlock,
-    #[error("account revoked")]
-    Revoked,
-    #[error("already registered")]
-    AlreadyRegistered,
-    #[error("the keys do not hash to the account")]
-    NotTheKeysAccount,
-    #[error("another key is registered for the participant")]
-    OtherKeyRegistered,
-    #[error("invalid public key")]
-    InvalidKey,
-    #[error("a participant's public key is missing")]
-    KeyMissing,
-    #[error("a session has at least 2 participants, got {got}")]
-    TooFewParticipants { got: usize },
-    #[error("signature required: this chain admits only signed transactions")]
-    SignatureRequired,
-    #[error("invalid signature")]
-    InvalidSignature,
-    #[error("signatures of 05 accounts are refused: the genesis says allowLegacy false")]
-    LegacyRefused,
-    #[error("already accepted")]
-    AlreadyAccepted,
-    #[error("already acknowledged")]
-    AlreadyAcknowledged,
-    #[error("only {count} messages exist")]
-    NotThatMany { count: u64 },
-    #[error("already a member")]
-    AlreadyMember,
-    #[error("not a member")]
-    NotAMember,
-    #[error("the last owner stays")]
-    LastOwner,
-    #[error("insufficient balance")]
-    InsufficientBalance,
-    #[error("limit reached: {what}")]
-    LimitReached { what: &'static str },
-    #[error("too many {what}: try again in {retry_ms} ms")]
-    RateLimited { what: &'static str, retry_ms: u64 },
-    #[error("expired: valid until {valid_until} ms, block time is {now} ms")]
-    Expired { valid_until: u64, now: u64 },
-    #[error("valid for too long: at most one hour ahead of block time {now} ms")]
-    ValidTooLong { now: u64 },
-    #[error("already accepted before")]
-    Duplicate { outcome: Outcome },
-    #[error("a message of the batch was accepted before, as number {sequence}")]
-    MessageKnown { sequence: u64 },
-    #[error("unknown group")]
-    UnknownGroup,
-    #[error("a group with that id exists")]
-    GroupExists,
-    #[error("the group's salt has passed, or lies more than 30 days ahead of block time {now} ms")]
-    GroupUntil { now: u64 },
-    #[error("group closed: nobody posted for 90 days")]
-    GroupIdle,
-    #[error("group superseded by {successor}")]
-    GroupSuperseded { successor: GroupId },
-    #[error("a group takes posts that its posting key signed, and nothing that an account sends")]
-    PostsOnly,
-    #[error("{0}")]
-    StalePost(#[from] StalePost),
-    #[error("another commit was first: the group is in epoch {current}")]
-    WrongEpoch { current: u64 },
-    #[error("in this group an advance needs an admin's signature")]
-    AdminSignatureRequired,
-    #[error("not an admin key of the group")]
-    NotAnAdmin,
-    #[error("an admin key is named twice")]
-    AdminTwice,
-    #[error("{got} admins signed, {needed} are needed")]
-    NotAMajority { got: usize, needed: usize },
-    #[error("the successor is no other open group")]
-    NoSuccessor,
-    #[error("the group's budget is used up")]
-    BudgetUsedUp,
-    #[error("unknown chunk {id}")]
-    UnknownChunk { id: ChunkId },
-    #[error("the account has no key package to give")]
-    NoKeyPackages,
-    #[error("the key package is published already")]
-    KeyPackageKnown,
-    #[error("a key package expires within 90 days from now, block time is {now} ms")]
-    KeyPackageExpiry { now: u64 },
-    #[error("the block is full")]
-    BlockFull,
-    #[error("malformed: {0}")]
-    Malformed(#[from] DecodeError),
-    #[error("{0}")]
-    Tree(#[from] MerkleError),
-    #[error("{0}")]
-    View(#[from] ViewError),
-}
-
-impl TxError {
-    /// Whether the transaction may still apply to a later block.
-    pub const fn is_temporary(&self) -> bool {
-        matches!(self, Self::KeysNextBlock | Self::BlockFull)
-    }
 }
 
 /// What every transaction of a block sees.

@@ -2,7 +2,7 @@
 //! anybody: otherwise strangers could fill a group's share of the pool.
 
 use session_chain::state::TxError;
-use session_chain::tx::group::Cosignature;
+use session_chain::tx::group::{Cosignature, CreateGroup};
 use session_chain::tx::{Kind, SigningKey, Tx, TxIds};
 use session_chain::view::{
     Table, View, ViewError, group_admin_key, group_control_key, group_posting_key,
@@ -47,6 +47,33 @@ pub(crate) fn check(
         verify(verifier, head, &signature, ids)?;
     }
     Ok(true)
+}
+
+/// Verifies what the keys that a new group brings with it have signed.
+///
+/// # Errors
+/// [`TxError::InvalidSignature`].
+pub(crate) fn check_creation(
+    verifier: &Verifier,
+    create: &CreateGroup,
+    ids: &TxIds,
+) -> Result<(), TxError> {
+    let digest = ids.action.to_bytes();
+    let first = create.admins.first().ok_or(TxError::NotAnAdmin)?;
+    let signed = [
+        (first, &create.admin_signature),
+        (&create.control, &create.control_signature),
+    ];
+    for ((key, signature), id) in signed.into_iter().zip(&ids.cosignatures) {
+        let of_key = key.digest();
+        let ready = verifier.key(&of_key);
+        let ready = ready.or_else(|| verifier.keep_key(of_key, key));
+        let ready = ready.ok_or(TxError::InvalidSignature)?;
+        if !verifier.admit(&of_key, &ready, &digest, signature.0.as_slice(), id) {
+            return Err(TxError::InvalidSignature);
+        }
+    }
+    Ok(())
 }
 
 fn verify(

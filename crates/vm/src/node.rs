@@ -485,6 +485,9 @@ impl Node {
                 Checked::Nothing
             });
         }
+        if let Kind::CreateGroup(create) = &tx.kind {
+            group::check_creation(&self.verifier, create, ids)?;
+        }
         let digest = ids.action.to_bytes();
         let (signature, id) = (&tx.signature, &ids.signature);
         // The key that it signed with lately spares reading its account. If it has rotated since,

@@ -427,7 +427,7 @@ fn refusals_tell_a_program_what_to_do() {
         .iter()
         .map(|answer| match answer {
             Submitted::Refused { code, .. } => *code,
-            other => panic!("{other:?}"),
+            Submitted::Accepted { .. } | Submitted::Pending { .. } => panic!("{answer:?}"),
         })
         .collect();
     assert_eq!(codes, [BELOW_FLOOR, WRONG_EPOCH].map(i32::unsigned_abs));
@@ -478,6 +478,20 @@ fn what_no_member_signed_does_not_wait_with_anybody() {
     let mut nowhere = group.post(1, &epoch, &["nowhere"]);
     nowhere.signer = as_signer(&GroupId::from_bytes([1; 32]));
     assert_eq!(refusal(&node, &nowhere).0, NOT_FOUND);
+    let taken = CreateGroup {
+        admins: vec![public(&group.admin)],
+        salt: group_salt(system().wall().after_ms(60_000), &[8; 24]),
+        mode: Mode::Open,
+        epoch: 1,
+        posting: public(&epoch.posting),
+        control: public(&epoch.control),
+        budget: 1,
+        reserve: 1,
+        admin_signature: Cosignature::blank(),
+        control_signature: Cosignature::blank(),
+    };
+    let taken = sponsor.sign(Kind::CreateGroup(taken));
+    assert_eq!(refusal(&node, &taken).0, SIGNATURE);
     assert_eq!(group.record()["entries"], 0);
     let health = node.call("sessionvm.Health", &json!({})).unwrap();
     assert_eq!(health["pending"], 0);
