@@ -166,6 +166,15 @@ impl EntryJson {
         })
     }
 
+    /// Bytes of what it carries, before hex or base64.
+    pub(super) const fn content_bytes(&self) -> usize {
+        match self {
+            Self::Message(message) => message.ciphertext.len() / 2,
+            Self::Post(post) => post.frame.len() / 2,
+            Self::Advance(advance) => advance.tx.len() / 4 * 3,
+        }
+    }
+
     /// First sequence number of the batch whose signature covers it.
     pub(super) const fn batch(&self) -> Option<u64> {
         match self {

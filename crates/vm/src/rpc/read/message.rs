@@ -107,10 +107,10 @@ pub(in crate::rpc) fn read_messages(
     for (cell, entry) in entries {
         let entry = Entry::from_bytes(&entry).map_err(ViewError::Damaged)?;
         let body = view.get(Table::Body, &cell)?;
-        bytes += body.as_ref().map_or(0, Vec::len);
         let Some(message) = EntryJson::of(&entry, body).map_err(ViewError::Damaged)? else {
             continue;
         };
+        bytes += message.content_bytes();
         if bytes > REPLY_BODIES_MAX && !messages.is_empty() {
             break;
         }
