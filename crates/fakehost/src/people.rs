@@ -276,14 +276,14 @@ impl People {
         match chance.below(10) {
             0 => self.join(chance),
             1..=3 => self.persons[person].batch(session, vec![one, two]),
-            4 => self.to_group(person, one),
+            4 => self.post_to_group(person, one),
             5 => self.key_packages(person, two),
             _ => self.persons[person].message(session, one),
         }
     }
 
     /// Posts to the group once it is there; before that somebody opens it.
-    fn to_group(&mut self, person: usize, frame: Vec<u8>) -> Tx {
+    fn post_to_group(&mut self, person: usize, frame: Vec<u8>) -> Tx {
         let Some(group) = &self.group else {
             let (group, tx) = Group::open(&self.persons[person]);
             self.group = Some(group);
