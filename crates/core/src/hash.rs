@@ -37,6 +37,16 @@ pub enum Tag {
     Session,
     /// Channel id.
     Channel,
+    /// Group id.
+    Group,
+    /// Id of one frame posted to a group.
+    GroupFrame,
+    /// List of frames under one signature of a group's posting key.
+    GroupPost,
+    /// Commit of a group: hash of the pieces that carry it.
+    Commit,
+    /// Published key package.
+    KeyPackage,
     /// Content-addressed chunk id.
     Chunk,
     /// Signed head.
@@ -97,6 +107,11 @@ impl Tag {
             Self::MessageBatch => "LUX:SessionVM:message-batch:v1",
             Self::Session => "LUX:SessionVM:session:v1",
             Self::Channel => "LUX:SessionVM:channel:v1",
+            Self::Group => "LUX:SessionVM:group:v1",
+            Self::GroupFrame => "LUX:SessionVM:group-frame:v1",
+            Self::GroupPost => "LUX:SessionVM:group-post:v1",
+            Self::Commit => "LUX:SessionVM:commit:v1",
+            Self::KeyPackage => "LUX:SessionVM:key-package:v1",
             Self::Chunk => "LUX:SessionVM:chunk:v1",
             Self::Head => "LUX:SessionVM:head:v1",
             Self::HeadKey => "LUX:SessionVM:head-key:v1",
