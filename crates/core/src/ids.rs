@@ -115,6 +115,8 @@ ids! {
     SessionId;
     /// A public roster with roles and no end.
     ChannelId;
+    /// An end-to-end encrypted conversation; also the id of its MLS group.
+    GroupId;
     /// One message; also what its signature covers.
     MessageId;
     /// A content-addressed chunk.
@@ -146,12 +148,13 @@ ids! {
 }
 
 cb58_text! {
-    AccountId SessionId ChannelId MessageId ChunkId ActionId TxId BlockId Digest ServiceId NodeId
+    AccountId SessionId ChannelId GroupId MessageId ChunkId ActionId TxId BlockId Digest ServiceId
+    NodeId
     ServiceSessionId RequestId RecordId AttestationId ReceiptId BeaconId
 }
 
 serde_text! {
-    ChainId AccountId SessionId ChannelId MessageId ChunkId ActionId TxId BlockId Digest ServiceId
+    ChainId AccountId SessionId ChannelId GroupId MessageId ChunkId ActionId TxId BlockId Digest ServiceId
     NodeId ServiceSessionId RequestId RecordId AttestationId ReceiptId BeaconId
 }
 
