@@ -7,9 +7,11 @@
 //!
 //! Nothing of a group is kept in memory between calls: what the next call reads is what the disk has.
 
+mod epoch;
 mod joining;
 mod linking;
 mod membership;
+mod messages;
 mod opening;
 mod reading;
 mod receiving;

@@ -266,8 +266,7 @@ impl EpochKeys {
             .key(self.mask.expose())
             .personal(b"lux-frame-mask-2")
             .hash(&input);
-        let pad = first(hash.as_bytes());
-        pad
+        first(hash.as_bytes())
     }
 }
 

@@ -49,8 +49,6 @@
 //!
 //! What is promised about erased keys on a disk stands in `spec/e2ee.md`.
 
-#![allow(dead_code)]
-
 pub mod attachment;
 mod chain_keys;
 pub mod content;

@@ -117,6 +117,44 @@ impl Policy {
         self.roles.get(&account).copied().unwrap_or(Role::Member)
     }
 
+    /// What this policy becomes when somebody wanted to make `from` into `to`, and another change
+    /// came first: only what was to change changes.
+    pub(crate) fn rebased(&self, from: &Self, to: &Self) -> Self {
+        fn pick<T: PartialEq + Clone>(now: &T, from: &T, to: &T) -> T {
+            if from == to { now.clone() } else { to.clone() }
+        }
+        let mut roles = self.roles.clone();
+        for account in from.roles.keys().chain(to.roles.keys()) {
+            match (from.roles.get(account), to.roles.get(account)) {
+                (before, after) if before == after => {}
+                (_, Some(after)) => {
+                    roles.insert(*account, *after);
+                }
+                (_, None) => {
+                    roles.remove(account);
+                }
+            }
+        }
+        let mut revoked = self.revoked.clone();
+        revoked.extend(to.revoked.difference(&from.revoked));
+        revoked.retain(|device| !from.revoked.contains(device) || to.revoked.contains(device));
+        Self {
+            chain: self.chain,
+            name: pick(&self.name, &from.name, &to.name),
+            roles,
+            add: pick(&self.add, &from.add, &to.add),
+            remove: pick(&self.remove, &from.remove, &to.remove),
+            rename: pick(&self.rename, &from.rename, &to.rename),
+            signatures: pick(&self.signatures, &from.signatures, &to.signatures),
+            disappear_after_s: pick(
+                &self.disappear_after_s,
+                &from.disappear_after_s,
+                &to.disappear_after_s,
+            ),
+            revoked,
+        }
+    }
+
     /// Whether the limits are kept.
     ///
     /// # Errors

@@ -265,7 +265,6 @@ impl<'a> OpenMlsProvider for Provider<'a> {
 /// The MLS signature key of a device, kept parsed.
 pub(crate) struct LeafKey {
     key: Key,
-    seed: Secret<32>,
     public: Vec<u8>,
 }
 
@@ -291,15 +290,11 @@ impl LeafKey {
                 (Key::Ed25519(key), public)
             }
         };
-        Ok(Self { key, seed, public })
+        Ok(Self { key, public })
     }
 
     pub(crate) fn public(&self) -> &[u8] {
         &self.public
-    }
-
-    pub(crate) const fn seed(&self) -> &Secret<32> {
-        &self.seed
     }
 
     pub(crate) fn sign_bytes(&self, data: &[u8]) -> Result<Vec<u8>, CryptoError> {

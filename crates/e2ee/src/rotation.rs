@@ -44,7 +44,7 @@ pub fn join_delay_ms(leaf: u32, leaves: usize, chance: u32) -> u64 {
     // The sixteen that come first in this order are a tenth early: they warm the tree for the others.
     let spread = if reversed < 16 && leaves > 32 { 20 } else { 2 };
     let place = (window / 2).saturating_mul(reversed) >> bits;
-    let chance = u128::from(window / spread) * u128::from(chance) >> 32;
+    let chance = (u128::from(window / spread) * u128::from(chance)) >> 32;
     place.saturating_add(u64::try_from(chance).unwrap_or(u64::MAX))
 }
 

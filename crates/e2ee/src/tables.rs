@@ -158,7 +158,10 @@ pub(crate) enum Intent {
         revoke: bool,
     },
     Rotate,
-    Policy(Box<Policy>),
+    Policy {
+        from: Box<Policy>,
+        to: Box<Policy>,
+    },
 }
 
 /// One's commit that waits for the chain.
@@ -439,8 +442,8 @@ impl Encode for Intent {
             Self::Rotate => {
                 out.u8(2);
             }
-            Self::Policy(policy) => {
-                out.u8(3).value(&**policy);
+            Self::Policy { from, to } => {
+                out.u8(3).value(&**from).value(&**to);
             }
         }
     }
@@ -462,7 +465,10 @@ impl Decode for Intent {
                 revoke: input.bool("revoke")?,
             },
             2 => Self::Rotate,
-            3 => Self::Policy(Box::new(Decode::decode(input)?)),
+            3 => Self::Policy {
+                from: Box::new(Decode::decode(input)?),
+                to: Box::new(Decode::decode(input)?),
+            },
             value => {
                 return Err(DecodeError::UnknownValue {
                     what: "intent",

@@ -14,17 +14,17 @@
 //! | sender's role allows it, an owner stays | the chain knows no roles |
 //! | only our extension changes in the group context | required capabilities and external senders lock others out or let them in |
 
-use openmls::prelude::ProposalOrRefType;
 use openmls::prelude::{
-    Extension, Extensions, GroupContext, KeyPackage, LeafNode, Lifetime, MlsGroup, Proposal,
-    Sender, StagedCommit, StagedWelcome,
+    Extension, ExtensionType, Extensions, GroupContext, KeyPackage, LeafNode, Lifetime, MlsGroup,
+    Proposal, Sender, StagedCommit, StagedWelcome,
 };
+use openmls::prelude::{ProposalOrRefType, RequiredCapabilitiesExtension};
 use openmls::treesync::LeafNodeSource;
 use session_core::codec::Decode;
 use session_core::ids::AccountId;
 use std::collections::BTreeSet;
 
-use crate::credential::DeviceCertificate;
+use crate::credential::{CREDENTIAL_TYPE, DeviceCertificate};
 use crate::directory::{AccountState, Directory};
 use crate::event::{MemberDevice, Unusable};
 use crate::limits::{ADDS_MAX, LEAVES_MAX};
@@ -319,14 +319,31 @@ pub(crate) fn lifetime() -> Lifetime {
     Lifetime::init(0, u64::MAX)
 }
 
-/// The policy inside a group context, which has no other extension.
+/// What every member of every group must be able to do.
+pub(crate) fn required_capabilities() -> RequiredCapabilitiesExtension {
+    RequiredCapabilitiesExtension::new(
+        &[ExtensionType::Unknown(POLICY_EXTENSION)],
+        &[],
+        &[CREDENTIAL_TYPE],
+    )
+}
+
+/// The policy inside a group context, which has the required capabilities beside it and no other
+/// extension.
 pub(crate) fn policy_of(extensions: &Extensions<GroupContext>) -> Result<Policy, Refusal> {
-    let mut all = extensions.iter();
-    match (all.next(), all.next()) {
-        (Some(Extension::Unknown(POLICY_EXTENSION, bytes)), None) => {
-            Policy::from_bytes(&bytes.0).map_err(|_| Refusal::GroupContext)
+    let mut policy = None;
+    let mut count = 0;
+    for extension in extensions.iter() {
+        count += 1;
+        if let Extension::Unknown(POLICY_EXTENSION, bytes) = extension {
+            policy = Policy::from_bytes(&bytes.0).ok();
         }
-        _ => Err(Refusal::GroupContext),
+    }
+    let required = extensions.required_capabilities();
+    if count == 2 && required == Some(&required_capabilities()) {
+        policy.ok_or(Refusal::GroupContext)
+    } else {
+        Err(Refusal::GroupContext)
     }
 }
 

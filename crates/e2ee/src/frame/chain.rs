@@ -133,6 +133,11 @@ impl Chain {
         Ok((text, key))
     }
 
+    /// Whether a frame of this generation could still be opened now or later.
+    pub(crate) fn can_open(&self, generation: u32) -> bool {
+        generation >= self.next || self.skipped.contains_key(&generation)
+    }
+
     /// Forgets the keys of messages that were left out.
     pub(crate) fn forget_skipped(&mut self) {
         self.skipped.clear();
