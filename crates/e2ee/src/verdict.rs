@@ -219,7 +219,7 @@ impl Judge<'_> {
         &self,
         staged: &StagedWelcome,
         me: MemberDevice,
-    ) -> Result<(Policy, MemberDevice), Refusal> {
+    ) -> Result<Policy, Refusal> {
         let policy = policy_of(staged.group_context().extensions())?;
         policy.check()?;
         let mut present = BTreeSet::new();
@@ -239,7 +239,7 @@ impl Judge<'_> {
         let sender = certificate_of(sender).ok_or(Refusal::NoCertificate)?;
         let sender = member_of(&sender);
         policy.may_add(sender.account, me.account)?;
-        Ok((policy, sender))
+        Ok(policy)
     }
 
     /// A leaf that its owner changed with a commit.

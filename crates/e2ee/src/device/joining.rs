@@ -316,7 +316,7 @@ impl Transaction<'_> {
             crypto: self.provider.crypto,
             directory,
         };
-        let (policy, by) = judge.welcome(&staged, self.me.member)?;
+        let policy = judge.welcome(&staged, self.me.member)?;
         if policy.chain != facts.chain {
             return Err(E2eeError::WrongInvitation);
         }
@@ -351,11 +351,11 @@ impl Transaction<'_> {
             policy,
         };
         self.enter_epoch(group, &mut record, &mut loaded, true)?;
+        self.heard_of_all(group, record.epoch, facts.time_ms)?;
         self.buffer().save_record(&group, &record);
         if let Some(predecessor) = invitation.predecessor {
             self.let_go_of(predecessor.group)?;
         }
-        let _ = by;
         let epoch = facts.epoch;
         self.tell(group, EventKind::Joined { epoch });
         Ok(())

@@ -20,6 +20,7 @@ use super::epoch::library;
 use super::transaction::{Transaction, mls_id};
 use super::{Device, Output};
 use crate::chain_keys::Exporter;
+use crate::credential::DeviceId;
 use crate::directory::Directory;
 use crate::error::{E2eeError, bounded};
 use crate::event::{EventKind, MemberDevice};
@@ -91,6 +92,36 @@ impl Device {
         let members = members.to_vec();
         let intent = Intent::Remove { members, revoke };
         self.commit(group, intent, directory)
+    }
+
+    /// Removes a device of this device's own account from every conversation, for good: it was
+    /// stolen or lost. Conversations in which a commit of this device waits are answered; ask again
+    /// once it is through.
+    ///
+    /// # Errors
+    /// [`E2eeError::NotLinked`], [`E2eeError::Vault`], [`E2eeError::Refused`].
+    pub fn revoke_device(
+        &mut self,
+        device: DeviceId,
+        directory: &dyn Directory,
+    ) -> Result<(Vec<GroupId>, Output), E2eeError> {
+        let lost = MemberDevice {
+            account: self.member()?.account,
+            device,
+        };
+        let (mut waiting, mut all) = (Vec::new(), Output::default());
+        for group in self.groups() {
+            match self.remove(group, &[lost], true, directory) {
+                Ok(output) => {
+                    all.outgoing.extend(output.outgoing);
+                    all.events.extend(output.events);
+                }
+                Err(E2eeError::CommitPending(group)) => waiting.push(group),
+                Err(E2eeError::NoSuchMember | E2eeError::NotActive(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((waiting, all))
     }
 
     /// Gives this device's leaf new keys. [`Device::tick`] does it when it is due.
@@ -280,6 +311,7 @@ impl Transaction<'_> {
         record.last_commit = commit_hash(&made.commit);
         record.rotate_at_ms = now_ms.saturating_add(interval_ms(to.len() + 1));
         self.enter_epoch(group, &mut record, &mut loaded, false)?;
+        self.heard_of_all(group, record.epoch, now_ms)?;
         let keys = self.seeds(group, record.epoch)?.public()?;
         let creation = Creation {
             chain: record.chain,

@@ -86,7 +86,7 @@ impl Transaction<'_> {
             frame,
         };
         if at.leaf == record.own_leaf {
-            return self.sealed_in_our_name(&keys, &arrival);
+            return self.sealed_in_our_name(record, &keys, &arrival);
         }
         self.heard_of(group, at.leaf, log.time_ms)?;
         let name = (group, epoch, at.leaf);
@@ -397,40 +397,53 @@ impl Transaction<'_> {
     }
 
     /// A frame in this device's chain that is not in its outbox: it was copied, or a member sealed
-    /// in its name.
+    /// in its name. If the place is spent here, it is one's own once more, or nothing can be said.
     fn sealed_in_our_name(
         &mut self,
+        record: &mut GroupRecord,
         keys: &EpochRecord,
         arrival: &Arrival<'_>,
     ) -> Result<(), E2eeError> {
-        let name = (arrival.group, arrival.epoch, arrival.at.leaf);
+        let (group, epoch, place) = (arrival.group, arrival.epoch, arrival.log);
+        let name = (group, epoch, arrival.at.leaf);
         let chain: Option<ChainRecord> = self.buffer().load_record(&name)?;
-        let opened = match chain {
-            Some(mut chain) => match chain.0.open(&keys.keys, arrival.at, arrival.frame) {
-                Ok((padded, _)) => {
-                    // One's own next frame must not take the same place.
-                    chain.0.forget_skipped();
-                    self.buffer().save_record(&name, &chain);
-                    Some(padded)
-                }
-                Err(_) => None,
-            },
-            None => None,
-        };
+        let opened = chain.and_then(|mut chain| {
+            let opened = chain.0.open(&keys.keys, arrival.at, arrival.frame).ok()?;
+            // One's own next frame must not take the same place.
+            chain.0.forget_skipped();
+            self.buffer().save_record(&name, &chain);
+            Some(opened.0)
+        });
         let Some(padded) = opened else {
-            // One's own from before, once more: shown long ago.
-            self.tell(arrival.group, EventKind::Unreadable { place: arrival.log });
+            self.tell(group, EventKind::Unreadable { place });
             return Ok(());
         };
         let body = body_of(padded);
+        if let Some(body) = &body {
+            // Nor the same number.
+            let after = body.sequence.saturating_add(1);
+            record.next_sequence = record.next_sequence.max(after);
+        }
         let signed = match batch_in(body.as_ref()) {
-            Some(batch) if batch.epoch() == arrival.epoch => {
-                self.signed_by(arrival.group, keys, arrival.at.leaf, batch)?
+            Some(batch) if batch.epoch() == epoch => {
+                self.signed_by(group, keys, arrival.at.leaf, batch)?
             }
-            _ => false,
+            Some(_) | None => false,
         };
-        let place = arrival.log;
-        self.tell(arrival.group, EventKind::SealedInOurName { place, signed });
+        self.tell(group, EventKind::SealedInOurName { place, signed });
+        Ok(())
+    }
+
+    /// Who is found in a group counts from then on as somebody heard of.
+    pub(crate) fn heard_of_all(
+        &self,
+        group: GroupId,
+        epoch: u64,
+        time_ms: u64,
+    ) -> Result<(), E2eeError> {
+        for leaf in self.epoch(group, epoch)?.roster.indexes() {
+            self.heard_of(group, leaf, time_ms)?;
+        }
         Ok(())
     }
 

@@ -3,9 +3,11 @@
 use openmls_traits::OpenMlsProvider as _;
 use session_core::ids::GroupId;
 use session_crypto::{Secret, Signature, SigningKey, SigningPublicKey};
+use std::collections::BTreeSet;
 
 use super::Device;
 use crate::chain_keys::Seeds;
+use crate::credential::DeviceId;
 use crate::error::E2eeError;
 use crate::event::{Event, MemberDevice};
 use crate::outgoing::Outgoing;
@@ -87,6 +89,23 @@ impl Device {
             });
             members.collect()
         })
+    }
+
+    /// Devices of this device's own account, in any of its conversations, this one among them.
+    ///
+    /// # Errors
+    /// [`E2eeError::NotLinked`], [`E2eeError::Vault`], [`E2eeError::Stored`].
+    pub fn own_devices(&self) -> Result<BTreeSet<DeviceId>, E2eeError> {
+        let me = self.member()?;
+        let mut devices = BTreeSet::from([me.device]);
+        for group in self.groups() {
+            if self.status(group)? == GroupStatus::Active {
+                let members = self.members(group)?.into_iter().map(|found| found.member);
+                let own = members.filter(|found| found.account == me.account);
+                devices.extend(own.map(|found| found.device));
+            }
+        }
+        Ok(devices)
     }
 
     /// Members that may be removed for silence: not heard of for [`idle_ms`](crate::rotation::idle_ms).

@@ -221,6 +221,12 @@ impl Transaction<'_> {
         record.last_commit = hash;
         self.enter_epoch(group, record, &mut loaded, removal)?;
         self.heard_of(group, verdict.sender, place.time_ms)?;
+        let roster_now = self.epoch(group, record.epoch)?.roster;
+        for member in &verdict.added {
+            if let Some(leaf) = roster_now.leaf_of(*member) {
+                self.heard_of(group, leaf, place.time_ms)?;
+            }
+        }
         self.tell_changes(group, &roster, &verdict, changed);
         self.buffer().delete_record::<PendingRecord>(&group);
         if let Some(pending) = pending {

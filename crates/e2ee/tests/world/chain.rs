@@ -164,7 +164,7 @@ impl Chain {
         self.now_ms += 1;
         let group = outgoing.group;
         self.checks += 1;
-        let check = self.strict || self.checks % 8 == 0;
+        let check = self.strict || self.checks.is_multiple_of(8);
         match &outgoing.kind {
             OutgoingKind::Create(creation) => {
                 assert_eq!(group, group_id(CHAIN, &creation.admin, &creation.salt));

@@ -254,7 +254,7 @@ impl Client {
     ) -> Result<(), E2eeError> {
         // An invitation names its group only inside; the client is told it beside.
         let mut last = Err(E2eeError::NoKeyPackage);
-        for (_, log) in &chain.logs {
+        for log in chain.logs.values() {
             let Some(facts) = log.facts.get(&invitation.epoch) else {
                 continue;
             };
