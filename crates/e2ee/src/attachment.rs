@@ -26,7 +26,7 @@ use crate::randomness::Randomness;
 /// Bytes of the padded file in one chunk.
 const PART_BYTES: usize = CHUNK_BYTES_MAX - aead::TAG_BYTES;
 
-/// Largest file: 1,601 chunks.
+/// Largest file: with its padding at most 1,800 chunks, whose hashes are 58 kB in the message.
 pub const ATTACHMENT_MAX: u64 = 100 * 1024 * 1024;
 
 /// What a message says about a file: all that it takes to fetch, open and check it.

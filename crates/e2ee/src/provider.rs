@@ -326,3 +326,40 @@ impl core::fmt::Debug for LeafKey {
         f.write_str("LeafKey(..)")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ours signs, RustCrypto verifies, and the other way round.
+    #[test]
+    fn signatures_are_those_of_the_library() {
+        let ours = Crypto::new();
+        let theirs = RustCrypto::default();
+        let scheme = SignatureScheme::MLDSA65;
+        let key = LeafKey::from_seed(Suite::PostQuantum, Secret::new([3; 32])).unwrap();
+        let signed = key.sign(b"message").unwrap();
+        theirs
+            .verify_signature(scheme, b"message", key.public(), &signed)
+            .unwrap();
+        let (secret, public) = theirs.signature_key_gen(scheme).unwrap();
+        let signed = theirs.sign(scheme, b"message", &secret).unwrap();
+        // From bytes, and from the prepared key.
+        for _ in 0..3 {
+            ours.verify_signature(scheme, b"message", &public, &signed)
+                .unwrap();
+            let other = ours.verify_signature(scheme, b"massage", &public, &signed);
+            assert_eq!(other, Err(MlsCryptoError::InvalidSignature));
+        }
+        let short = ours.verify_signature(scheme, b"message", &public, &signed[1..]);
+        assert_eq!(short, Err(MlsCryptoError::InvalidSignature));
+    }
+
+    #[test]
+    fn no_other_suite_is_supported() {
+        let crypto = Crypto::new();
+        let other = Ciphersuite::MLS_128_DHKEMP256_AES128GCM_SHA256_P256;
+        assert!(crypto.supports(other).is_err());
+        assert!(crypto.supports(Suite::PostQuantum.ciphersuite()).is_ok());
+    }
+}

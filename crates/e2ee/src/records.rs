@@ -400,3 +400,71 @@ impl StorageProvider<CURRENT_VERSION> for Buffer<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::randomness::Randomness;
+    use openmls::prelude::{GroupId, LeafNodeIndex, MlsGroupJoinConfig};
+    use session_crypto::Secret;
+    use session_storage::{MemorySlots, MemoryStore};
+    use std::sync::Arc;
+
+    fn vault() -> Vault {
+        let store = Arc::new(MemoryStore::new());
+        Vault::open(store, Box::new(MemorySlots::new()), Secret::new([1; 32])).unwrap()
+    }
+
+    #[test]
+    fn reads_see_what_the_event_has_written_and_the_disk_does_not() {
+        let mut vault = vault();
+        let id = GroupId::from_slice(&[7; 32]);
+        let index = LeafNodeIndex::new(5);
+        let buffer = Buffer::new(&vault);
+        buffer.write_own_leaf_index(&id, &index).unwrap();
+        let read: Option<LeafNodeIndex> = buffer.own_leaf_index(&id).unwrap();
+        assert_eq!(read, Some(index));
+        let other: Option<LeafNodeIndex> = Buffer::new(&vault).own_leaf_index(&id).unwrap();
+        assert_eq!(other, None);
+        let changes = buffer.into_changes();
+        let mut randomness = Randomness::seeded(Secret::new([2; 32]));
+        vault.commit(&changes, &mut randomness).unwrap();
+        let buffer = Buffer::new(&vault);
+        buffer.delete_own_leaf_index(&id).unwrap();
+        let read: Option<LeafNodeIndex> = buffer.own_leaf_index(&id).unwrap();
+        assert_eq!(read, None);
+        assert!(buffer.names(&[LIBRARY]).is_empty());
+        assert_eq!(Buffer::new(&vault).names(&[LIBRARY]).len(), 1);
+    }
+
+    /// Postcard writes this one and then cannot read it.
+    #[test]
+    fn the_join_configuration_reads_back() {
+        let vault = vault();
+        let buffer = Buffer::new(&vault);
+        let id = GroupId::from_slice(&[7; 32]);
+        let config = MlsGroupJoinConfig::builder().max_past_epochs(0).build();
+        assert!(postcard::from_bytes::<MlsGroupJoinConfig>(&encode(&config).unwrap()).is_err());
+        buffer.write_mls_join_config(&id, &config).unwrap();
+        let read: Option<MlsGroupJoinConfig> = buffer.mls_group_join_config(&id).unwrap();
+        assert_eq!(read, Some(config));
+    }
+
+    #[test]
+    fn what_another_version_of_the_library_wrote_is_not_guessed_at() {
+        let vault = vault();
+        let buffer = Buffer::new(&vault);
+        let id = GroupId::from_slice(&[7; 32]);
+        let index = LeafNodeIndex::new(5);
+        buffer.write_own_leaf_index(&id, &index).unwrap();
+        let name = name(Kind::OwnLeafIndex, &id).unwrap();
+        let mut bytes = buffer.get(&name).unwrap().unwrap().to_vec();
+        bytes[2] += 1;
+        buffer.put(name, bytes);
+        let read = <Buffer<'_> as StorageProvider<CURRENT_VERSION>>::own_leaf_index::<
+            GroupId,
+            LeafNodeIndex,
+        >(&buffer, &id);
+        assert!(matches!(read, Err(RecordError::Decode)));
+    }
+}

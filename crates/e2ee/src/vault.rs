@@ -53,6 +53,10 @@ pub enum VaultError {
     /// A record does not open, or two want the same slot: damage, or parts of two copies.
     #[error("a record of this device is damaged")]
     Damaged,
+    /// A write failed, and whether it happened is looked up with the next event. Until then nothing
+    /// can be read.
+    #[error("a write failed; what the disk has is looked up with the next event")]
+    Unsure,
     /// There are no slots left.
     #[error("too many records")]
     Full,
@@ -99,6 +103,7 @@ impl Vault {
                 VaultError::Store(_)
                 | VaultError::Crypto(_)
                 | VaultError::WrongKey
+                | VaultError::Unsure
                 | VaultError::Full => error,
             })?;
         }
@@ -113,7 +118,7 @@ impl Vault {
     /// A record, opened.
     pub(crate) fn get(&self, name: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>, VaultError> {
         if self.unsure {
-            return Err(VaultError::Damaged);
+            return Err(VaultError::Unsure);
         }
         let Some(slot) = self.live.get(name) else {
             return Ok(None);

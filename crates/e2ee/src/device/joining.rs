@@ -12,15 +12,17 @@ use session_core::ids::{ChainId, Digest, GroupId};
 use tls_codec::{DeserializeBytes as _, Serialize as _};
 
 use super::epoch::library;
+use super::membership::parse_key_package;
 use super::transaction::{Transaction, join_config, mls_id};
 use super::{Device, Output};
 use crate::chain_keys::Exporter;
 use crate::content::Content;
 use crate::directory::Directory;
 use crate::error::{E2eeError, bounded};
-use crate::event::EventKind;
+use crate::event::{EventKind, MemberDevice};
 use crate::limits::{KEY_PACKAGES_MAX, LEAVES_MAX, TREE_MAX, WELCOME_MAX};
 use crate::outgoing::{ChainKeys, Invitation};
+use crate::policy::Policy;
 use crate::tables::{
     GroupRecord, GroupStatus, KeyPackageRecord, KeyPackageUse, PendingRecord, named,
 };
@@ -144,6 +146,43 @@ impl Device {
     ) -> Result<Output, E2eeError> {
         let ((), output) = self.event(|event| event.join(invitation, facts, directory))?;
         Ok(output)
+    }
+
+    /// What an invitation leads to, without accepting it: the policy, and who is in the group. This
+    /// device is as it was, and the key package still there.
+    ///
+    /// # Errors
+    /// As [`Device::join`].
+    pub fn examine_invitation(
+        &self,
+        invitation: &Invitation,
+        facts: &GroupFacts,
+        directory: &dyn Directory,
+    ) -> Result<(Policy, Vec<MemberDevice>), E2eeError> {
+        self.look(|event| {
+            event.join(invitation, facts, directory)?;
+            let policy = event.group(facts.group)?.policy;
+            let epoch = event.epoch(facts.group, facts.epoch)?;
+            let members = epoch.roster.iter().map(|(_, leaf)| leaf.member);
+            Ok((policy, members.collect()))
+        })
+    }
+
+    /// Whose key package this is, checked as it is before it is added.
+    ///
+    /// # Errors
+    /// [`E2eeError::Malformed`], [`E2eeError::TooLarge`], [`E2eeError::Refused`].
+    pub fn examine_key_package(
+        &self,
+        key_package: &[u8],
+        directory: &dyn Directory,
+    ) -> Result<MemberDevice, E2eeError> {
+        let package = parse_key_package(key_package, &self.crypto)?;
+        let judge = Judge {
+            crypto: &self.crypto,
+            directory,
+        };
+        Ok(judge.key_package(&package)?)
     }
 
     /// Deletes a conversation from this device, with all keys. Stored events stay until they are

@@ -15,7 +15,7 @@ use session_core::ids::GroupId;
 use session_crypto::Secret;
 
 use super::epoch::library;
-use super::membership::{Invitee, Link};
+use super::membership::{Invitee, Link, parse_key_package};
 use super::transaction::Transaction;
 use super::{Device, Output};
 use crate::chain_keys::Exporter;
@@ -25,12 +25,13 @@ use crate::event::MemberDevice;
 use crate::limits::ADDS_MAX;
 use crate::outgoing::Predecessor;
 use crate::tables::{GroupRecord, GroupStatus, ReservedRecord, named};
+use crate::verdict::Judge;
 
 /// What a link's id begins with.
 const LINK: &[u8] = b"lux successor";
 
 impl Device {
-    /// Makes the successor of a group, with everybody who left a key package in it, at most 49
+    /// Makes the successor of a group, with everybody who left a key package in it, at most 50
     /// others at first. Answers the new group, and who is left to be invited some other way. The old
     /// group is closed on the chain by whoever administers it, and stays here until then.
     ///
@@ -64,6 +65,10 @@ impl Transaction<'_> {
             }
         }
         let roster = self.epoch(group, record.epoch)?.roster;
+        let judge = Judge {
+            crypto: self.provider.crypto,
+            directory,
+        };
         let mut invitees = Vec::new();
         let mut left = Vec::new();
         for (_, leaf) in roster.iter() {
@@ -72,7 +77,12 @@ impl Transaction<'_> {
             }
             let name = (group, leaf.member.device);
             let reserved: Option<ReservedRecord> = self.buffer().load_record(&name)?;
-            match reserved.filter(|reserved| reserved.member == leaf.member) {
+            // What a member left is its own word: it may be garbage, or somebody else's.
+            let good = reserved.filter(|reserved| {
+                let package = parse_key_package(&reserved.key_package, self.provider.crypto);
+                package.is_ok_and(|package| judge.key_package(&package) == Ok(leaf.member))
+            });
+            match good {
                 Some(reserved) if invitees.len() < ADDS_MAX => invitees.push(Invitee {
                     key_package: reserved.key_package,
                     expires_ms: u64::MAX,
