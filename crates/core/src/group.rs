@@ -8,7 +8,8 @@ use crate::codec::{Decode, DecodeError, Encode, Reader, Writer};
 use crate::hash::Tag;
 use crate::ids::{AccountId, ChainId, ChunkId, Digest, GroupId, MessageId};
 use crate::limits::{
-    GROUP_ADMINS_MAX, GROUP_IDLE_MS, PAST_EPOCHS_MAX, POST_EPOCHS_BACK, POST_GRACE_MS,
+    CHUNK_BYTES_MAX, GROUP_ADMINS_MAX, GROUP_IDLE_MS, PAST_EPOCHS_MAX, POST_EPOCHS_BACK,
+    POST_GRACE_MS,
 };
 use crate::merkle::Frontier;
 use crate::time::{DAY_MS, Time};
@@ -258,6 +259,13 @@ pub fn frame_id(chain: &ChainId, group: &GroupId, epoch: u64, body_hash: &Digest
 pub fn commit_hash(pieces: &[ChunkId]) -> Digest {
     let pieces: Vec<&[u8]> = pieces.iter().map(|id| id.as_bytes().as_slice()).collect();
     Digest::from_bytes(Tag::Commit.hash(&pieces))
+}
+
+/// [`commit_hash`] of a commit's bytes: those that follow each other in pieces of 64 KiB.
+pub fn hash_of_commit(commit: &[u8]) -> Digest {
+    let id = |piece: &[u8]| ChunkId::from_bytes(Tag::Chunk.hash(&[piece]));
+    let pieces: Vec<ChunkId> = commit.chunks(CHUNK_BYTES_MAX).map(id).collect();
+    commit_hash(&pieces)
 }
 
 impl Encode for Mode {
