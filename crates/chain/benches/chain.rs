@@ -191,6 +191,45 @@ mod block_of_200_seen_messages {
     }
 }
 
+/// Frames of 100 bytes of text, seen before: 32 posts of one, or one post of 32.
+mod frames_of_groups_32 {
+    use super::*;
+    use session_core::codec::Encode;
+    use world::post;
+
+    const GROUPS: u64 = 1_000;
+
+    fn groups() -> &'static World {
+        static WORLD: OnceLock<World> = OnceLock::new();
+        WORLD.get_or_init(|| World::new(THOUSAND).with_groups(GROUPS))
+    }
+
+    /// Frames in one post.
+    #[divan::bench(args = [1, 32])]
+    fn apply(bencher: Bencher<'_, '_>, frames: u64) {
+        let posts = 32 / frames;
+        let txs: Vec<_> = (0..posts)
+            .map(|i| post(i, i * 7 % GROUPS, frames))
+            .collect();
+        let world = groups();
+        let built = world.build(txs.clone());
+        let bytes: usize = txs.iter().map(|(_, _, bytes)| bytes).sum();
+        let changed = built.changes.iter();
+        let cells: usize = changed
+            .map(|(_, key, value)| key.len() + value.map_or(0, <[u8]>::len))
+            .sum();
+        let block = built.block.to_bytes().len();
+        println!(
+            "{frames} a post: {} bytes of transaction a frame, {} of cells, block {block}",
+            bytes / 32,
+            cells / 32
+        );
+        bencher
+            .with_inputs(|| txs.clone())
+            .bench_values(|txs| world.build(txs));
+    }
+}
+
 /// The newest thousand of 10,000 messages of one session, with a million sessions beside it.
 mod proof_of_1_000_messages {
     use super::*;

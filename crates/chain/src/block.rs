@@ -7,6 +7,8 @@
 //! Building and verifying are one path: a [`Builder`] applies transactions one by one; a builder
 //! drops the one that does not apply, a verifier refuses the block.
 
+mod stored;
+
 use std::sync::Arc;
 
 use session_core::codec::{Decode, DecodeError, Encode, Reader, Writer};
@@ -14,7 +16,6 @@ use session_core::hash::Tag;
 use session_core::header::Header;
 use session_core::ids::{BlockId, ChainId, TxId};
 use session_core::limits::{BLOCK_BYTES_MAX, BLOCK_TXS_MAX, BLOCK_WEIGHT_MAX};
-use session_core::log::{Conversation, Entry, LogId};
 use session_core::merkle::{Hash, root_of};
 use session_core::parameters::Parameters;
 use session_core::record::value_hash;
@@ -24,9 +25,10 @@ use crate::mempool::Waiting;
 use crate::state::{Applied, Context, Crypto, TxError, apply_tx};
 use crate::sweep::sweep;
 use crate::tree::{Change, Tree};
-use crate::tx::message::{Auth, BatchAuth, Body, SendBatch, SendMessage};
-use crate::tx::{Kind, Tx, TxIds};
-use crate::view::{Changes, Overlay, Table, View, ViewError, batch_key, entry_key};
+use crate::tx::{Tx, TxIds};
+use crate::view::{Changes, Overlay, Table, View, ViewError};
+
+pub use self::stored::{StoredBlock, StoredTx};
 
 /// A block.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -388,213 +390,4 @@ pub fn verify(
         return Err(BlockError::StateRoot);
     }
     Ok(built)
-}
-
-/// A block as it is stored: messages are named by their place, so that no body is stored twice.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredBlock {
-    /// Header.
-    pub header: Header,
-    /// What stands for each transaction.
-    pub items: Vec<StoredTx>,
-}
-
-/// A stored transaction.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StoredTx {
-    /// Whole.
-    Whole(Tx),
-    /// A single message, by its place.
-    Message(Conversation, u64),
-    /// A batch, by the places of its messages.
-    Batch(Conversation, u64, u32),
-}
-
-impl StoredBlock {
-    /// The stored form of an applied block.
-    pub fn of(built: &Built) -> Self {
-        let items = built
-            .block
-            .txs
-            .iter()
-            .zip(&built.applied)
-            .map(|(tx, applied)| match (&tx.kind, applied.outcome) {
-                (Kind::SendMessage(m), session_core::record::Outcome::Sequence(at)) => {
-                    StoredTx::Message(m.conversation, at)
-                }
-                (Kind::SendBatch(m), session_core::record::Outcome::Sequence(at)) => {
-                    let n = u32::try_from(m.ciphertexts.len()).unwrap_or(u32::MAX);
-                    StoredTx::Batch(m.conversation, at, n)
-                }
-                _ => StoredTx::Whole(tx.clone()),
-            });
-        Self {
-            header: built.block.header,
-            items: items.collect(),
-        }
-    }
-
-    /// The block with its bodies, or none when some were pruned.
-    ///
-    /// # Errors
-    /// [`ViewError`].
-    pub fn restore(&self, view: &dyn View) -> Result<Option<Block>, ViewError> {
-        let mut txs = Vec::with_capacity(self.items.len());
-        for item in &self.items {
-            let tx = match item {
-                StoredTx::Whole(tx) => Some(tx.clone()),
-                StoredTx::Message(conversation, at) => restore_message(view, *conversation, *at)?,
-                StoredTx::Batch(conversation, at, n) => {
-                    restore_batch(view, *conversation, *at, *n)?
-                }
-            };
-            let Some(tx) = tx else { return Ok(None) };
-            txs.push(tx);
-        }
-        Ok(Some(Block {
-            header: self.header,
-            txs,
-        }))
-    }
-
-    /// Places of every message body of the block, for pruning.
-    pub fn bodies(&self) -> Vec<Vec<u8>> {
-        let mut cells = Vec::new();
-        for item in &self.items {
-            match item {
-                StoredTx::Whole(_) => {}
-                StoredTx::Message(conversation, at) => {
-                    cells.push(entry_key(&conversation.log(), *at));
-                }
-                StoredTx::Batch(conversation, at, n) => {
-                    let log = conversation.log();
-                    cells.extend((0..u64::from(*n)).map(|i| entry_key(&log, at + i)));
-                    cells.push(batch_key(&log, *at));
-                }
-            }
-        }
-        cells
-    }
-}
-
-fn read_body(view: &dyn View, log: &LogId, at: u64) -> Result<Option<(Entry, Body)>, ViewError> {
-    let key = entry_key(log, at);
-    let (Some(entry), Some(body)) = (view.get(Table::Entry, &key)?, view.get(Table::Body, &key)?)
-    else {
-        return Ok(None);
-    };
-    Ok(Some((Entry::from_bytes(&entry)?, Body::from_bytes(&body)?)))
-}
-
-fn restore_message(
-    view: &dyn View,
-    conversation: Conversation,
-    at: u64,
-) -> Result<Option<Tx>, ViewError> {
-    Ok(match read_body(view, &conversation.log(), at)? {
-        Some((
-            Entry::Message(entry),
-            Body {
-                ciphertext,
-                auth: Auth::Own(signature),
-            },
-        )) => Some(Tx {
-            signer: entry.sender,
-            valid_until: Time::default(),
-            salt: 0,
-            kind: Kind::SendMessage(SendMessage {
-                conversation,
-                ciphertext,
-            }),
-            signature,
-        }),
-        Some(_) | None => None,
-    })
-}
-
-fn restore_batch(
-    view: &dyn View,
-    conversation: Conversation,
-    first: u64,
-    n: u32,
-) -> Result<Option<Tx>, ViewError> {
-    let log = conversation.log();
-    let Some(auth) = view.get(Table::Body, &batch_key(&log, first))? else {
-        return Ok(None);
-    };
-    let auth = BatchAuth::from_bytes(&auth)?;
-    let mut ciphertexts = Vec::new();
-    let mut signer = None;
-    for at in first..first.saturating_add(n.into()) {
-        match read_body(view, &log, at)? {
-            Some((Entry::Message(entry), body)) => {
-                signer = Some(entry.sender);
-                ciphertexts.push(body.ciphertext);
-            }
-            Some(_) | None => return Ok(None),
-        }
-    }
-    let kind = Kind::SendBatch(SendBatch {
-        conversation,
-        ciphertexts,
-    });
-    let BatchAuth {
-        valid_until,
-        salt,
-        signature,
-        ..
-    } = auth;
-    Ok(signer.map(|signer| Tx {
-        signer,
-        valid_until,
-        salt,
-        kind,
-        signature,
-    }))
-}
-
-impl Encode for StoredBlock {
-    fn encode(&self, out: &mut Writer) {
-        out.value(&self.header).list(&self.items);
-    }
-}
-
-impl Decode for StoredBlock {
-    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let header = Header::decode(input)?;
-        Ok(Self {
-            header,
-            items: input.list("stored transactions", BLOCK_TXS_MAX, 1)?,
-        })
-    }
-}
-
-impl Encode for StoredTx {
-    fn encode(&self, out: &mut Writer) {
-        match self {
-            Self::Whole(tx) => out.u8(0).value(tx),
-            Self::Message(conversation, at) => out.u8(1).value(conversation).u64(*at),
-            Self::Batch(conversation, at, n) => out.u8(2).value(conversation).u64(*at).u32(*n),
-        };
-    }
-}
-
-impl Decode for StoredTx {
-    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(match input.u8("stored tx")? {
-            0 => Self::Whole(Tx::decode(input)?),
-            1 => Self::Message(Conversation::decode(input)?, input.u64("sequence")?),
-            2 => Self::Batch(
-                Conversation::decode(input)?,
-                input.u64("sequence")?,
-                input.u32("messages")?,
-            ),
-            value => {
-                return Err(DecodeError::UnknownValue {
-                    what: "stored tx",
-                    value: value.into(),
-                });
-            }
-        })
-    }
 }

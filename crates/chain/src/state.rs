@@ -5,16 +5,18 @@
 //! makes a block that contains it invalid. Keys are read from the state of the *parent* block, so
 //! registrations and rotations count from the next one.
 
+mod error;
+
 use session_core::account::Account;
 use session_core::channel::{Channel, Member, Role};
-use session_core::codec::{Decode, DecodeError, Encode, Reader};
+use session_core::codec::{Decode, Encode, Reader};
 use session_core::ids::{AccountId, ActionId, ChainId, ChannelId, Digest, SessionId, TxId};
 use session_core::limits::{
     ACTION_KEPT_MS, OPEN_REQUESTS_MAX, RECORD_WEIGHT, REQUEST_WINDOW_MS, REQUESTS_PER_DAY,
     VALID_AHEAD_MAX_MS,
 };
 use session_core::log::{Conversation, Entry, LogId, MembershipEntry, MembershipEvent};
-use session_core::merkle::{Frontier, Hash, MerkleError};
+use session_core::merkle::{Frontier, Hash};
 use session_core::parameters::{Parameters, Rate};
 use session_core::record::{Action, Outcome, RecordKey};
 use session_core::session::{Roster, Session, Status};
@@ -28,6 +30,8 @@ use crate::view::{
     Overlay, Table, View, ViewError, account_keys_key, append_to_log, deadline_key, entry_key,
     legacy_key_key, message_place, read_record, session_keys_key,
 };
+
+pub use self::error::TxError;
 
 /// What the rules ask of cryptography. The one implementation outside tests is made of
 /// `session-crypto` and a cache of verified signatures.
@@ -51,95 +55,6 @@ pub trait Crypto {
     fn verify_legacy(&self, key: &LegacyKey, digest: &Hash, signature: &[u8]) -> bool;
 }
 
-/// Why a transaction does not apply.
-#[derive(Debug, Clone, thiserror::Error)]
-#[allow(missing_docs, reason = "the text of each variant is its documentation")]
-pub enum TxError {
-    #[error("unknown session")]
-    UnknownSession,
-    #[error("session expired")]
-    SessionExpired,
-    #[error("session closed")]
-    SessionClosed,
-    #[error("session full")]
-    SessionFull,
-    #[error("session is not active")]
-    NotActive,
-    #[error("unknown channel")]
-    UnknownChannel,
-    #[error("channel closed")]
-    ChannelClosed,
-    #[error("a channel takes batches only: a single message does not expire")]
-    BatchOnly,
-    #[error("unauthorized")]
-    Unauthorized,
-    #[error("unknown account: register its keys first")]
-    UnknownAccount,
-    #[error("the account's keys count from the next block")]
-    KeysNextBlock,
-    #[error("account revoked")]
-    Revoked,
-    #[error("already registered")]
-    AlreadyRegistered,
-    #[error("the keys do not hash to the account")]
-    NotTheKeysAccount,
-    #[error("another key is registered for the participant")]
-    OtherKeyRegistered,
-    #[error("invalid public key")]
-    InvalidKey,
-    #[error("a participant's public key is missing")]
-    KeyMissing,
-    #[error("a session has at least 2 participants, got {got}")]
-    TooFewParticipants { got: usize },
-    #[error("signature required: this chain admits only signed transactions")]
-    SignatureRequired,
-    #[error("invalid signature")]
-    InvalidSignature,
-    #[error("signatures of 05 accounts are refused: the genesis says allowLegacy false")]
-    LegacyRefused,
-    #[error("already accepted")]
-    AlreadyAccepted,
-    #[error("already acknowledged")]
-    AlreadyAcknowledged,
-    #[error("only {count} messages exist")]
-    NotThatMany { count: u64 },
-    #[error("already a member")]
-    AlreadyMember,
-    #[error("not a member")]
-    NotAMember,
-    #[error("the last owner stays")]
-    LastOwner,
-    #[error("insufficient balance")]
-    InsufficientBalance,
-    #[error("limit reached: {what}")]
-    LimitReached { what: &'static str },
-    #[error("too many {what}: try again in {retry_ms} ms")]
-    RateLimited { what: &'static str, retry_ms: u64 },
-    #[error("expired: valid until {valid_until} ms, block time is {now} ms")]
-    Expired { valid_until: u64, now: u64 },
-    #[error("valid for too long: at most one hour ahead of block time {now} ms")]
-    ValidTooLong { now: u64 },
-    #[error("already accepted before")]
-    Duplicate { outcome: Outcome },
-    #[error("a message of the batch was accepted before, as number {sequence}")]
-    MessageKnown { sequence: u64 },
-    #[error("the block is full")]
-    BlockFull,
-    #[error("malformed: {0}")]
-    Malformed(#[from] DecodeError),
-    #[error("{0}")]
-    Tree(#[from] MerkleError),
-    #[error("{0}")]
-    View(#[from] ViewError),
-}
-
-impl TxError {
-    /// Whether the transaction may still apply to a later block.
-    pub const fn is_temporary(&self) -> bool {
-        matches!(self, Self::KeysNextBlock | Self::BlockFull)
-    }
-}
-
 /// What every transaction of a block sees.
 pub struct Context<'a> {
     /// Chain.
@@ -161,6 +76,10 @@ pub struct Scope<'a, 'b> {
     pub(crate) context: &'a Context<'b>,
     pub(crate) over: Overlay<'a>,
     pub(crate) ids: &'a TxIds,
+    /// Bytes of weight that it pays for beside its own.
+    bought: u64,
+    /// Bytes that it writes and does not carry.
+    copied: u64,
 }
 
 /// What an applied transaction did.
@@ -193,6 +112,8 @@ pub fn apply_tx(
         context,
         over: Overlay::new(&*block),
         ids,
+        bought: 0,
+        copied: 0,
     };
     if tx.is_legacy_signed() && !context.parameters.allow_legacy {
         return Err(TxError::LegacyRefused);
@@ -207,11 +128,11 @@ pub fn apply_tx(
     if !single {
         scope.remember_action(tx, outcome)?;
     }
-    let weight = bytes as u64 + RECORD_WEIGHT * scope.touched();
+    let weight = (bytes as u64 + RECORD_WEIGHT * scope.touched()).saturating_add(scope.copied);
     if weight > room {
         return Err(TxError::BlockFull);
     }
-    scope.charge(tx, weight)?;
+    scope.charge(tx, weight, scope.bought)?;
     let changes = scope.over.into_changes();
     block.merge(changes);
     Ok(Applied {
@@ -241,6 +162,16 @@ impl<'a> Scope<'a, '_> {
             Kind::PutChunk(k) => k.apply(self, tx),
             Kind::Transfer(k) => k.apply(self, tx),
             Kind::RegisterLegacy(k) => k.apply(self, tx),
+            Kind::CreateGroup(k) => k.apply(self, tx),
+            Kind::AdvanceGroup(k) => k.apply(self, tx),
+            Kind::SetMode(k) => k.apply(self, tx),
+            Kind::SetAdmins(k) => k.apply(self, tx),
+            Kind::Supersede(k) => k.apply(self, tx),
+            Kind::GroupPost(k) => k.apply(self, tx),
+            Kind::TopUpGroup(k) => k.apply(self, tx),
+            Kind::PutGroupChunk(k) => k.apply(self, tx),
+            Kind::PublishKeyPackages(k) => k.apply(self, tx),
+            Kind::TakeKeyPackages(k) => k.apply(self, tx),
         }
     }
 
@@ -296,6 +227,19 @@ impl<'a> Scope<'a, '_> {
     /// Records written or deleted so far, each counted once.
     fn touched(&self) -> u64 {
         self.over.changes().table(Table::Record).len() as u64
+    }
+
+    /// Pays for what a group may do later.
+    pub(crate) fn buy(&mut self, budget: u64, reserve: u64) -> Result<(), TxError> {
+        let what = "budget of one group";
+        let bought = budget.checked_add(reserve);
+        self.bought = bought.ok_or(TxError::LimitReached { what })?;
+        Ok(())
+    }
+
+    /// Counts bytes that are written and that the transaction does not carry.
+    pub(crate) fn copied(&mut self, bytes: usize) {
+        self.copied = self.copied.saturating_add(bytes as u64);
     }
 
     /// Reads a record.

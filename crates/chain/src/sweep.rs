@@ -7,7 +7,9 @@
 
 use session_core::channel::{Channel, Member};
 use session_core::codec::{Decode, Encode, Reader};
-use session_core::ids::{AccountId, ChannelId, SessionId};
+use session_core::group::Group;
+use session_core::ids::{AccountId, ChannelId, GroupId, SessionId};
+use session_core::key_package::{KeyPackages, TakenKeyPackages};
 use session_core::limits::{SWEEP_LATE_MAX, SWEEP_MAX, TILE_LEAVES};
 use session_core::log::{Conversation, Entry, LogId};
 use session_core::record::RecordKey;
@@ -15,8 +17,8 @@ use session_core::session::{Roster, Session};
 use session_core::time::{SECOND_MS, Time};
 
 use crate::view::{
-    Overlay, Table, View, ViewError, batch_key, entry_key, first_entry, prefix_end, read_record,
-    session_keys_key,
+    Overlay, Table, View, ViewError, batch_key, entry_key, first_entry, group_keys_prefix,
+    key_package_key, prefix_end, read_record, session_keys_key, taken_key_package_key,
 };
 
 /// Whether anything is due at block time `now`.
@@ -111,6 +113,36 @@ fn drop_record(
                 return Ok(false);
             }
         }
+        RecordKey::Group(id) => {
+            let group: Option<Group> = read_record(over, key)?;
+            // As with channels.
+            let Some(group) = group else {
+                return Ok(true);
+            };
+            if group.deadline(clock.kept_ms) > clock.now {
+                return drop_old_tiles(over, &LogId::Group(*id), clock, budget);
+            }
+            if !drop_conversation(over, &Conversation::Group(*id), budget)? {
+                return Ok(false);
+            }
+            drop_group_keys(over, id, budget)?;
+        }
+        RecordKey::KeyPackages(id) => {
+            let packages: Option<KeyPackages> = read_record(over, key)?;
+            let devices = packages.into_iter().flat_map(|packages| packages.devices);
+            for package in devices.flat_map(|d| d.packages().copied().collect::<Vec<_>>()) {
+                over.delete(Table::Body, key_package_key(id, &package.id));
+                *budget = budget.saturating_sub(1);
+            }
+        }
+        RecordKey::TakenKeyPackages(by, of) => {
+            let taken: Option<TakenKeyPackages> = read_record(over, key)?;
+            let packages = taken.into_iter().flat_map(|taken| taken.packages);
+            for (position, _) in (0u8..).zip(packages) {
+                over.delete(Table::Body, taken_key_package_key(by, of, position));
+                *budget = budget.saturating_sub(1);
+            }
+        }
         RecordKey::Chunk(id) => over.delete(Table::Body, id.as_bytes().to_vec()),
         RecordKey::Parameters
         | RecordKey::Quotas
@@ -139,9 +171,12 @@ fn drop_old_tiles(
         let next = first.saturating_add(TILE_LEAVES);
         let last = over.get(Table::Entry, &entry_key(log, next - 1))?;
         let Some(last) = last else { return Ok(true) };
-        let is_old = match Entry::from_bytes(&last)? {
-            Entry::Message(entry) => clock.is_old(entry.time),
-            Entry::Membership(_) => false,
+        let filled = Entry::from_bytes(&last)?.time();
+        let is_old = match log {
+            LogId::Group(_) => Group::tile_deadline(filled, clock.kept_ms) <= clock.now,
+            LogId::Session(_) | LogId::Channel(_) | LogId::Memberships(_) | LogId::Requests(_) => {
+                clock.is_old(filled)
+            }
         };
         if !is_old {
             return Ok(true);
@@ -167,10 +202,13 @@ fn drop_entries(
     let entries = over.range(Table::Entry, from, to, limit)?;
     let count = entries.len();
     for (cell, bytes) in entries {
-        if let Entry::Message(message) = Entry::from_bytes(&bytes)? {
-            over.delete(Table::Message, message.id.as_bytes().to_vec());
-            over.delete(Table::Body, entry_key(log, message.sequence));
-            over.delete(Table::Body, batch_key(log, message.sequence));
+        let entry = Entry::from_bytes(&bytes)?;
+        if let Some(id) = entry.message_id() {
+            over.delete(Table::Message, id.as_bytes().to_vec());
+        }
+        if !matches!(entry, Entry::Membership(_)) {
+            over.delete(Table::Body, entry_key(log, entry.sequence()));
+            over.delete(Table::Body, batch_key(log, entry.sequence()));
         }
         over.delete(Table::Entry, cell);
     }
@@ -224,6 +262,21 @@ fn drop_session(
         *budget = budget.saturating_sub(1);
     }
     over.delete(Table::Roster, id.as_bytes().to_vec());
+    Ok(())
+}
+
+/// Drops the public keys of a group, which count like entries.
+fn drop_group_keys(
+    over: &mut Overlay<'_>,
+    id: &GroupId,
+    budget: &mut usize,
+) -> Result<(), ViewError> {
+    let prefix = group_keys_prefix(id);
+    // At most 33: past epochs, the current one's two, admins.
+    for (cell, _) in over.range(Table::Keys, &prefix, &prefix_end(&prefix), usize::MAX)? {
+        over.delete(Table::Keys, cell);
+        *budget = budget.saturating_sub(1);
+    }
     Ok(())
 }
 

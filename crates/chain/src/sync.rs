@@ -13,12 +13,13 @@
 //! Such a state is offered only at blocks after which nothing is due ([`is_due`](crate::sweep::is_due)): half of a
 //! conversation that is being dropped could not be told from one that is withheld.
 //!
-//! Two things no root covers. A channel's oldest leaves go when they are old, so a peer could claim
-//! that younger ones are gone as well: where a channel begins is to be asked of several. And bodies
+//! Two things no root covers. The oldest leaves of a channel or a group go when they are old, so a peer could claim
+//! that younger ones are gone as well: where it begins is to be asked of several. And bodies
 //! go one by one, so only those that are younger than the retention must be there.
 
 mod account;
 mod beginning;
+mod group;
 mod message;
 mod object;
 mod part;

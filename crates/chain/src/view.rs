@@ -13,7 +13,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use session_core::codec::{Decode, DecodeError, Encode, Writer};
-use session_core::ids::{AccountId, MessageId, SessionId};
+use session_core::ids::{AccountId, Digest, GroupId, KeyPackageId, MessageId, SessionId};
 use session_core::limits::TILE_LEVEL;
 use session_core::log::LogId;
 use session_core::merkle::{Frontier, Hash, MerkleError};
@@ -30,11 +30,11 @@ pub enum Table {
     Entry,
     /// Log ‖ level ‖ index → inner node of the log's tree.
     Tile,
-    /// Log ‖ sequence → ciphertext and how it is signed; chunk id → bytes.
+    /// Log ‖ sequence → ciphertext and how it is signed, or an advance; chunk, key package → bytes.
     Body,
     /// Session → roster.
     Roster,
-    /// Account, or session ‖ participant → public keys; account ‖ rotation → how it came.
+    /// Account, session ‖ participant, group ‖ use → public keys; account ‖ rotation → how it came.
     Keys,
     /// Message id → log and sequence.
     Message,
@@ -450,6 +450,71 @@ pub fn rotation_key(account: &AccountId, index: u32) -> Vec<u8> {
     let mut key = vec![4];
     key.extend_from_slice(account.as_bytes());
     key.extend_from_slice(&index.to_be_bytes());
+    key
+}
+
+/// First bytes of the cell keys of a group's public keys.
+pub fn group_keys_prefix(group: &GroupId) -> Vec<u8> {
+    let mut key = vec![5];
+    key.extend_from_slice(group.as_bytes());
+    key
+}
+
+/// Cell key of the posting key of one of a group's epochs.
+pub fn group_posting_key(group: &GroupId, epoch: u64) -> Vec<u8> {
+    let mut key = group_keys_prefix(group);
+    key.push(GROUP_POSTING);
+    key.extend_from_slice(&epoch.to_be_bytes());
+    key
+}
+
+/// Cell key of the control key of a group's current epoch.
+pub fn group_control_key(group: &GroupId) -> Vec<u8> {
+    let mut key = group_keys_prefix(group);
+    key.push(GROUP_CONTROL);
+    key
+}
+
+/// Cell key of one of a group's admin keys, by its hash.
+pub fn group_admin_key(group: &GroupId, admin: &Digest) -> Vec<u8> {
+    let mut key = group_keys_prefix(group);
+    key.push(GROUP_ADMIN);
+    key.extend_from_slice(admin.as_bytes());
+    key
+}
+
+/// What follows the prefix of a group's keys.
+pub(crate) const GROUP_POSTING: u8 = 1;
+pub(crate) const GROUP_CONTROL: u8 = 2;
+pub(crate) const GROUP_ADMIN: u8 = 3;
+
+/// Cell key of the bytes of a published key package.
+pub fn key_package_key(account: &AccountId, package: &KeyPackageId) -> Vec<u8> {
+    let mut key = key_packages_prefix(account);
+    key.extend_from_slice(package.as_bytes());
+    key
+}
+
+/// First bytes of the cell keys of an account's published key packages.
+pub fn key_packages_prefix(account: &AccountId) -> Vec<u8> {
+    // Logs begin with small numbers and chunks have 32 bytes, so they never meet.
+    let mut key = vec![0x80];
+    key.extend_from_slice(account.as_bytes());
+    key
+}
+
+/// Cell key of the bytes of a taken key package, by its place in the taker's record.
+pub fn taken_key_package_key(taker: &AccountId, target: &AccountId, position: u8) -> Vec<u8> {
+    let mut key = taken_key_packages_prefix(taker, target);
+    key.push(position);
+    key
+}
+
+/// First bytes of the cell keys of what one account took of another.
+pub fn taken_key_packages_prefix(taker: &AccountId, target: &AccountId) -> Vec<u8> {
+    let mut key = vec![0x81];
+    key.extend_from_slice(taker.as_bytes());
+    key.extend_from_slice(target.as_bytes());
     key
 }
 

@@ -15,18 +15,26 @@
 
 #[path = "model/chain.rs"]
 mod chain;
+#[path = "model/group.rs"]
+mod group;
 #[path = "model/people.rs"]
 mod people;
 
 use std::collections::BTreeSet;
 
 use chain::{Chain, with};
+use group::{Members, admin_key};
 use people::{Person, kem_key, legacy_of, signed, signing_key, unsigned};
 use serde_json::{Value, json};
 use session_chain::proof::State;
 use session_chain::tx::channel::{ChannelMembers, CloseChannel, CreateChannel, MemberChange};
 use session_chain::tx::chunk::PutChunk;
+use session_chain::tx::group::TopUpGroup;
+use session_chain::tx::group::admin::{SetMode, Supersede};
+use session_chain::tx::group::advance::Commit;
+use session_chain::tx::group::post::PutGroupChunk;
 use session_chain::tx::identity::{RegisterIdentity, RevokeIdentity, RotateKeys};
+use session_chain::tx::key_package::{NewKeyPackage, PublishKeyPackages, TakeKeyPackages};
 use session_chain::tx::legacy::RegisterLegacy;
 use session_chain::tx::message::{AcknowledgeMessages, SendBatch, SendMessage};
 use session_chain::tx::session::{AcceptSession, CloseSession, CreateSession, RenewSession};
@@ -34,7 +42,9 @@ use session_chain::tx::transfer::Transfer;
 use session_chain::tx::{Kind, NOBODY, Tx};
 use session_core::channel::Role;
 use session_core::codec::Encode;
+use session_core::group::Mode;
 use session_core::hash::sha256;
+use session_core::ids::DeviceId;
 use session_core::log::{Conversation, LogId};
 use session_core::parameters::{Admission, Parameters, Rate};
 use session_core::record::Outcome;
@@ -44,6 +54,9 @@ const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/golden.json"
 
 /// A chain that admits `05` accounts: its own file, so that the older history stays as it was.
 const LEGACY_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/golden-legacy.json");
+
+/// A chain with groups and key packages.
+const GROUPS_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/golden-groups.json");
 
 struct History {
     chain: Chain,
@@ -345,6 +358,84 @@ fn tell_of_legacy() -> Value {
     json!({ "blocks": h.blocks, "proof": proof })
 }
 
+fn tell_of_groups() -> Value {
+    let people = [Person::new("alice"), Person::new("bob")];
+    let mut h = History::new(&people, false);
+    let [alice, bob] = &people;
+    let register = |p: &Person| {
+        let (kem, signing) = (p.kem(), p.signing());
+        Kind::RegisterIdentity(RegisterIdentity {
+            kem,
+            signing,
+            recovery: None,
+        })
+    };
+    let txs = people.iter().map(|p| h.signed(p, register(p))).collect();
+    h.block(1, txs);
+    let named = ("first", 3, Mode::Open);
+    let (group, first) = Members::create(&mut h.chain, alice, named, (200_000, 50_000));
+    let named = ("next", 1, Mode::AdminOnly);
+    let (next, second) = Members::create(&mut h.chain, bob, named, (9_000, 0));
+    let expires = h.chain.header.time.after_ms(2 * HOUR_MS);
+    let new = |text: &str| NewKeyPackage {
+        expires,
+        bytes: text.as_bytes().to_vec(),
+    };
+    let publish = Kind::PublishKeyPackages(PublishKeyPackages {
+        device: DeviceId::from_bytes([5; 32]),
+        replace: true,
+        one_time: vec![new("one"), new("two")],
+        last_resort: Some(new("last")),
+    });
+    let publish = h.signed(bob, publish);
+    h.block(1_000, vec![first, second, publish]);
+    let bytes = b"a large commit".to_vec();
+    let piece = PutChunk::id(&bytes);
+    let put = Kind::PutGroupChunk(PutGroupChunk { epoch: 1, bytes });
+    let chain = &mut h.chain;
+    let txs = vec![
+        group.post(chain, 1, &["one", "two", "three"]),
+        group.sign(chain, &group.posting(1), put),
+        group.advance_by(chain, 1, false, None, Commit::Bytes(b"a commit".to_vec())),
+        group.post(chain, 2, &["four"]),
+        group.post(chain, 1, &["late"]),
+    ];
+    h.block(1_000, txs);
+    let top_up = Kind::TopUpGroup(TopUpGroup {
+        group: group.id,
+        budget: 1,
+        reserve: 2,
+    });
+    let target = bob.account;
+    let take = Kind::TakeKeyPackages(TakeKeyPackages { target });
+    let (admin, mode) = (group.admins[1].digest(), Mode::AdminOnly);
+    let set_mode = Kind::SetMode(SetMode { admin, mode });
+    let txs = vec![
+        h.signed(bob, top_up),
+        h.signed(alice, take),
+        group.sign(&mut h.chain, &group.admins[1], set_mode),
+        group.set_admins(&mut h.chain, &[0, 2], vec![admin_key(0), admin_key(7)]),
+    ];
+    h.block(1_000, txs);
+    let chunks = Commit::Chunks(vec![piece]);
+    let tx = group.advance_by(&mut h.chain, 2, true, Some(0), chunks);
+    h.block(2_000, vec![tx]);
+    let tx = group.post(&mut h.chain, 3, &["after a removal"]);
+    h.block(1, vec![tx]);
+    let proof = h.proof(LogId::Group(group.id));
+    let admin = admin_key(7).digest();
+    let successor = next.id;
+    let supersede = Kind::Supersede(Supersede { admin, successor });
+    let tx = group.sign(&mut h.chain, &admin_key(7), supersede);
+    h.block(2_000, vec![tx]);
+    // Packages expire, what was taken goes, then the closed group, and in the end the idle one.
+    for wait in [3 * HOUR_MS, 2 * DAY_MS, 100 * DAY_MS] {
+        h.block(wait, Vec::new());
+    }
+    assert_eq!(h.kinds.len(), 11, "{:?}", h.kinds);
+    json!({ "blocks": h.blocks, "proof": proof })
+}
+
 fn compare(now: &Value, file: &str) {
     if std::env::var_os("SESSION_GOLDEN_WRITE").is_some() {
         let text = serde_json::to_string_pretty(now).unwrap() + "\n";
@@ -370,4 +461,9 @@ fn history_has_the_ids_and_roots_it_has_always_had() {
 #[test]
 fn so_has_the_history_of_a_chain_with_05_accounts() {
     compare(&tell_of_legacy(), LEGACY_FILE);
+}
+
+#[test]
+fn so_has_the_history_of_groups_and_key_packages() {
+    compare(&tell_of_groups(), GROUPS_FILE);
 }

@@ -283,6 +283,7 @@ fn a_million_offers_fill_the_pool_and_no_more() {
             let mut action = [0; 32];
             action[..8].copy_from_slice(&n.to_be_bytes());
             let ids = TxIds {
+                cosignatures: Vec::new(),
                 action: session_core::ids::ActionId::from_bytes(action),
                 tx: session_core::ids::TxId::from_bytes(action),
                 signature: session_core::ids::Digest::from_bytes(action),

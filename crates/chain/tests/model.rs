@@ -14,6 +14,12 @@
 
 #[path = "model/channel_rules.rs"]
 mod channel_rules;
+#[path = "model/group_rules.rs"]
+mod group_rules;
+#[path = "model/group_schedule.rs"]
+mod group_schedule;
+#[path = "model/key_package_rules.rs"]
+mod key_package_rules;
 #[path = "model/people.rs"]
 mod people;
 #[path = "model/proofs.rs"]
@@ -69,6 +75,8 @@ impl Node {
 }
 
 fn name_of(debug: &str) -> String {
+    // Each of these says something else.
+    let debug = debug.strip_prefix("StalePost(").unwrap_or(debug);
     let end = debug.find([' ', '(', '{']).unwrap_or(debug.len());
     debug[..end].to_owned()
 }
@@ -97,7 +105,7 @@ struct Case {
     stored: Vec<(StoredBlock, Block)>,
     /// States that were not level, and states that were taken over.
     taken_over: (u64, u64),
-    /// Channels of which a peer left out what others showed.
+    /// Channels and groups of which a peer left out what others showed.
     left_out: u64,
     /// Why others were not.
     refused: Answers,
@@ -107,7 +115,7 @@ impl Case {
     fn new(seed: u64) -> Self {
         let mut schedule = Schedule::new(seed);
         let mut parameters = schedule::parameters(&mut schedule.chance);
-        if schedule.busy_channels {
+        if schedule.busy_channels || schedule.has_one_group() {
             parameters.account_weight = Rate::UNLIMITED;
             parameters.weight_per_day = u64::MAX;
         }
@@ -322,7 +330,7 @@ fn from_env(name: &str, default: u64) -> u64 {
 }
 
 /// Answers that every default run must have given.
-const REACHED: [&str; 43] = [
+const REACHED: [&str; 73] = [
     "AcceptSession applied",
     "AcknowledgeMessages applied",
     "ChannelMembers applied",
@@ -339,32 +347,62 @@ const REACHED: [&str; 43] = [
     "SendBatch applied",
     "SendMessage applied",
     "Transfer applied",
+    "CreateGroup applied",
+    "AdvanceGroup applied",
+    "SetMode applied",
+    "SetAdmins applied",
+    "Supersede applied",
+    "GroupPost applied",
+    "TopUpGroup applied",
+    "PutGroupChunk applied",
+    "PublishKeyPackages applied",
+    "TakeKeyPackages applied",
+    "AdminSignatureRequired",
+    "AdminTwice",
+    "Ahead",
     "AlreadyAccepted",
     "AlreadyAcknowledged",
     "AlreadyMember",
     "AlreadyRegistered",
     "BatchOnly",
+    "BelowFloor",
+    "BudgetUsedUp",
     "Duplicate",
     "Expired",
+    "GroupExists",
+    "GroupIdle",
+    "GroupSuperseded",
+    "GroupUntil",
     "InsufficientBalance",
     "InvalidKey",
     "InvalidSignature",
     "KeyMissing",
+    "KeyPackageExpiry",
+    "KeyPackageKnown",
     "KeysNextBlock",
     "LastOwner",
     "LegacyRefused",
     "LimitReached",
     "Malformed",
     "MessageKnown",
+    "NoKeyPackages",
+    "NoSuccessor",
+    "NotAMajority",
     "NotActive",
+    "NotAnAdmin",
     "NotThatMany",
     "NotTheKeysAccount",
     "OtherKeyRegistered",
+    "Over",
+    "PostsOnly",
     "RateLimited",
     "Revoked",
     "SessionFull",
     "SignatureRequired",
     "Unauthorized",
+    "UnknownChunk",
+    "UnknownGroup",
+    "WrongEpoch",
     "ValidTooLong",
 ];
 
@@ -386,7 +424,8 @@ const REFUSED: [&str; 10] = [
 fn the_chain_agrees_with_the_obvious_model_under_random_schedules() {
     let cases = from_env("SESSION_MODEL_CASES", 40);
     let first = from_env("SESSION_MODEL_SEED", 1);
-    let (mut answers, mut dropped) = (Answers::new(), 0);
+    let (mut answers, mut dropped, mut dropped_of_groups) = (Answers::new(), 0, 0);
+    let mut epochs = 0;
     let (mut taken_over, mut left_out, mut refused) = ((0, 0), 0, Answers::new());
     for seed in first..first + cases {
         println!("seed {seed}");
@@ -401,6 +440,12 @@ fn the_chain_agrees_with_the_obvious_model_under_random_schedules() {
             .map(|c| c.dropped)
             .sum::<usize>()
             / 256;
+        let groups = case.model.groups.values();
+        epochs = groups
+            .clone()
+            .map(|g| g.epochs.len())
+            .fold(epochs, usize::max);
+        dropped_of_groups += groups.map(|g| g.dropped).sum::<usize>() / 256;
         taken_over.0 += case.taken_over.0;
         taken_over.1 += case.taken_over.1;
         left_out += case.left_out;
@@ -412,14 +457,18 @@ fn the_chain_agrees_with_the_obvious_model_under_random_schedules() {
         "not level {}, taken over {}, refused {refused:#?}",
         taken_over.0, taken_over.1
     );
-    println!("{answers:#?}\ntiles dropped {dropped}");
+    println!(
+        "{answers:#?}\ntiles dropped {dropped}, of groups {dropped_of_groups}, epochs {epochs}"
+    );
     if first == 1 && cases >= 40 {
         for answer in REACHED {
             assert!(answers.contains_key(answer), "no schedule came to {answer}");
         }
         assert!(dropped > 0, "no channel lost a leaf");
+        assert!(dropped_of_groups > 0, "no group lost a leaf");
+        assert!(epochs > 17, "no group forgot an epoch: {epochs}");
         assert!(taken_over.1 > 100, "{taken_over:?}");
-        assert!(left_out > 0, "no channel had a tile to leave out");
+        assert!(left_out > 0, "nothing had a tile to leave out");
         for error in REFUSED {
             assert!(refused.contains_key(error), "no lie came to {error}");
         }

@@ -13,6 +13,12 @@
 
 #[path = "model/channel_rules.rs"]
 mod channel_rules;
+#[path = "model/group_rules.rs"]
+mod group_rules;
+#[path = "model/group_schedule.rs"]
+mod group_schedule;
+#[path = "model/key_package_rules.rs"]
+mod key_package_rules;
 #[path = "model/people.rs"]
 mod people;
 #[path = "model/proofs.rs"]

@@ -66,6 +66,7 @@ fn line(account: &Account, kept: &Kept) -> String {
     let place = match kept.conversation {
         Some(Conversation::Session(session)) => title_of(account, &session),
         Some(Conversation::Channel(channel)) => format!("channel {channel}"),
+        Some(Conversation::Group(group)) => format!("group {group}"),
         None => String::new(),
     };
     let fate = if kept.unknown { "  unknown" } else { "" };
@@ -87,14 +88,15 @@ fn age(since: Time) -> String {
 }
 
 fn as_json(kept: &Kept) -> Value {
-    let (session, channel) = match kept.conversation {
-        Some(Conversation::Session(id)) => (Some(id), None),
-        Some(Conversation::Channel(id)) => (None, Some(id)),
-        None => (None, None),
+    let (session, channel, group) = match kept.conversation {
+        Some(Conversation::Session(id)) => (Some(id), None, None),
+        Some(Conversation::Channel(id)) => (None, Some(id), None),
+        Some(Conversation::Group(id)) => (None, None, Some(id)),
+        None => (None, None, None),
     };
     json!({
         "number": kept.number, "kind": kept.kind, "sinceMs": kept.since.map(|since| since.ms()),
-        "sessionId": session, "channelId": channel,
+        "sessionId": session, "channelId": channel, "groupId": group,
         "state": if kept.unknown { "unknown" } else { "waiting" },
     })
 }

@@ -166,6 +166,7 @@ pub(crate) fn describe(proved: &Proved) -> String {
                 LogId::Channel(id) => format!("channel {id}"),
                 LogId::Memberships(id) => format!("memberships of {id}"),
                 LogId::Requests(id) => format!("requests to {id}"),
+                LogId::Group(id) => format!("group {id}"),
             };
             let to = entries.from + entries.entries.len() as u64;
             text.push_str(&format!(
@@ -203,8 +204,17 @@ fn entry_json(entry: &Entry) -> Value {
             let conversation = match m.conversation {
                 Conversation::Session(id) => json!({ "sessionId": id }),
                 Conversation::Channel(id) => json!({ "channelId": id }),
+                Conversation::Group(id) => json!({ "groupId": id }),
             };
             json!({ "sequence": m.sequence, "conversation": conversation, "by": m.by })
         }
+        Entry::Post(p) => json!({
+            "sequence": p.sequence, "id": p.id, "epoch": p.epoch, "timeMs": p.time.ms(),
+            "height": p.height,
+        }),
+        Entry::Advance(a) => json!({
+            "sequence": a.sequence, "action": a.action, "epoch": a.epoch, "commit": a.commit,
+            "removal": a.removal, "admin": a.admin, "timeMs": a.time.ms(), "height": a.height,
+        }),
     }
 }

@@ -132,6 +132,7 @@ fn conversation_of(kind: &Kind) -> Option<Conversation> {
         Kind::AcknowledgeMessages(k) => Some(k.conversation),
         Kind::CloseChannel(k) => Some(Conversation::Channel(k.channel)),
         Kind::ChannelMembers(k) => Some(Conversation::Channel(k.channel)),
+        Kind::TopUpGroup(k) => Some(Conversation::Group(k.group)),
         Kind::RegisterIdentity(_)
         | Kind::RegisterLegacy(_)
         | Kind::RotateKeys(_)
@@ -139,6 +140,15 @@ fn conversation_of(kind: &Kind) -> Option<Conversation> {
         | Kind::CreateSession(_)
         | Kind::CreateChannel(_)
         | Kind::PutChunk(_)
+        | Kind::CreateGroup(_)
+        | Kind::AdvanceGroup(_)
+        | Kind::SetMode(_)
+        | Kind::SetAdmins(_)
+        | Kind::Supersede(_)
+        | Kind::GroupPost(_)
+        | Kind::PutGroupChunk(_)
+        | Kind::PublishKeyPackages(_)
+        | Kind::TakeKeyPackages(_)
         | Kind::Transfer(_) => None,
     }
 }
@@ -151,6 +161,11 @@ fn outcome_json(outcome: &Outcome) -> Value {
         Outcome::Channel(id) => json!({ "channelId": id }),
         Outcome::Sequence(n) => json!({ "sequence": n }),
         Outcome::Chunk(id) => json!({ "chunkId": id }),
+        Outcome::Group(id) => json!({ "groupId": id }),
+        Outcome::KeyPackages {
+            one_time,
+            last_resort,
+        } => json!({ "oneTime": one_time, "lastResort": last_resort }),
     }
 }
 

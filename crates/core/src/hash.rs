@@ -37,6 +37,16 @@ pub enum Tag {
     Session,
     /// Channel id.
     Channel,
+    /// Group id.
+    Group,
+    /// Id of one frame posted to a group.
+    GroupFrame,
+    /// List of frames under one signature of a group's posting key.
+    GroupPost,
+    /// Commit of a group: hash of the pieces that carry it.
+    Commit,
+    /// Published key package.
+    KeyPackage,
     /// Content-addressed chunk id.
     Chunk,
     /// Signed head.
@@ -61,6 +71,26 @@ pub enum Tag {
     EnvelopeManyCommitment,
     /// Sealed identity file: additional authenticated data.
     IdentityFile,
+    /// What an account signs for one of its devices.
+    DeviceCertificate,
+    /// Hash of a chat frame.
+    Frame,
+    /// Leaf of a sender's batch of frames.
+    FrameBatchLeaf,
+    /// What a sender signs for a batch of frames.
+    FrameBatch,
+    /// Slot and name of a sealed record to its key (keyed BLAKE2b).
+    RecordKey,
+    /// Link code to the place where its request lies (keyed BLAKE2b).
+    LinkPlace,
+    /// Link code to the key that seals a request (keyed BLAKE2b).
+    LinkRequest,
+    /// Link code and agreed secret to the key that seals a grant (keyed BLAKE2b).
+    LinkGrant,
+    /// Epoch authenticator to the digits that people compare (keyed BLAKE2b).
+    SafetyNumber,
+    /// Hash of an attachment's sealed bytes.
+    Attachment,
     /// Published session id of the execution layer.
     PublishedSession,
     /// Published oracle request id.
@@ -97,6 +127,11 @@ impl Tag {
             Self::MessageBatch => "LUX:SessionVM:message-batch:v1",
             Self::Session => "LUX:SessionVM:session:v1",
             Self::Channel => "LUX:SessionVM:channel:v1",
+            Self::Group => "LUX:SessionVM:group:v1",
+            Self::GroupFrame => "LUX:SessionVM:group-frame:v1",
+            Self::GroupPost => "LUX:SessionVM:group-post:v1",
+            Self::Commit => "LUX:SessionVM:commit:v1",
+            Self::KeyPackage => "LUX:SessionVM:key-package:v1",
             Self::Chunk => "LUX:SessionVM:chunk:v1",
             Self::Head => "LUX:SessionVM:head:v1",
             Self::HeadKey => "LUX:SessionVM:head-key:v1",
@@ -109,6 +144,16 @@ impl Tag {
             Self::EnvelopeManyKey => "LUX:SessionVM:envelope-key:v3",
             Self::EnvelopeManyCommitment => "LUX:SessionVM:envelope-commitment:v3",
             Self::IdentityFile => "LUX:SessionVM:identity-file:v1",
+            Self::DeviceCertificate => "LUX:SessionVM:device-certificate:v1",
+            Self::Frame => "LUX:SessionVM:frame:v1",
+            Self::FrameBatchLeaf => "LUX:SessionVM:frame-batch-leaf:v1",
+            Self::FrameBatch => "LUX:SessionVM:frame-batch:v1",
+            Self::RecordKey => "LUX:SessionVM:record-key:v1",
+            Self::LinkPlace => "LUX:SessionVM:link-place:v1",
+            Self::LinkRequest => "LUX:SessionVM:link-request:v1",
+            Self::LinkGrant => "LUX:SessionVM:link-grant:v1",
+            Self::SafetyNumber => "LUX:SessionVM:safety-number:v1",
+            Self::Attachment => "LUX:SessionVM:attachment:v1",
             Self::PublishedSession => "LUX:Session:v1",
             Self::PublishedOracleRequest => "LUX:OracleRequest:v1",
             Self::PublishedReceipt => "LUX:Receipt:v1",

@@ -115,10 +115,16 @@ ids! {
     SessionId;
     /// A public roster with roles and no end.
     ChannelId;
+    /// A conversation without a roster: also the group id of MLS (RFC 9420 §8.1).
+    GroupId;
     /// One message; also what its signature covers.
     MessageId;
     /// A content-addressed chunk.
     ChunkId;
+    /// One device of an account, as its account names it.
+    DeviceId;
+    /// A published key package (RFC 9420 §10): hash of its bytes.
+    KeyPackageId;
     /// What a transaction's signature covers.
     ActionId;
     /// A transaction with its signature.
@@ -146,12 +152,12 @@ ids! {
 }
 
 cb58_text! {
-    AccountId SessionId ChannelId MessageId ChunkId ActionId TxId BlockId Digest ServiceId NodeId
+    AccountId SessionId ChannelId GroupId MessageId ChunkId DeviceId KeyPackageId ActionId TxId BlockId Digest ServiceId NodeId
     ServiceSessionId RequestId RecordId AttestationId ReceiptId BeaconId
 }
 
 serde_text! {
-    ChainId AccountId SessionId ChannelId MessageId ChunkId ActionId TxId BlockId Digest ServiceId
+    ChainId AccountId SessionId ChannelId GroupId MessageId ChunkId DeviceId KeyPackageId ActionId TxId BlockId Digest ServiceId
     NodeId ServiceSessionId RequestId RecordId AttestationId ReceiptId BeaconId
 }
 

@@ -1,6 +1,6 @@
 //! Every limit, with its reason. Quantities in bytes unless the name says otherwise.
 
-use crate::time::{DAY_MS, HOUR_MS, MINUTE_MS};
+use crate::time::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS};
 
 /// Ciphertext of one message. Larger content is cut into chunks; with hex in JSON this is half a
 /// megabyte a request, and four fit a block.
@@ -35,6 +35,68 @@ pub const MEMBER_CHANGES_MAX: usize = 100;
 
 /// One content-addressed chunk.
 pub const CHUNK_BYTES_MAX: usize = 64 * 1024;
+
+/// Admin keys of one group: a majority of them signs in 30 kB.
+pub const GROUP_ADMINS_MAX: usize = 16;
+
+/// Ended epochs that a group remembers: at one advance in 10 s more than the two minutes of
+/// [`POST_GRACE_MS`].
+pub const PAST_EPOCHS_MAX: usize = 16;
+
+/// How far ahead of block time the moment may lie until which a group can be created: what is
+/// prepared offline keeps its id so long.
+pub const GROUP_UNTIL_MAX_MS: u64 = 30 * DAY_MS;
+
+/// First epoch of a group at most: far enough from the last number that none is ever reached.
+pub const GROUP_FIRST_EPOCH_MAX: u64 = 1 << 32;
+
+/// Frames in one post: with a signature of 3,309 bytes among them a frame pays 103.
+pub const POST_FRAMES_MAX: usize = 32;
+
+/// One frame. Larger content travels as chunks.
+pub const FRAME_BYTES_MAX: usize = 64 * 1024;
+
+/// A commit that travels in its advance. Larger ones travel as chunks.
+pub const COMMIT_BYTES_MAX: usize = CHUNK_BYTES_MAX;
+
+/// Chunks of one commit: 2 MiB, where adding 49 to 951 cold leaves takes 1.7 MB.
+pub const COMMIT_CHUNKS_MAX: usize = 32;
+
+/// Between two advances that no admin signed: every member can make one, and each costs every
+/// other member a commit to process.
+pub const ADVANCE_INTERVAL_MS: u64 = 10 * SECOND_MS;
+
+/// Between two actions that one admin signed. Shorter than the other, so that a removal always
+/// finds a moment between two advances of the one who is removed.
+pub const ADMIN_INTERVAL_MS: u64 = 2 * SECOND_MS;
+
+/// Ended epochs in which posts are taken however long ago they ended.
+pub const POST_EPOCHS_BACK: u64 = 2;
+
+/// How long posts of any ended epoch are taken: what was sealed before an advance was known.
+pub const POST_GRACE_MS: u64 = 2 * MINUTE_MS;
+
+/// A group without posts for so long closes.
+pub const GROUP_IDLE_MS: u64 = 90 * DAY_MS;
+
+/// Devices of an account with published key packages.
+pub const DEVICES_MAX: usize = 8;
+
+/// One-time key packages of one device.
+pub const ONE_TIME_PACKAGES_MAX: usize = 10;
+
+/// One key package: 11 kB with ML-KEM-768 and ML-DSA-65.
+pub const KEY_PACKAGE_BYTES_MAX: usize = 16 * 1024;
+
+/// How far the expiry of a key package may lie ahead of block time.
+pub const KEY_PACKAGE_LIFE_MAX_MS: u64 = 90 * DAY_MS;
+
+/// How long one taker waits before it takes key packages of the same account again.
+pub const KEY_PACKAGE_WINDOW_MS: u64 = DAY_MS;
+
+/// Takers in a day to whom an account's one-time key packages are given. Whoever comes later gets
+/// last-resort ones, so that strangers cannot use up what a device renews once a day.
+pub const ONE_TIME_PER_DAY: u64 = 20;
 
 /// How far `valid_until` may lie ahead of block time: accepted actions are remembered this long.
 pub const VALID_AHEAD_MAX_MS: u64 = HOUR_MS;

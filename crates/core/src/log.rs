@@ -4,7 +4,7 @@
 
 use crate::codec::{Decode, DecodeError, Encode, Reader, Writer};
 use crate::hash::Tag;
-use crate::ids::{AccountId, ChannelId, Digest, MessageId, SessionId};
+use crate::ids::{AccountId, ActionId, ChannelId, Digest, GroupId, MessageId, SessionId, TxId};
 use crate::merkle::Hash;
 use crate::time::Time;
 
@@ -19,6 +19,8 @@ pub enum LogId {
     Memberships(AccountId),
     /// Sessions and channels that others opened with an account.
     Requests(AccountId),
+    /// Frames and commits of a group.
+    Group(GroupId),
 }
 
 impl LogId {
@@ -33,6 +35,7 @@ impl Encode for LogId {
             Self::Channel(id) => out.u8(2).value(id),
             Self::Memberships(id) => out.u8(3).value(id),
             Self::Requests(id) => out.u8(4).value(id),
+            Self::Group(id) => out.u8(5).value(id),
         };
     }
 }
@@ -44,6 +47,7 @@ impl Decode for LogId {
             2 => ChannelId::decode(input).map(Self::Channel),
             3 => AccountId::decode(input).map(Self::Memberships),
             4 => AccountId::decode(input).map(Self::Requests),
+            5 => GroupId::decode(input).map(Self::Group),
             value => Err(DecodeError::UnknownValue {
                 what: "log kind",
                 value: value.into(),
@@ -91,6 +95,8 @@ pub enum Conversation {
     Session(SessionId),
     /// A channel.
     Channel(ChannelId),
+    /// A group. Never in an account's logs.
+    Group(GroupId),
 }
 
 /// One entry of an account's memberships or requests.
@@ -108,6 +114,48 @@ pub struct MembershipEntry {
     pub by: Option<AccountId>,
 }
 
+/// One frame, as a group's log commits to it. The sender is a member; which one stays hidden.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PostEntry {
+    /// Place in the log, from 0.
+    pub sequence: u64,
+    /// Block time of the block that accepted it.
+    pub time: Time,
+    /// Height of that block.
+    pub height: u64,
+    /// [`frame_id`](crate::group::frame_id).
+    pub id: MessageId,
+    /// Epoch in which it was sealed.
+    pub epoch: u64,
+    /// SHA-256 of the frame.
+    pub body_hash: Digest,
+    /// SHA-256 of the signature of the epoch's posting key.
+    pub signature_hash: Digest,
+}
+
+/// An accepted advance of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AdvanceEntry {
+    /// Place in the log, from 0.
+    pub sequence: u64,
+    /// Block time of the block that accepted it.
+    pub time: Time,
+    /// Height of that block.
+    pub height: u64,
+    /// Its action, which commits to the commit and to the keys of the new epoch.
+    pub action: ActionId,
+    /// The epoch that began.
+    pub epoch: u64,
+    /// [`commit_hash`](crate::group::commit_hash).
+    pub commit: Digest,
+    /// Whether it raised the floor.
+    pub removal: bool,
+    /// Hash of the admin key that signed it as well.
+    pub admin: Option<Digest>,
+    /// Its transaction, which commits to the signatures as well.
+    pub tx: TxId,
+}
+
 /// Any log entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entry {
@@ -115,6 +163,10 @@ pub enum Entry {
     Message(MessageEntry),
     /// Of an account's logs.
     Membership(MembershipEntry),
+    /// Of a group's log.
+    Post(PostEntry),
+    /// Of a group's log.
+    Advance(AdvanceEntry),
 }
 
 impl Entry {
@@ -128,6 +180,27 @@ impl Entry {
         match self {
             Self::Message(entry) => entry.sequence,
             Self::Membership(entry) => entry.sequence,
+            Self::Post(entry) => entry.sequence,
+            Self::Advance(entry) => entry.sequence,
+        }
+    }
+
+    /// Block time of the block that accepted it.
+    pub const fn time(&self) -> Time {
+        match self {
+            Self::Message(entry) => entry.time,
+            Self::Membership(entry) => entry.time,
+            Self::Post(entry) => entry.time,
+            Self::Advance(entry) => entry.time,
+        }
+    }
+
+    /// Id of the message or frame that it is about.
+    pub const fn message_id(&self) -> Option<MessageId> {
+        match self {
+            Self::Message(entry) => Some(entry.id),
+            Self::Post(entry) => Some(entry.id),
+            Self::Membership(_) | Self::Advance(_) => None,
         }
     }
 }
@@ -160,9 +233,30 @@ impl Encode for Entry {
                 match &m.conversation {
                     Conversation::Session(id) => out.u8(1).value(id),
                     Conversation::Channel(id) => out.u8(2).value(id),
+                    Conversation::Group(id) => out.u8(3).value(id),
                 };
                 out.option(m.by.as_ref())
             }
+            Self::Post(p) => out
+                .u8(3)
+                .u64(p.sequence)
+                .value(&p.time)
+                .u64(p.height)
+                .value(&p.id)
+                .u64(p.epoch)
+                .value(&p.body_hash)
+                .value(&p.signature_hash),
+            Self::Advance(a) => out
+                .u8(4)
+                .u64(a.sequence)
+                .value(&a.time)
+                .u64(a.height)
+                .value(&a.action)
+                .u64(a.epoch)
+                .value(&a.commit)
+                .bool(a.removal)
+                .option(a.admin.as_ref())
+                .value(&a.tx),
         };
     }
 }
@@ -200,6 +294,26 @@ impl Decode for Entry {
                 },
                 by: input.option("opened by")?,
             })),
+            3 => Ok(Self::Post(PostEntry {
+                sequence: input.u64("sequence")?,
+                time: Time::decode(input)?,
+                height: input.u64("height")?,
+                id: MessageId::decode(input)?,
+                epoch: input.u64("epoch")?,
+                body_hash: Digest::decode(input)?,
+                signature_hash: Digest::decode(input)?,
+            })),
+            4 => Ok(Self::Advance(AdvanceEntry {
+                sequence: input.u64("sequence")?,
+                time: Time::decode(input)?,
+                height: input.u64("height")?,
+                action: ActionId::decode(input)?,
+                epoch: input.u64("epoch")?,
+                commit: Digest::decode(input)?,
+                removal: input.bool("removal")?,
+                admin: input.option("admin key")?,
+                tx: TxId::decode(input)?,
+            })),
             value => Err(unknown("entry kind", value)),
         }
     }
@@ -213,10 +327,11 @@ pub fn message_id(
     sender: &AccountId,
     body_hash: &Digest,
 ) -> MessageId {
-    // A session's and a channel's ids never collide: both are tagged hashes.
+    // Their ids never collide: all are tagged hashes.
     let conversation = match conversation {
         Conversation::Session(id) => id.as_bytes(),
         Conversation::Channel(id) => id.as_bytes(),
+        Conversation::Group(id) => id.as_bytes(),
     };
     MessageId::from_bytes(Tag::Message.hash(&[
         chain.as_bytes(),
@@ -239,6 +354,7 @@ mod tests {
             (2, LogId::Channel(ChannelId::from_bytes(id))),
             (3, LogId::Memberships(AccountId::from_bytes(id))),
             (4, LogId::Requests(AccountId::from_bytes(id))),
+            (5, LogId::Group(GroupId::from_bytes(id))),
         ] {
             let bytes = log.to_bytes();
             assert_eq!(bytes, [&[kind][..], &id].concat());
@@ -279,7 +395,17 @@ mod tests {
                 conversation: Conversation::Channel(ChannelId::from_bytes(a)),
                 by: verified.then(|| AccountId::from_bytes(b)),
             });
-            for entry in [message, membership] {
+            let post = Entry::Post(PostEntry {
+                sequence, time: Time::from_ms(time), height, id: MessageId::from_bytes(a), epoch: time,
+                body_hash: Digest::from_bytes(b), signature_hash: Digest::from_bytes(a),
+            });
+            let advance = Entry::Advance(AdvanceEntry {
+                sequence, time: Time::from_ms(time), height, action: ActionId::from_bytes(b), epoch: height,
+                commit: Digest::from_bytes(a), removal: verified,
+                admin: verified.then(|| Digest::from_bytes(b)), tx: TxId::from_bytes(b),
+            });
+            for entry in [message, membership, post, advance] {
+                prop_assert_eq!((entry.sequence(), entry.time()), (sequence, Time::from_ms(time)));
                 prop_assert_eq!(Entry::from_bytes(&entry.to_bytes()), Ok(entry));
             }
             if let Ok(entry) = Entry::from_bytes(&garbage) {

@@ -12,6 +12,7 @@
 use crate::account::Account;
 use crate::channel::Channel;
 use crate::codec::{Decode, DecodeError, Encode, Reader, Writer};
+use crate::group::Group;
 use crate::header::{Header, SignedHead};
 use crate::limits::{PROOF_HEADS_MAX, PROOF_LEAVES_MAX, RECORD_BYTES_MAX};
 use crate::log::{Entry, LogId, leaf_of};
@@ -123,6 +124,7 @@ pub fn frontier_of(log: &LogId, record: &[u8]) -> Result<Frontier, ProofError> {
         LogId::Channel(_) => Channel::from_bytes(record)?.log,
         LogId::Memberships(_) => Account::from_bytes(record)?.memberships,
         LogId::Requests(_) => Account::from_bytes(record)?.requests,
+        LogId::Group(_) => Group::from_bytes(record)?.log,
     })
 }
 

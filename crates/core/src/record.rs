@@ -1,12 +1,12 @@
 //! Keys and values of the state tree (`spec/vm.md` §6).
 //!
 //! Tree key = `H(key, u8 kind || id)`, tree value = SHA-256 of the canonical record. Numbers of
-//! kinds are part of the state root and never change their meaning; groups, key packages, nodes,
-//! beacons and certificates have theirs reserved.
+//! kinds are part of the state root and never change their meaning; nodes, beacons and certificates
+//! have theirs reserved.
 
 use crate::codec::{Decode, DecodeError, Encode, Reader, Writer};
 use crate::hash::{Tag, sha256};
-use crate::ids::{AccountId, ActionId, ChannelId, ChunkId, SessionId, TxId};
+use crate::ids::{AccountId, ActionId, ChannelId, ChunkId, GroupId, SessionId, TxId};
 use crate::log::{Conversation, LogId};
 use crate::merkle::Hash;
 use crate::time::Time;
@@ -34,6 +34,12 @@ pub enum RecordKey {
     Chunk(ChunkId),
     /// [`Action`].
     Action(ActionId),
+    /// [`crate::group::Group`].
+    Group(GroupId),
+    /// [`crate::key_package::KeyPackages`] of an account.
+    KeyPackages(AccountId),
+    /// [`crate::key_package::TakenKeyPackages`] by the first account of the second.
+    TakenKeyPackages(AccountId, AccountId),
 }
 
 impl RecordKey {
@@ -50,7 +56,8 @@ const PARAMETERS: u8 = 0;
 const ACCOUNT: u8 = 1;
 const SESSION: u8 = 2;
 const CHANNEL: u8 = 3;
-// 4 group, 5 key packages
+const GROUP: u8 = 4;
+const KEY_PACKAGES: u8 = 5;
 const CHUNK: u8 = 6;
 // 7 node, 8 beacon, 9 certificate
 const ACTION: u8 = 10;
@@ -58,12 +65,14 @@ const QUOTAS: u8 = 11;
 const MEMBER: u8 = 12;
 const ACKNOWLEDGEMENT: u8 = 13;
 const OPEN_REQUESTS: u8 = 14;
+const TAKEN_KEY_PACKAGES: u8 = 15;
 
 impl Encode for Conversation {
     fn encode(&self, out: &mut Writer) {
         match self {
             Self::Session(id) => out.u8(1).value(id),
             Self::Channel(id) => out.u8(2).value(id),
+            Self::Group(id) => out.u8(3).value(id),
         };
     }
 }
@@ -73,6 +82,7 @@ impl Decode for Conversation {
         match input.u8("conversation kind")? {
             1 => SessionId::decode(input).map(Self::Session),
             2 => ChannelId::decode(input).map(Self::Channel),
+            3 => GroupId::decode(input).map(Self::Group),
             value => Err(DecodeError::UnknownValue {
                 what: "conversation kind",
                 value: value.into(),
@@ -87,6 +97,7 @@ impl Conversation {
         match self {
             Self::Session(id) => LogId::Session(*id),
             Self::Channel(id) => LogId::Channel(*id),
+            Self::Group(id) => LogId::Group(*id),
         }
     }
 
@@ -95,6 +106,7 @@ impl Conversation {
         match self {
             Self::Session(id) => RecordKey::Session(*id),
             Self::Channel(id) => RecordKey::Channel(*id),
+            Self::Group(id) => RecordKey::Group(*id),
         }
     }
 }
@@ -105,6 +117,7 @@ impl LogId {
         match self {
             Self::Session(id) => RecordKey::Session(*id),
             Self::Channel(id) => RecordKey::Channel(*id),
+            Self::Group(id) => RecordKey::Group(*id),
             Self::Memberships(id) | Self::Requests(id) => RecordKey::Account(*id),
         }
     }
@@ -125,6 +138,9 @@ impl Encode for RecordKey {
             Self::OpenRequests(from, to) => out.u8(OPEN_REQUESTS).value(from).value(to),
             Self::Chunk(id) => out.u8(CHUNK).value(id),
             Self::Action(id) => out.u8(ACTION).value(id),
+            Self::Group(id) => out.u8(GROUP).value(id),
+            Self::KeyPackages(id) => out.u8(KEY_PACKAGES).value(id),
+            Self::TakenKeyPackages(by, of) => out.u8(TAKEN_KEY_PACKAGES).value(by).value(of),
         };
     }
 }
@@ -146,6 +162,11 @@ impl Decode for RecordKey {
             }
             CHUNK => Self::Chunk(ChunkId::decode(input)?),
             ACTION => Self::Action(ActionId::decode(input)?),
+            GROUP => Self::Group(GroupId::decode(input)?),
+            KEY_PACKAGES => Self::KeyPackages(AccountId::decode(input)?),
+            TAKEN_KEY_PACKAGES => {
+                Self::TakenKeyPackages(AccountId::decode(input)?, AccountId::decode(input)?)
+            }
             value => {
                 return Err(DecodeError::UnknownValue {
                     what: "record kind",
@@ -173,7 +194,7 @@ pub struct Acknowledgement {
 /// A content-addressed chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Chunk {
-    /// Who put it last.
+    /// Who put it last: an account, or a group, whose id stands in its place.
     pub owner: AccountId,
     /// Bytes.
     pub len: u32,
@@ -194,6 +215,15 @@ pub enum Outcome {
     Sequence(u64),
     /// A chunk was stored.
     Chunk(ChunkId),
+    /// A group was created.
+    Group(GroupId),
+    /// Key packages were taken: of how many devices a one-time one, of how many one of last resort.
+    KeyPackages {
+        /// Nobody else is given these.
+        one_time: u8,
+        /// Others are given the same ones.
+        last_resort: u8,
+    },
 }
 
 /// An accepted action, remembered until an hour after its `valid_until`.
@@ -248,6 +278,11 @@ impl Encode for Outcome {
             Self::Channel(id) => out.u8(2).value(id),
             Self::Sequence(n) => out.u8(3).u64(*n),
             Self::Chunk(id) => out.u8(4).value(id),
+            Self::Group(id) => out.u8(5).value(id),
+            Self::KeyPackages {
+                one_time,
+                last_resort,
+            } => out.u8(6).u8(*one_time).u8(*last_resort),
         };
     }
 }
@@ -260,6 +295,11 @@ impl Decode for Outcome {
             2 => Self::Channel(ChannelId::decode(input)?),
             3 => Self::Sequence(input.u64("sequence")?),
             4 => Self::Chunk(ChunkId::decode(input)?),
+            5 => Self::Group(GroupId::decode(input)?),
+            6 => Self::KeyPackages {
+                one_time: input.u8("one-time packages")?,
+                last_resort: input.u8("last-resort packages")?,
+            },
             value => {
                 return Err(DecodeError::UnknownValue {
                     what: "outcome",
@@ -306,6 +346,9 @@ mod tests {
                 RecordKey::Member(ChannelId::from_bytes(a), other),
                 RecordKey::Acknowledgement(session, account), RecordKey::OpenRequests(account, other),
                 RecordKey::Chunk(ChunkId::from_bytes(a)), RecordKey::Action(ActionId::from_bytes(a)),
+                RecordKey::Group(GroupId::from_bytes(a)), RecordKey::KeyPackages(account),
+                RecordKey::TakenKeyPackages(account, other),
+                RecordKey::Acknowledgement(Conversation::Group(GroupId::from_bytes(b)), account),
             ] {
                 let bytes = key.to_bytes();
                 prop_assert!(bytes.len() <= RecordKey::LEN_MAX);

@@ -33,6 +33,34 @@ pub fn open(key: &Secret<32>, aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, Cryp
     open_body(key, nonce, aad, body)
 }
 
+/// Appends ciphertext and tag to `out`, under a nonce of the caller's: for keys that are used once,
+/// where the nonce follows from the key or is sent apart. A nonce never serves twice under a key.
+///
+/// # Errors
+/// [`CryptoError::Library`].
+pub fn seal_with_nonce(
+    key: &Secret<32>,
+    nonce: &[u8; NONCE_BYTES],
+    aad: &[u8],
+    plaintext: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), CryptoError> {
+    Active::aead_seal(key, nonce, aad, plaintext, out)
+}
+
+/// Opens ciphertext and tag that [`seal_with_nonce`] appended.
+///
+/// # Errors
+/// [`CryptoError::InvalidCiphertext`] when too short, [`CryptoError::DecryptionFailed`].
+pub fn open_with_nonce(
+    key: &Secret<32>,
+    nonce: &[u8; NONCE_BYTES],
+    aad: &[u8],
+    body: &[u8],
+) -> Result<Vec<u8>, CryptoError> {
+    open_body(key, nonce, aad, body)
+}
+
 /// Opens ciphertext and tag under an explicit nonce.
 pub(crate) fn open_body(
     key: &Secret<32>,

@@ -7,7 +7,7 @@ use session_core::hash::Tag;
 /// BLAKE2b of `N` bytes (at most 64), keyed by `key`, over
 /// `u8 length of tag || tag || parts…`. The output length is part of BLAKE2b's parameters, so a
 /// shorter key is not the front of a longer one.
-pub(crate) fn keyed<const N: usize>(key: &Secret<32>, tag: Tag, parts: &[&[u8]]) -> Secret<N> {
+pub fn keyed<const N: usize>(key: &Secret<32>, tag: Tag, parts: &[&[u8]]) -> Secret<N> {
     const { assert!(N <= 64 && N > 0, "BLAKE2b gives 1 to 64 bytes") }
     let label = tag.label().as_bytes();
     let mut state = Params::new().hash_length(N).key(key.expose()).to_state();

@@ -46,7 +46,7 @@
 pub mod aead;
 pub mod backend;
 mod bytes;
-mod derive;
+pub mod derive;
 pub mod envelope;
 mod error;
 mod file;

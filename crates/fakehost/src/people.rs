@@ -7,16 +7,20 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
+use session_chain::tx::group::post::GroupPost;
+use session_chain::tx::group::{Cosignature, CreateGroup, as_signer};
 use session_chain::tx::identity::RegisterIdentity;
+use session_chain::tx::key_package::{NewKeyPackage, PublishKeyPackages, TakeKeyPackages};
 use session_chain::tx::message::{SendBatch, SendMessage};
 use session_chain::tx::session::{AcceptSession, CreateSession, NewParticipant};
 use session_chain::tx::{KemKey, Kind, SigningKey, Tx};
 use session_core::codec::Encode;
-use session_core::ids::{AccountId, ActionId, ChainId, SessionId, TxId};
+use session_core::group::{Mode, group_salt};
+use session_core::ids::{AccountId, ActionId, ChainId, DeviceId, GroupId, SessionId, TxId};
 use session_core::log::Conversation;
 use session_core::submission::{Submitted, decode_reply, encode_request};
 use session_core::time::Time;
-use session_crypto::{Identity, Seed};
+use session_crypto::{Identity, Secret, Seed, SigningKey as SecretKey};
 use tokio::task::JoinHandle;
 
 use crate::chance::Chance;
@@ -55,12 +59,11 @@ impl Person {
     /// A signed transaction, valid for half an hour.
     pub fn sign(&self, kind: Kind) -> Tx {
         let single = kind.is_single_message();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let later = u64::try_from(now.as_millis()).unwrap() + 1_800_000;
+        let later = half_an_hour_ahead();
         let salt = self.salt.fetch_add(1, Ordering::SeqCst);
         let mut tx = Tx {
             signer: self.id(),
-            valid_until: Time::from_ms(if single { 0 } else { later }),
+            valid_until: if single { Time::default() } else { later },
             salt: if single { 0 } else { salt },
             kind,
             signature: Vec::new(),
@@ -120,6 +123,69 @@ impl Person {
     }
 }
 
+fn half_an_hour_ahead() -> Time {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    Time::from_ms(u64::try_from(now.as_millis()).unwrap() + 1_800_000)
+}
+
+/// A group in its first epoch, with the one key that its members post with.
+struct Group {
+    id: GroupId,
+    created: ActionId,
+    key: SecretKey,
+    posts: AtomicU64,
+}
+
+impl Group {
+    /// Opens a group: its key has every use in it.
+    fn open(sponsor: &Person) -> (Self, Tx) {
+        let seed = Secret::new(*sponsor.id().as_bytes());
+        let key = SecretKey::from_seed(&seed).unwrap();
+        let public = || SigningKey(Box::new(*key.public_key().as_bytes()));
+        let create = CreateGroup {
+            admins: vec![public()],
+            salt: group_salt(half_an_hour_ahead(), &[0; 24]),
+            mode: Mode::AdminOnly,
+            epoch: 1,
+            posting: public(),
+            control: public(),
+            budget: 1 << 24,
+            reserve: 0,
+            admin_signature: Cosignature::blank(),
+            control_signature: Cosignature::blank(),
+        };
+        let id = create.group_id(&sponsor.chain);
+        let mut tx = sponsor.sign(Kind::CreateGroup(create));
+        let action = tx.signed_digest(&sponsor.chain);
+        let sign = || Cosignature(Box::new(*key.sign(&action).unwrap().as_bytes()));
+        if let Kind::CreateGroup(create) = &mut tx.kind {
+            (create.admin_signature, create.control_signature) = (sign(), sign());
+        }
+        let (created, posts) = (ActionId::from_bytes(action), AtomicU64::new(0));
+        let group = Self {
+            id,
+            created,
+            key,
+            posts,
+        };
+        (group, tx)
+    }
+
+    fn post(&self, chain: &ChainId, frame: Vec<u8>) -> Tx {
+        let frames = vec![frame];
+        let mut tx = Tx {
+            signer: as_signer(&self.id),
+            valid_until: half_an_hour_ahead(),
+            salt: self.posts.fetch_add(1, Ordering::SeqCst),
+            kind: Kind::GroupPost(GroupPost { epoch: 1, frames }),
+            signature: Vec::new(),
+        };
+        let digest = tx.signed_digest(chain);
+        tx.signature = self.key.sign(&digest).unwrap().as_bytes().to_vec();
+        tx
+    }
+}
+
 /// What a submitter was told in the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
@@ -163,6 +229,7 @@ pub struct People {
     pub persons: Vec<Person>,
     /// Sessions that were opened, with the number of somebody in them.
     pub sessions: Vec<(SessionId, usize)>,
+    group: Option<Group>,
     open: Vec<Submission>,
     /// Who was told what.
     pub answers: Vec<(ActionId, TxId, Answer)>,
@@ -175,6 +242,7 @@ impl People {
             chain,
             persons: Vec::new(),
             sessions: Vec::new(),
+            group: None,
             open: Vec::new(),
             answers: Vec::new(),
         }
@@ -193,7 +261,7 @@ impl People {
         tx
     }
 
-    /// What somebody says next: a message, a few, or somebody new comes.
+    /// What somebody says next: a message, a few, a frame to a group, or somebody new comes.
     pub fn next(&mut self, chance: &mut Chance) -> Tx {
         let Some((session, person)) = chance.pick(&self.sessions).copied() else {
             return self.join(chance);
@@ -208,8 +276,45 @@ impl People {
         match chance.below(10) {
             0 => self.join(chance),
             1..=3 => self.persons[person].batch(session, vec![one, two]),
+            4 => self.post_to_group(person, one),
+            5 => self.key_packages(person, two),
             _ => self.persons[person].message(session, one),
         }
+    }
+
+    /// Posts to the group once it is there; before that somebody opens it.
+    fn post_to_group(&mut self, person: usize, frame: Vec<u8>) -> Tx {
+        let Some(group) = &self.group else {
+            let (group, tx) = Group::open(&self.persons[person]);
+            self.group = Some(group);
+            return tx;
+        };
+        let accepted = |(action, _, answer): &(ActionId, TxId, Answer)| {
+            *action == group.created && matches!(answer, Answer::Accepted { .. })
+        };
+        if self.answers.iter().any(accepted) {
+            group.post(&self.chain, frame)
+        } else {
+            let next = (person + 1) % self.persons.len();
+            self.key_packages(next, frame)
+        }
+    }
+
+    /// Publishes a package of somebody's only device, in the place of what it had; or takes one
+    /// of somebody who has published.
+    fn key_packages(&self, person: usize, bytes: Vec<u8>) -> Tx {
+        let somebody = &self.persons[person];
+        if bytes.len().is_multiple_of(2) {
+            let target = self.persons[(person + 1) % self.persons.len()].id();
+            return somebody.sign(Kind::TakeKeyPackages(TakeKeyPackages { target }));
+        }
+        let expires = half_an_hour_ahead();
+        somebody.sign(Kind::PublishKeyPackages(PublishKeyPackages {
+            device: DeviceId::from_bytes([1; 32]),
+            replace: true,
+            one_time: vec![NewKeyPackage { expires, bytes }],
+            last_resort: None,
+        }))
     }
 
     /// Submits a transaction and remembers to look at the answer.
@@ -238,7 +343,8 @@ impl People {
                     | Answer::Accepted { .. }
                     | Answer::Lost(_) => return answer,
                 };
-                if began.elapsed() > PATIENCE {
+                // Whoever is told to come again tomorrow does not wait for it.
+                if began.elapsed().saturating_add(again) > PATIENCE {
                     return answer;
                 }
                 tokio::time::sleep(again).await;

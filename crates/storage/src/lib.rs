@@ -49,6 +49,7 @@ mod memory;
 pub mod remote;
 pub mod rewind;
 mod segment;
+pub mod slots;
 mod store;
 pub mod writer;
 
@@ -59,6 +60,7 @@ pub use journal::DamagedJournal;
 pub use memory::MemoryStore;
 pub use remote::{Remote, RemoteStore};
 pub use rewind::{RewindError, Rewindable, Rewound, STEPS_KEPT};
+pub use slots::{MemorySlots, SLOT_BYTES, SlotFile, Slots};
 pub use store::{
     Batch, Direction, Durability, Health, KEY_BYTES_MAX, KeyRange, Keyspace, KeyspaceOptions, Pair,
     Snapshot, Staging, Store, VALUE_BYTES_MAX, View,

@@ -45,6 +45,8 @@ pub enum Keyspace {
     Rosters,
     /// What steps replaced, by step: empty where nobody may want to go back.
     Undo,
+    /// A device's sealed records: group state, chat keys, what waits to be sent and shown.
+    Conversations,
 }
 
 /// How a keyspace is laid out on disk. Fixed when the keyspace is created.
@@ -58,7 +60,7 @@ pub struct KeyspaceOptions {
 
 impl Keyspace {
     /// Every keyspace, in the order of their indexes.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Meta,
         Self::Records,
         Self::Entries,
@@ -70,6 +72,7 @@ impl Keyspace {
         Self::Deadlines,
         Self::Rosters,
         Self::Undo,
+        Self::Conversations,
     ];
 
     /// The name on disk and in backups. Never changes.
@@ -86,6 +89,7 @@ impl Keyspace {
             Self::Deadlines => "deadlines",
             Self::Rosters => "rosters",
             Self::Undo => "undo",
+            Self::Conversations => "conversations",
         }
     }
 
@@ -103,6 +107,7 @@ impl Keyspace {
             Self::Deadlines => 9,
             Self::Rosters => 10,
             Self::Undo => 11,
+            Self::Conversations => 12,
         }
     }
 
@@ -133,7 +138,9 @@ impl Keyspace {
             | Self::Tiles
             | Self::Heights
             | Self::Messages
-            | Self::Deadlines => KeyspaceOptions {
+            | Self::Deadlines
+            // Overwritten at every message and commit: in segments that would be garbage.
+            | Self::Conversations => KeyspaceOptions {
                 large_values: false,
                 memtable_bytes: 16 * MIB,
             },

@@ -1,4 +1,4 @@
-//! How many sessions and channels the state holds: counted once at the start, then block by block,
+//! How many sessions, channels and groups the state holds: counted once at the start, then block by block,
 //! so that nobody who asks after a node's health makes it read a million records.
 
 use std::sync::atomic::Ordering;
@@ -9,11 +9,12 @@ use session_core::record::RecordKey;
 
 use crate::metrics::Metrics;
 
-/// Sessions and channels, or how many there are more.
+/// Sessions, channels and groups, or how many there are more.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     sessions: i64,
     channels: i64,
+    groups: i64,
 }
 
 impl Counts {
@@ -22,6 +23,7 @@ impl Counts {
         match RecordKey::from_bytes(key) {
             Ok(RecordKey::Session(_)) => self.sessions += by,
             Ok(RecordKey::Channel(_)) => self.channels += by,
+            Ok(RecordKey::Group(_)) => self.groups += by,
             Ok(
                 RecordKey::Parameters
                 | RecordKey::Quotas
@@ -30,6 +32,8 @@ impl Counts {
                 | RecordKey::Acknowledgement(..)
                 | RecordKey::OpenRequests(..)
                 | RecordKey::Chunk(_)
+                | RecordKey::KeyPackages(_)
+                | RecordKey::TakenKeyPackages(..)
                 | RecordKey::Action(_),
             )
             | Err(_) => {}
@@ -55,6 +59,7 @@ impl Counts {
         for (counter, by) in [
             (&metrics.sessions, self.sessions),
             (&metrics.channels, self.channels),
+            (&metrics.groups, self.groups),
         ] {
             // There is one writer.
             let now = counter.load(Ordering::Relaxed).saturating_add_signed(by);

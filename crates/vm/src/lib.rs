@@ -36,6 +36,7 @@ pub mod clock;
 mod counts;
 mod deadlines;
 mod genesis;
+mod group;
 pub mod head;
 pub mod head_key;
 pub mod host;

@@ -12,6 +12,8 @@ pub struct Metrics {
     pub sessions: AtomicU64,
     /// Channels in the state.
     pub channels: AtomicU64,
+    /// Groups in the state.
+    pub groups: AtomicU64,
     /// Transactions accepted.
     pub accepted: AtomicU64,
     /// Transactions refused by the rules.
@@ -65,6 +67,12 @@ impl Metrics {
                 Kind::Gauge,
                 "Channels in the state.",
                 &self.channels,
+            ),
+            line(
+                "sessionvm_groups",
+                Kind::Gauge,
+                "Groups in the state, closed ones until they are swept.",
+                &self.groups,
             ),
             line(
                 "sessionvm_transactions_accepted_total",

@@ -27,6 +27,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::clock::{Clock, Drift, SystemClock};
 use crate::genesis::genesis_bytes;
+use crate::group;
 use crate::head::Head;
 use crate::head_key::{HeadKey, HeadKeyError};
 use crate::keys::{PublicKeys, account_keys};
@@ -474,6 +475,18 @@ impl Node {
         }
         if let Some(recovery) = key_change(&tx.kind) {
             return self.admit_key_change(head, tx, ids, recovery);
+        }
+        if let Some(group) = tx.group() {
+            let now = head.header.time.max(self.clock.wall());
+            let checked = group::check(&self.verifier, head, (&group, tx), ids, now)?;
+            return Ok(if checked {
+                Checked::Signed
+            } else {
+                Checked::Nothing
+            });
+        }
+        if let Kind::CreateGroup(create) = &tx.kind {
+            group::check_creation(&self.verifier, create, ids)?;
         }
         let digest = ids.action.to_bytes();
         let (signature, id) = (&tx.signature, &ids.signature);

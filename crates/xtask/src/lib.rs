@@ -52,6 +52,23 @@ const LAYERS: &[Layer] = &[
         absent: &["tokio::", "session_core", "session_crypto"],
     },
     Layer {
+        folder: "e2ee",
+        ours: &["session-core", "session-crypto", "session-storage"],
+        absent: &[
+            "tokio::",
+            "std::fs",
+            "std::net",
+            "std::thread",
+            "SystemTime",
+            "Instant::now",
+            "getrandom",
+            "HashMap",
+            "openmls_memory_storage",
+            "session_chain",
+            "session_client",
+        ],
+    },
+    Layer {
         folder: "chain",
         ours: &["session-core"],
         absent: IMPURE,

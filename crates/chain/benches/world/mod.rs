@@ -5,15 +5,18 @@ use std::sync::Arc;
 use session_chain::block::{Builder, Built, Parsed, tree_changes, verify};
 use session_chain::state::Crypto;
 use session_chain::tree::Tree;
+use session_chain::tx::group::as_signer;
+use session_chain::tx::group::post::GroupPost;
 use session_chain::tx::legacy::LegacyKey;
 use session_chain::tx::message::SendMessage;
 use session_chain::tx::{KemKey, Kind, SigningKey, Tx, TxIds};
 use session_chain::view::{Changes, MemoryView, Table};
 use session_core::account::{Account, AccountKeys};
 use session_core::codec::Encode;
+use session_core::group::{Group, Mode};
 use session_core::hash::sha256;
 use session_core::header::{Header, SIGNATURE_LEN};
-use session_core::ids::{AccountId, BlockId, ChainId, Digest, SessionId};
+use session_core::ids::{AccountId, BlockId, ChainId, Digest, GroupId, SessionId};
 use session_core::log::Conversation;
 use session_core::merkle::{Frontier, Hash};
 use session_core::parameters::Parameters;
@@ -91,7 +94,79 @@ fn registered() -> Account {
     }
 }
 
+#[allow(dead_code, reason = "shared by a bench and an example")]
+pub(crate) fn group(i: u64) -> GroupId {
+    GroupId::from_bytes(id_of(5, i))
+}
+
+/// A group that has been through some epochs and can pay for anything.
+fn open_group() -> Group {
+    let digest = Digest::from_bytes([3; 32]);
+    let past = |epoch| session_core::group::PastEpoch {
+        epoch,
+        posting: digest,
+        ended: TIME,
+    };
+    Group {
+        sponsor: sender(0),
+        created: TIME,
+        until: TIME,
+        last_post: TIME,
+        last_advance: Some(TIME),
+        last_admin: None,
+        mode: Mode::AdminOnly,
+        epoch: 17,
+        posting: digest,
+        control: digest,
+        commit: digest,
+        floor: 1,
+        past: (1..17).map(past).collect(),
+        admins: vec![digest],
+        budget: u64::MAX,
+        reserve: u64::MAX,
+        succession: None,
+        log: Frontier::new(),
+    }
+}
+
+/// A post of so many frames of 100 bytes of text, 33 of a frame around it.
+#[allow(dead_code, reason = "shared by a bench and an example")]
+pub(crate) fn post(i: u64, to: u64, frames: u64) -> (Tx, TxIds, usize) {
+    let frame = |n: u64| {
+        let mut frame = vec![5; 133];
+        frame[..8].copy_from_slice(&i.to_be_bytes());
+        frame[8..16].copy_from_slice(&n.to_be_bytes());
+        frame
+    };
+    let tx = Tx {
+        signer: as_signer(&group(to)),
+        valid_until: TIME.after_ms(60_000),
+        salt: i,
+        kind: Kind::GroupPost(GroupPost {
+            epoch: 17,
+            frames: (0..frames).map(frame).collect(),
+        }),
+        signature: vec![6; SIGNATURE_LEN],
+    };
+    let (ids, bytes) = (tx.ids(&CHAIN), tx.to_bytes().len());
+    (tx, ids, bytes)
+}
+
 impl World {
+    /// So many groups beside everything else.
+    #[allow(dead_code, reason = "shared by a bench and an example")]
+    pub(crate) fn with_groups(mut self, groups: u64) -> Self {
+        let mut changes = Changes::new();
+        for i in 0..groups {
+            let key = RecordKey::Group(group(i)).to_bytes();
+            changes.insert((Table::Record, key), Some(open_group().to_bytes()));
+        }
+        self.tree = self.tree.update(tree_changes(&changes));
+        self.head.state_root = self.tree.root();
+        self.view.apply(changes);
+        self
+    }
+
     /// `sessions` active sessions, each with a sender of its own: two records a session.
     pub(crate) fn new(sessions: u64) -> Self {
         let parameters = Parameters {

@@ -1,17 +1,18 @@
-//! Where a channel begins. Its oldest leaves go when they are old, and no root says which are gone:
-//! whoever gives a channel may leave younger ones out as well. Others who have more can show it.
+//! Where a channel or a group begins. Its oldest leaves go when they are old, and no root says which
+//! are gone: whoever gives it may leave younger ones out as well. Others who have more can show it.
 
-use session_core::channel::Channel;
-use session_core::ids::ChannelId;
+use session_core::codec::Encode;
 use session_core::limits::{TILE_LEAVES, TILE_LEVEL};
-use session_core::log::{LogId, leaf_of};
+use session_core::log::leaf_of;
 use session_core::merkle::Frontier;
+use session_core::proof::frontier_of;
 use session_core::record::RecordKey;
 
+use super::span::log_of;
 use super::{Cell, Cursor, SyncError};
-use crate::view::{Table, View, ViewError, first_entry, read_record, tile_key};
+use crate::view::{Table, View, ViewError, first_entry, tile_key};
 
-/// Spans of a channel: roots of tiles whose leaves are gone, then the leaves that are left.
+/// First spans of both: roots of tiles whose leaves are gone, then the leaves that are left.
 const TILES: u8 = 0;
 const ENTRIES: u8 = 1;
 
@@ -23,34 +24,43 @@ pub const fn before(record: RecordKey) -> Cursor {
     }
 }
 
-/// Full tiles of a channel whose leaves are gone.
+/// Full tiles of a channel or a group whose leaves are gone; none of any other record.
 ///
 /// # Errors
 /// [`ViewError`].
-pub fn tiles_gone(view: &dyn View, channel: ChannelId) -> Result<u64, ViewError> {
-    let first = match first_entry(view, &LogId::Channel(channel))? {
+pub fn tiles_gone(view: &dyn View, record: RecordKey) -> Result<u64, ViewError> {
+    let Some(log) = log_of(&record) else {
+        return Ok(0);
+    };
+    let first = match first_entry(view, &log)? {
         Some((first, _)) => first,
-        None => read_record::<Channel>(view, &RecordKey::Channel(channel))?
-            .map_or(0, |channel| channel.log.count()),
+        None => match view.get(Table::Record, &record.to_bytes())? {
+            Some(bytes) => frontier_of(&log, &bytes)
+                .map_err(|_| ViewError::Missing(Table::Record))?
+                .count(),
+            None => 0,
+        },
     };
     Ok(first / TILE_LEAVES)
 }
 
-/// Whether another peer's cells of a channel, asked for from [`before`] it on, show leaves before
+/// Whether another peer's cells of a channel or a group, asked for from [`before`] it on, show leaves before
 /// those that were taken over.
 ///
 /// # Errors
-/// [`SyncError::OtherCell`] where the leaves are not the channel's, [`SyncError::View`].
+/// [`SyncError::OtherCell`] where the leaves are not those of its log, [`SyncError::View`].
 pub fn begins_before(
     view: &dyn View,
-    channel: ChannelId,
+    record: RecordKey,
     cells: &[Cell],
 ) -> Result<bool, SyncError> {
-    let record = RecordKey::Channel(channel);
+    let Some(log) = log_of(&record) else {
+        return Ok(false);
+    };
     let of = |span: u8| move |cell: &&Cell| cell.record == record && cell.span == span;
     let first = cells.iter().filter(of(TILES)).count() as u64;
     let mut leaves = cells.iter().filter(of(ENTRIES)).peekable();
-    if first >= tiles_gone(view, channel)? || leaves.peek().is_none() {
+    if first >= tiles_gone(view, record)? || leaves.peek().is_none() {
         return Ok(false);
     }
     let mut tile = Frontier::new();
@@ -58,7 +68,7 @@ pub fn begins_before(
         let pushed = tile.push(leaf_of(&cell.value), |_, _, _| ());
         pushed.map_err(|error| SyncError::Log(record, error))?;
     }
-    let root = tile_key(&LogId::Channel(channel), TILE_LEVEL, first);
+    let root = tile_key(&log, TILE_LEVEL, first);
     let root = view.get(Table::Tile, &root)?;
     let shown = tile.peaks().first().map(<[u8; 32]>::as_slice);
     if tile.count() == TILE_LEAVES && shown == root.as_deref() {

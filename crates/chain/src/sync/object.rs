@@ -3,23 +3,27 @@
 use session_core::account::{Account, AccountKeys};
 use session_core::channel::Channel;
 use session_core::codec::{Decode, Reader};
+use session_core::group::Group;
 use session_core::hash::sha256;
-use session_core::ids::ChunkId;
+use session_core::ids::{ChunkId, KeyPackageId};
+use session_core::key_package::{KeyPackages, TakenKeyPackages};
 use session_core::limits::{TILE_LEAVES, TILE_LEVEL};
-use session_core::log::{Entry, LogId, MessageEntry, leaf_of};
+use session_core::log::{Entry, LogId, leaf_of};
 use session_core::merkle::{Frontier, MerkleError};
 use session_core::record::{Chunk, RecordKey};
 use session_core::session::{Roster, Session};
 
 use super::account::{AccountCells, read_keys};
+use super::group::{GroupCells, Signed, Signer, is_advance, is_package, published, taken};
 use super::span::{Span, log_of, spans};
 use super::{Cell, Rules, SyncError};
 use crate::tx::chunk::PutChunk;
+use crate::tx::group::post::post_action;
 use crate::tx::message::{Auth, BatchAuth, Body};
 use crate::tx::{KemKey, SigningKey, batch_action};
 use crate::view::{
     Overlay, Table, View, ViewError, account_keys_key, append_to_log, batch_key, entry_key,
-    is_message_body, read_record,
+    group_posting_key, is_message_body, read_record,
 };
 
 enum Record {
@@ -27,6 +31,9 @@ enum Record {
     Channel(Channel),
     Account(Box<Account>),
     Chunk(Chunk),
+    Group(Box<Group>),
+    /// Cells of key packages, and the package of each.
+    Packages(Vec<(Vec<u8>, KeyPackageId)>),
 }
 
 /// One record, and what has come of it so far.
@@ -54,6 +61,9 @@ pub(super) struct Object {
     account: AccountCells,
     /// Whether the first of an account's two logs is whole.
     memberships: bool,
+    group: GroupCells,
+    /// Key packages that came.
+    packages: usize,
 }
 
 impl Object {
@@ -70,6 +80,17 @@ impl Object {
             RecordKey::Chunk(_) => Record::Chunk(read_record(over, &key)?.ok_or_else(missing)?),
             RecordKey::Account(_) => {
                 Record::Account(Box::new(read_record(over, &key)?.ok_or_else(missing)?))
+            }
+            RecordKey::Group(_) => {
+                Record::Group(Box::new(read_record(over, &key)?.ok_or_else(missing)?))
+            }
+            RecordKey::KeyPackages(_) => {
+                let packages: Option<KeyPackages> = read_record(over, &key)?;
+                Record::Packages(published(&packages.ok_or_else(missing)?))
+            }
+            RecordKey::TakenKeyPackages(..) => {
+                let packages: Option<TakenKeyPackages> = read_record(over, &key)?;
+                Record::Packages(taken(&packages.ok_or_else(missing)?))
             }
             RecordKey::Parameters
             | RecordKey::Quotas
@@ -94,6 +115,8 @@ impl Object {
             chunk: false,
             account: AccountCells::default(),
             memberships: false,
+            group: GroupCells::default(),
+            packages: 0,
         }))
     }
 
@@ -144,9 +167,19 @@ impl Object {
             (Record::Account(_), Table::Keys) => {
                 self.take_account_keys(*number, suffix, &value, rules)?;
             }
+            (Record::Group(group), Table::Keys) => {
+                let taken = self.group.take(suffix, &value, group)?;
+                taken.ok_or_else(|| self.other(Table::Keys))?;
+            }
             (_, Table::Tile) => self.take_tile(suffix, &value, over)?,
             (_, Table::Entry) => self.take_entry(*number, suffix, &value, over, rules)?,
             (Record::Chunk(_), Table::Body) => self.take_chunk(&value)?,
+            (Record::Packages(named), Table::Body) => {
+                if !is_package(named, suffix, &value) {
+                    return Err(self.other(Table::Body));
+                }
+                self.packages += 1;
+            }
             (_, Table::Body) => self.take_body(&key, &value, over, rules)?,
             (_, Table::Record | Table::Keys | Table::Message | Table::Deadline) => {
                 return Err(self.strange());
@@ -161,9 +194,12 @@ impl Object {
         let roster = Roster::from_bytes(value)?;
         match &self.record {
             Record::Session(session) if roster.digest() == session.roster => {}
-            Record::Session(_) | Record::Channel(_) | Record::Account(_) | Record::Chunk(_) => {
-                return Err(self.other(Table::Roster));
-            }
+            Record::Session(_)
+            | Record::Channel(_)
+            | Record::Account(_)
+            | Record::Chunk(_)
+            | Record::Group(_)
+            | Record::Packages(_) => return Err(self.other(Table::Roster)),
         }
         self.roster = Some(roster);
         Ok(())
@@ -214,15 +250,17 @@ impl Object {
         value: &[u8],
         over: &mut Overlay<'_>,
     ) -> Result<(), SyncError> {
-        let Record::Channel(channel) = &self.record else {
-            return Err(self.strange());
+        let count = match &self.record {
+            Record::Channel(channel) => channel.log.count(),
+            Record::Group(group) => group.log.count(),
+            Record::Session(_) | Record::Account(_) | Record::Chunk(_) | Record::Packages(_) => {
+                return Err(self.strange());
+            }
         };
         let log = log_of(&self.key).ok_or_else(|| self.strange())?;
         let hash = value.try_into().map_err(|_| self.other(Table::Tile))?;
         let place = self.log.count() / TILE_LEAVES;
-        if suffix != place.to_be_bytes()
-            || self.log.count().saturating_add(TILE_LEAVES) > channel.log.count()
-        {
+        if suffix != place.to_be_bytes() || self.log.count().saturating_add(TILE_LEAVES) > count {
             return Err(self.strange());
         }
         append_to_log(over, &log, &mut self.log, TILE_LEVEL, hash).map_err(self.log_error())?;
@@ -250,14 +288,18 @@ impl Object {
         if entry.sequence() != sequence {
             return Err(self.other(Table::Entry));
         }
-        let message = match &entry {
-            Entry::Message(entry) => Some(entry),
-            Entry::Membership(_) => None,
+        let (fits, has_body) = match &entry {
+            Entry::Message(_) => {
+                let conversation = matches!(self.record, Record::Session(_) | Record::Channel(_));
+                (conversation, true)
+            }
+            Entry::Membership(_) => (matches!(self.record, Record::Account(_)), false),
+            Entry::Post(_) | Entry::Advance(_) => (matches!(self.record, Record::Group(_)), true),
         };
-        if message.is_some() == matches!(self.record, Record::Account(_)) {
+        if !fits {
             return Err(self.other(Table::Entry));
         }
-        if message.is_some_and(|entry| entry.time >= rules.bodies_since) {
+        if has_body && entry.time() >= rules.bodies_since {
             self.young.get_or_insert(sequence);
         }
         append_to_log(over, &log, &mut self.log, 0, leaf_of(value)).map_err(self.log_error())
@@ -271,6 +313,9 @@ impl Object {
             }
             (Record::Channel(channel), RecordKey::Channel(id)) => {
                 Some((LogId::Channel(id), channel.log.count()))
+            }
+            (Record::Group(group), RecordKey::Group(id)) => {
+                Some((LogId::Group(id), group.log.count()))
             }
             (Record::Account(account), RecordKey::Account(id)) if span == REQUESTS => {
                 Some((LogId::Requests(id), account.requests.count()))
@@ -324,22 +369,22 @@ impl Object {
         let sequence = input.u64("sequence")?;
         let entry = over.get(Table::Entry, &entry_key(&log, sequence))?;
         let entry = entry.ok_or_else(|| self.strange())?;
-        let Entry::Message(entry) = Entry::from_bytes(&entry)? else {
-            return Err(self.other(Table::Body));
-        };
+        let entry = Entry::from_bytes(&entry)?;
+        if let Entry::Advance(entry) = &entry {
+            return self.take_advance(
+                key,
+                is_advance(entry, value, &rules.header.chain)?,
+                sequence,
+            );
+        }
+        let entry = Signed::of(&entry).ok_or_else(|| self.other(Table::Body))?;
         if !is_message_body(key) {
             if self.batch.take() != Some(sequence) || key != batch_key(&log, sequence) {
                 return Err(self.strange());
             }
             return self.check_batch(&log, &entry, value, over, rules);
         }
-        self.end_batch()?;
-        if self
-            .young
-            .is_some_and(|young| self.bodies.max(young) < sequence)
-        {
-            return Err(self.withheld(Table::Body));
-        }
+        self.begin_body(sequence)?;
         let body = Body::from_bytes(value)?;
         if sha256(&body.ciphertext) != *entry.body_hash.as_bytes() {
             return Err(self.other(Table::Body));
@@ -364,12 +409,34 @@ impl Object {
         Ok(())
     }
 
+    /// Nothing between the last body and this one is withheld.
+    fn begin_body(&self, sequence: u64) -> Result<(), SyncError> {
+        self.end_batch()?;
+        match self.young {
+            Some(young) if self.bodies.max(young) < sequence => Err(self.withheld(Table::Body)),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// The body of an advance is its transaction.
+    fn take_advance(&mut self, key: &[u8], fits: bool, sequence: u64) -> Result<(), SyncError> {
+        if !is_message_body(key) {
+            return Err(self.strange());
+        }
+        self.begin_body(sequence)?;
+        if !fits {
+            return Err(self.other(Table::Body));
+        }
+        self.bodies = sequence + 1;
+        Ok(())
+    }
+
     /// The signature is the one that the entry names, over ids that the log has. Where the
     /// signer's key has never changed, it is verified: nothing else covers its time and salt.
     fn check_batch(
         &self,
         log: &LogId,
-        first: &MessageEntry,
+        first: &Signed,
         value: &[u8],
         over: &Overlay<'_>,
         rules: &Rules<'_>,
@@ -381,15 +448,19 @@ impl Object {
         }
         for (sequence, id) in (first.sequence..).zip(&batch.messages) {
             let entry = over.get(Table::Entry, &entry_key(log, sequence))?;
-            match entry.as_deref().map(Entry::from_bytes).transpose()? {
-                Some(Entry::Message(entry)) if entry.id == *id => {}
-                Some(_) | None => return Err(other()),
+            let entry = entry.as_deref().map(Entry::from_bytes).transpose()?;
+            if entry.and_then(|entry| entry.message_id()) != Some(*id) {
+                return Err(other());
             }
         }
-        let account: Option<Account> = read_record(over, &RecordKey::Account(first.sender))?;
+        let sender = match &first.signer {
+            Signer::Account(sender) => sender,
+            Signer::Epoch(epoch) => return self.check_post(*epoch, &batch, over, rules),
+        };
+        let account: Option<Account> = read_record(over, &RecordKey::Account(*sender))?;
         let keys = account.and_then(|account| account.keys);
         if keys.is_some_and(|keys| keys.index == 0)
-            && let Some(bytes) = over.get(Table::Keys, &account_keys_key(&first.sender))?
+            && let Some(bytes) = over.get(Table::Keys, &account_keys_key(sender))?
         {
             let (_, key) = read_keys(&bytes)?;
             let BatchAuth {
@@ -398,13 +469,7 @@ impl Object {
                 messages,
                 signature,
             } = &batch;
-            let action = batch_action(
-                &rules.header.chain,
-                &first.sender,
-                *valid_until,
-                *salt,
-                messages,
-            );
+            let action = batch_action(&rules.header.chain, sender, *valid_until, *salt, messages);
             if Some(key.digest()) == keys.map(|keys| keys.signing)
                 && !rules.crypto.verify(&key, action.as_bytes(), signature)
             {
@@ -412,6 +477,31 @@ impl Object {
             }
         }
         Ok(())
+    }
+
+    /// The signature of a post, where the posting key of its epoch is still known.
+    fn check_post(
+        &self,
+        epoch: u64,
+        batch: &BatchAuth,
+        over: &Overlay<'_>,
+        rules: &Rules<'_>,
+    ) -> Result<(), SyncError> {
+        let RecordKey::Group(id) = self.key else {
+            return Err(self.other(Table::Body));
+        };
+        let Some(key) = over.get(Table::Keys, &group_posting_key(&id, epoch))? else {
+            return Ok(());
+        };
+        let key = SigningKey::from_bytes(&key)?;
+        let head = (batch.valid_until, batch.salt);
+        let action = post_action(&rules.header.chain, &id, head, epoch, &batch.messages);
+        let crypto = rules.crypto;
+        if crypto.verify(&key, action.as_bytes(), &batch.signature) {
+            Ok(())
+        } else {
+            Err(self.other(Table::Body))
+        }
     }
 
     fn end_batch(&self) -> Result<(), SyncError> {
@@ -427,7 +517,8 @@ impl Object {
             Record::Session(session) => &session.log,
             Record::Channel(channel) => &channel.log,
             Record::Account(account) => &account.requests,
-            Record::Chunk(_) => return Ok(()),
+            Record::Group(group) => &group.log,
+            Record::Chunk(_) | Record::Packages(_) => return Ok(()),
         };
         if self.log == *whole {
             return Ok(());
@@ -450,8 +541,11 @@ impl Object {
             }
             Record::Channel(channel) => self.end_bodies(channel.log.count()),
             Record::Account(account) => self.end_account(account.keys),
+            Record::Group(group) if !self.group.are_whole(group) => Err(self.withheld(Table::Keys)),
+            Record::Group(group) => self.end_bodies(group.log.count()),
+            Record::Packages(named) if self.packages == named.len() => Ok(()),
             Record::Chunk(_) if self.chunk => Ok(()),
-            Record::Chunk(_) => Err(self.withheld(Table::Body)),
+            Record::Chunk(_) | Record::Packages(_) => Err(self.withheld(Table::Body)),
         }
     }
 

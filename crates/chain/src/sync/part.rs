@@ -2,6 +2,8 @@
 
 use session_core::channel::Channel;
 use session_core::codec::{Decode, Reader};
+use session_core::group::Group;
+use session_core::key_package::{KeyPackages, TakenKeyPackages};
 use session_core::limits::TILE_LEAVES;
 use session_core::log::{Entry, LogId};
 use session_core::merkle::Hash;
@@ -247,6 +249,9 @@ fn deadline_of(
             let closed = Channel::from_bytes(record)?.closed;
             closed.map(|closed| closed.after_ms(kept))
         }
+        RecordKey::Group(_) => Some(Group::from_bytes(record)?.deadline(kept)),
+        RecordKey::KeyPackages(_) => KeyPackages::from_bytes(record)?.last_expiry(),
+        RecordKey::TakenKeyPackages(..) => Some(TakenKeyPackages::from_bytes(record)?.expires),
         RecordKey::Chunk(_) => Some(Chunk::from_bytes(record)?.expires),
         RecordKey::Action(_) => Some(Action::from_bytes(record)?.expires),
         RecordKey::Parameters
@@ -259,24 +264,26 @@ fn deadline_of(
     Ok(at.map(|at| (at, key)))
 }
 
-/// The id of a message, and the deadline of a channel's tile that it fills.
+/// The id of a message, and the deadline of the tile that it fills.
 fn derive_entry(
     key: &[u8],
     entry: &[u8],
     rules: &Rules<'_>,
     changes: &mut Changes,
 ) -> Result<Option<(Time, RecordKey)>, SyncError> {
-    let Entry::Message(entry) = Entry::from_bytes(entry)? else {
-        return Ok(None);
-    };
+    let entry = Entry::from_bytes(entry)?;
     let log = LogId::decode(&mut Reader::new(key))?;
-    // A message's place is the key of its entry.
-    let id = entry.id.as_bytes().to_vec();
-    changes.insert((Table::Message, id), Some(key.to_vec()));
-    let LogId::Channel(channel) = log else {
-        return Ok(None);
+    if let Some(id) = entry.message_id() {
+        // A message's place is the key of its entry.
+        let id = id.as_bytes().to_vec();
+        changes.insert((Table::Message, id), Some(key.to_vec()));
+    }
+    let fills = (entry.sequence() + 1).is_multiple_of(TILE_LEAVES);
+    let (filled, kept) = (entry.time(), rules.parameters.retention_ms);
+    let due = match log {
+        LogId::Channel(id) => Some((filled.after_ms(kept), RecordKey::Channel(id))),
+        LogId::Group(id) => Some((Group::tile_deadline(filled, kept), RecordKey::Group(id))),
+        LogId::Session(_) | LogId::Memberships(_) | LogId::Requests(_) => None,
     };
-    let fills = (entry.sequence + 1).is_multiple_of(TILE_LEAVES);
-    let at = entry.time.after_ms(rules.parameters.retention_ms);
-    Ok(fills.then_some((at, RecordKey::Channel(channel))))
+    Ok(due.filter(|_| fills))
 }

@@ -7,8 +7,9 @@ use session_core::record::RecordKey;
 
 use super::beginning::tiles_gone;
 use crate::view::{
-    Table, View, ViewError, account_keys_key, legacy_key_key, prefix_end, rotation_key,
-    session_keys_key, tile_key,
+    Table, View, ViewError, account_keys_key, group_keys_prefix, key_packages_prefix,
+    legacy_key_key, prefix_end, rotation_key, session_keys_key, taken_key_packages_prefix,
+    tile_key,
 };
 
 /// Cells of one table whose keys begin alike.
@@ -88,6 +89,19 @@ pub(super) fn spans(key: &RecordKey) -> Vec<Span> {
                 log_span(Table::Body, &log),
             ]
         }
+        RecordKey::Group(id) => {
+            let log = LogId::Group(*id);
+            vec![
+                tile_span(&log, u64::MAX),
+                log_span(Table::Entry, &log),
+                Span::all(Table::Keys, group_keys_prefix(id)),
+                log_span(Table::Body, &log),
+            ]
+        }
+        RecordKey::KeyPackages(id) => vec![Span::all(Table::Body, key_packages_prefix(id))],
+        RecordKey::TakenKeyPackages(by, of) => {
+            vec![Span::all(Table::Body, taken_key_packages_prefix(by, of))]
+        }
         RecordKey::Account(id) => {
             let mut rotations = rotation_key(id, 0);
             rotations.truncate(rotations.len().saturating_sub(4));
@@ -109,17 +123,18 @@ pub(super) fn spans(key: &RecordKey) -> Vec<Span> {
     }
 }
 
-/// The same as they lie in `view`: of a channel's tiles only those whose leaves are gone.
+/// The same as they lie in `view`: of the tiles of a channel or a group only those whose leaves are
+/// gone.
 ///
 /// # Errors
 /// [`ViewError`].
 pub(super) fn spans_in(view: &dyn View, key: &RecordKey) -> Result<Vec<Span>, ViewError> {
     let mut spans = spans(key);
-    if let RecordKey::Channel(id) = key {
-        let gone = tiles_gone(view, *id)?;
-        if let Some(tiles) = spans.first_mut() {
-            *tiles = tile_span(&LogId::Channel(*id), gone);
-        }
+    if let Some(tiles) = spans.first_mut()
+        && tiles.table == Table::Tile
+        && let Some(log) = log_of(key)
+    {
+        *tiles = tile_span(&log, tiles_gone(view, *key)?);
     }
     Ok(spans)
 }
@@ -148,6 +163,7 @@ pub(super) const fn log_of(key: &RecordKey) -> Option<LogId> {
     match key {
         RecordKey::Session(id) => Some(LogId::Session(*id)),
         RecordKey::Channel(id) => Some(LogId::Channel(*id)),
+        RecordKey::Group(id) => Some(LogId::Group(*id)),
         RecordKey::Parameters
         | RecordKey::Quotas
         | RecordKey::Account(_)
@@ -155,6 +171,8 @@ pub(super) const fn log_of(key: &RecordKey) -> Option<LogId> {
         | RecordKey::Acknowledgement(..)
         | RecordKey::OpenRequests(..)
         | RecordKey::Chunk(_)
-        | RecordKey::Action(_) => None,
+        | RecordKey::Action(_)
+        | RecordKey::KeyPackages(_)
+        | RecordKey::TakenKeyPackages(..) => None,
     }
 }

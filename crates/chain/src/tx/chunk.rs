@@ -2,7 +2,7 @@
 
 use session_core::codec::{Decode, DecodeError, Encode, Reader, Writer};
 use session_core::hash::Tag;
-use session_core::ids::ChunkId;
+use session_core::ids::{AccountId, ChunkId};
 use session_core::limits::CHUNK_BYTES_MAX;
 use session_core::record::{Chunk, Outcome, RecordKey};
 
@@ -31,27 +31,29 @@ impl PutChunk {
 
     pub(crate) fn apply(&self, scope: &mut Scope<'_, '_>, tx: &Tx) -> Result<Outcome, TxError> {
         scope.require_signer(tx)?;
-        let id = Self::id(&self.bytes);
-        let expires = scope
-            .context
-            .time
-            .after_ms(scope.context.parameters.retention_ms);
+        scope.put_chunk(tx.signer, &self.bytes)
+    }
+}
+
+impl Scope<'_, '_> {
+    /// Stores a chunk, or keeps one that is there from now on, for an account or a group.
+    pub(crate) fn put_chunk(&mut self, owner: AccountId, bytes: &[u8]) -> Result<Outcome, TxError> {
+        let id = PutChunk::id(bytes);
+        let kept = self.context.parameters.retention_ms;
+        let expires = self.context.time.after_ms(kept);
         // The decoder bounds the length far below u32.
-        let len = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
+        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let key = RecordKey::Chunk(id);
-        let old: Option<Chunk> = scope.record(&key)?;
-        scope.set_deadline(&key, old.map(|old| old.expires), expires);
-        scope.put_record(
-            &key,
-            &Chunk {
-                owner: tx.signer,
-                len,
-                expires,
-            },
-        )?;
-        scope
-            .over
-            .put(Table::Body, id.as_bytes().to_vec(), self.bytes.clone());
+        let old: Option<Chunk> = self.record(&key)?;
+        self.set_deadline(&key, old.map(|old| old.expires), expires);
+        let chunk = Chunk {
+            owner,
+            len,
+            expires,
+        };
+        self.put_record(&key, &chunk)?;
+        let cell = id.as_bytes().to_vec();
+        self.over.put(Table::Body, cell, bytes.to_vec());
         Ok(Outcome::Chunk(id))
     }
 }

@@ -115,8 +115,10 @@ impl SendMessage {
     pub(crate) fn apply(&self, scope: &mut Scope<'_, '_>, tx: &Tx) -> Result<Outcome, TxError> {
         // It has no expiry and is recognised by its leaf. A channel's leaves go, and then anybody
         // could send the same signature again at its sender's cost.
-        if matches!(self.conversation, Conversation::Channel(_)) {
-            return Err(TxError::BatchOnly);
+        match self.conversation {
+            Conversation::Session(_) => {}
+            Conversation::Channel(_) => return Err(TxError::BatchOnly),
+            Conversation::Group(_) => return Err(TxError::PostsOnly),
         }
         let (mut target, verified) = scope.target(&self.conversation, tx)?;
         let ids = scope.ids.messages.clone();
@@ -185,6 +187,8 @@ impl AcknowledgeMessages {
                 scope.require_role(id, &tx.signer, Role::Reader)?;
                 channel.log.count()
             }
+            // It has no roster: who has read what is told inside.
+            Conversation::Group(_) => return Err(TxError::PostsOnly),
         };
         if self.up_to > count {
             return Err(TxError::NotThatMany { count });
@@ -242,6 +246,7 @@ impl Scope<'_, '_> {
                 self.require_role(id, &tx.signer, Role::Member)?;
                 Ok((Target::Channel(channel), true))
             }
+            Conversation::Group(_) => Err(TxError::PostsOnly),
         }
     }
 
@@ -326,8 +331,10 @@ impl Scope<'_, '_> {
         match (conversation, target) {
             (Conversation::Session(id), Target::Session(session)) => self.put_session(id, session),
             (Conversation::Channel(id), Target::Channel(channel)) => self.put_channel(id, channel),
-            (Conversation::Session(_), Target::Channel(_))
-            | (Conversation::Channel(_), Target::Session(_)) => Err(TxError::Unauthorized),
+            (Conversation::Session(_) | Conversation::Group(_), Target::Channel(_))
+            | (Conversation::Channel(_) | Conversation::Group(_), Target::Session(_)) => {
+                Err(TxError::Unauthorized)
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 //! body   = u8 version 1 | u8 kind | 32 signer | u64 valid_until ms | u64 salt | fields
 //! tx     = body | u32 n | signature n
 //! action = H(action, chain | body)                what is signed, and what a retry is recognised by
-//! tx id  = H(tx, action | SHA-256(signature))
+//! tx id  = H(tx, action | SHA-256(signature))       and of each cosignature (`group`)
 //! ```
 //!
 //! Single messages have neither `valid_until` nor salt, and their message id takes the place of
@@ -13,7 +13,9 @@
 
 pub mod channel;
 pub mod chunk;
+pub mod group;
 pub mod identity;
+pub mod key_package;
 pub mod legacy;
 pub mod message;
 pub mod session;
@@ -115,12 +117,32 @@ pub enum Kind {
     Transfer(transfer::Transfer),
     /// Registers an `05` account, where the genesis allows such.
     RegisterLegacy(legacy::RegisterLegacy),
+    /// Opens a group.
+    CreateGroup(group::CreateGroup),
+    /// Ends an epoch of a group.
+    AdvanceGroup(group::advance::AdvanceGroup),
+    /// Sets who may advance a group.
+    SetMode(group::admin::SetMode),
+    /// Replaces the admin keys of a group.
+    SetAdmins(group::admin::SetAdmins),
+    /// Closes a group and names its successor.
+    Supersede(group::admin::Supersede),
+    /// Frames of a group under one signature of its posting key.
+    GroupPost(group::post::GroupPost),
+    /// Pays for what a group may still do.
+    TopUpGroup(group::TopUpGroup),
+    /// Stores a chunk at a group's cost.
+    PutGroupChunk(group::post::PutGroupChunk),
+    /// Adds key packages of a device.
+    PublishKeyPackages(key_package::PublishKeyPackages),
+    /// Takes a key package of each device of an account.
+    TakeKeyPackages(key_package::TakeKeyPackages),
 }
 
 /// A transaction.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Tx {
-    /// Who signs; [`NOBODY`] where nobody does.
+    /// Who signs; [`NOBODY`] where nobody does. A group where one of its keys signs.
     pub signer: AccountId,
     /// Last moment of block time at which it may be included. Zero for single messages.
     pub valid_until: Time,
@@ -154,7 +176,9 @@ pub struct TxIds {
     pub tx: TxId,
     /// SHA-256 of the signature.
     pub signature: Digest,
-    /// Ids of the messages it carries, with the SHA-256 of each ciphertext.
+    /// SHA-256 of each cosignature.
+    pub cosignatures: Vec<Digest>,
+    /// Ids of the messages or frames it carries, with the SHA-256 of each.
     pub messages: Vec<(MessageId, Digest)>,
 }
 
@@ -177,6 +201,16 @@ impl Kind {
             Self::PutChunk(_) => 14,
             Self::Transfer(_) => 15,
             Self::RegisterLegacy(_) => 16,
+            Self::CreateGroup(_) => 17,
+            Self::AdvanceGroup(_) => 18,
+            Self::SetMode(_) => 19,
+            Self::SetAdmins(_) => 20,
+            Self::Supersede(_) => 21,
+            Self::GroupPost(_) => 22,
+            Self::TopUpGroup(_) => 23,
+            Self::PutGroupChunk(_) => 24,
+            Self::PublishKeyPackages(_) => 25,
+            Self::TakeKeyPackages(_) => 26,
         }
     }
 
@@ -199,6 +233,16 @@ impl Kind {
             Self::PutChunk(_) => "PutChunk",
             Self::Transfer(_) => "Transfer",
             Self::RegisterLegacy(_) => "RegisterLegacy",
+            Self::CreateGroup(_) => "CreateGroup",
+            Self::AdvanceGroup(_) => "AdvanceGroup",
+            Self::SetMode(_) => "SetMode",
+            Self::SetAdmins(_) => "SetAdmins",
+            Self::Supersede(_) => "Supersede",
+            Self::GroupPost(_) => "GroupPost",
+            Self::TopUpGroup(_) => "TopUpGroup",
+            Self::PutGroupChunk(_) => "PutGroupChunk",
+            Self::PublishKeyPackages(_) => "PublishKeyPackages",
+            Self::TakeKeyPackages(_) => "TakeKeyPackages",
         }
     }
 
@@ -220,7 +264,68 @@ impl Kind {
             Self::PutChunk(k) => k.encode(out),
             Self::Transfer(k) => k.encode(out),
             Self::RegisterLegacy(k) => k.encode(out),
+            Self::CreateGroup(k) => k.encode(out),
+            Self::AdvanceGroup(k) => k.encode(out),
+            Self::SetMode(k) => k.encode(out),
+            Self::SetAdmins(k) => k.encode(out),
+            Self::Supersede(k) => k.encode(out),
+            Self::GroupPost(k) => k.encode(out),
+            Self::TopUpGroup(k) => k.encode(out),
+            Self::PutGroupChunk(k) => k.encode(out),
+            Self::PublishKeyPackages(k) => k.encode(out),
+            Self::TakeKeyPackages(k) => k.encode(out),
         }
+    }
+
+    /// Its fields without the cosignatures: what the action covers.
+    fn encode_statement(&self, out: &mut Writer) {
+        if let Self::CreateGroup(k) = self {
+            k.statement(out);
+        } else if let Self::AdvanceGroup(k) = self {
+            k.statement(out);
+        } else if let Self::SetAdmins(k) = self {
+            k.statement(out);
+        } else {
+            self.encode_fields(out);
+        }
+    }
+
+    /// Signatures over the action beside the transaction's own, in their order.
+    pub fn cosignatures(&self) -> Vec<&group::Cosignature> {
+        if let Self::CreateGroup(k) = self {
+            vec![&k.admin_signature, &k.control_signature]
+        } else if let Self::AdvanceGroup(k) = self {
+            k.admin.iter().map(|(_, signature)| signature).collect()
+        } else if let Self::SetAdmins(k) = self {
+            k.cosignatures.iter().collect()
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// Whether an admin of a group signs it.
+    pub const fn is_admin_signed(&self) -> bool {
+        if let Self::AdvanceGroup(k) = self {
+            k.admin.is_some()
+        } else {
+            matches!(
+                self,
+                Self::SetMode(_) | Self::SetAdmins(_) | Self::Supersede(_)
+            )
+        }
+    }
+
+    /// Whether a group's id stands in the place of the signer, and one of its keys signs.
+    pub const fn is_group_signed(&self) -> bool {
+        matches!(
+            self,
+            Self::AdvanceGroup(_)
+                | Self::SetMode(_)
+                | Self::SetAdmins(_)
+                | Self::Supersede(_)
+                | Self::GroupPost(_)
+                | Self::PutGroupChunk(_)
+        )
     }
 
     fn decode_fields(number: u8, input: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -241,6 +346,16 @@ impl Kind {
             14 => Self::PutChunk(Decode::decode(input)?),
             15 => Self::Transfer(Decode::decode(input)?),
             16 => Self::RegisterLegacy(Decode::decode(input)?),
+            17 => Self::CreateGroup(Decode::decode(input)?),
+            18 => Self::AdvanceGroup(Decode::decode(input)?),
+            19 => Self::SetMode(Decode::decode(input)?),
+            20 => Self::SetAdmins(Decode::decode(input)?),
+            21 => Self::Supersede(Decode::decode(input)?),
+            22 => Self::GroupPost(Decode::decode(input)?),
+            23 => Self::TopUpGroup(Decode::decode(input)?),
+            24 => Self::PutGroupChunk(Decode::decode(input)?),
+            25 => Self::PublishKeyPackages(Decode::decode(input)?),
+            26 => Self::TakeKeyPackages(Decode::decode(input)?),
             value => {
                 return Err(DecodeError::UnknownValue {
                     what: "tx kind",
@@ -289,6 +404,14 @@ impl Tx {
                 let action = batch_action(chain, &self.signer, self.valid_until, self.salt, &list);
                 (ids, action)
             }
+            Kind::GroupPost(post) => {
+                let group = group::group_of(&self.signer);
+                let ids = post.frame_ids(chain, &group);
+                let list: Vec<MessageId> = ids.iter().map(|(id, _)| *id).collect();
+                let head = (self.valid_until, self.salt);
+                let action = group::post::post_action(chain, &group, head, post.epoch, &list);
+                (ids, action)
+            }
             Kind::RegisterIdentity(_)
             | Kind::RotateKeys(_)
             | Kind::RevokeIdentity(_)
@@ -302,20 +425,35 @@ impl Tx {
             | Kind::ChannelMembers(_)
             | Kind::PutChunk(_)
             | Kind::Transfer(_)
-            | Kind::RegisterLegacy(_) => {
+            | Kind::RegisterLegacy(_)
+            | Kind::CreateGroup(_)
+            | Kind::AdvanceGroup(_)
+            | Kind::SetMode(_)
+            | Kind::SetAdmins(_)
+            | Kind::Supersede(_)
+            | Kind::TopUpGroup(_)
+            | Kind::PutGroupChunk(_)
+            | Kind::PublishKeyPackages(_)
+            | Kind::TakeKeyPackages(_) => {
                 let mut body = Writer::new();
                 self.encode_head(&mut body);
-                self.kind.encode_fields(&mut body);
+                self.kind.encode_statement(&mut body);
                 let hash = Tag::Action.hash(&[chain.as_bytes(), &body.into_bytes()]);
                 (Vec::new(), ActionId::from_bytes(hash))
             }
         };
         let signature = Digest::from_bytes(sha256(&self.signature));
-        let tx = TxId::from_bytes(Tag::Tx.hash(&[action.as_bytes(), signature.as_bytes()]));
+        let hashed = self.kind.cosignatures().into_iter();
+        let hashed = hashed.map(|cosignature| Digest::from_bytes(sha256(cosignature.0.as_slice())));
+        let cosignatures: Vec<Digest> = hashed.collect();
+        let mut parts = vec![action.as_bytes().as_slice(), signature.as_bytes()];
+        parts.extend(cosignatures.iter().map(|hash| hash.as_bytes().as_slice()));
+        let tx = TxId::from_bytes(Tag::Tx.hash(&parts));
         TxIds {
             action,
             tx,
             signature,
+            cosignatures,
             messages,
         }
     }
@@ -338,6 +476,12 @@ impl Tx {
     /// Whether its signature has the length of Ed25519's: an `05` account's, or nobody's.
     pub const fn is_legacy_signed(&self) -> bool {
         self.signature.len() == legacy::LEGACY_SIGNATURE_LEN
+    }
+
+    /// The group whose key signs it, if one does.
+    pub fn group(&self) -> Option<session_core::ids::GroupId> {
+        let signed = self.kind.is_group_signed();
+        signed.then(|| group::group_of(&self.signer))
     }
 
     /// Whether anybody signed it.

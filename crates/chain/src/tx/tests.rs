@@ -1,14 +1,22 @@
 use proptest::prelude::*;
 use session_core::channel::Role;
 use session_core::codec::{Decode, DecodeError, Encode};
-use session_core::ids::{AccountId, ChannelId, SessionId};
+use session_core::group::{Mode, frame_id};
+use session_core::ids::{AccountId, ChannelId, ChunkId, DeviceId, GroupId, SessionId};
 use session_core::limits::{
-    BATCH_MESSAGES_MAX, CHUNK_BYTES_MAX, CIPHERTEXT_MAX, MEMBER_CHANGES_MAX, PARTICIPANTS_MAX,
+    BATCH_MESSAGES_MAX, CHUNK_BYTES_MAX, CIPHERTEXT_MAX, COMMIT_BYTES_MAX, COMMIT_CHUNKS_MAX,
+    FRAME_BYTES_MAX, GROUP_ADMINS_MAX, GROUP_FIRST_EPOCH_MAX, KEY_PACKAGE_BYTES_MAX,
+    MEMBER_CHANGES_MAX, ONE_TIME_PACKAGES_MAX, PARTICIPANTS_MAX, POST_FRAMES_MAX,
 };
 
 use super::channel::{ChannelMembers, CloseChannel, CreateChannel, MemberChange};
 use super::chunk::PutChunk;
+use super::group::admin::{SetAdmins, SetMode, Supersede};
+use super::group::advance::{AdvanceGroup, Commit};
+use super::group::post::{GroupPost, PutGroupChunk, post_action};
+use super::group::{Cosignature, CreateGroup, TopUpGroup, as_signer, group_of};
 use super::identity::{RegisterIdentity, RevokeIdentity, RotateKeys};
+use super::key_package::{NewKeyPackage, PublishKeyPackages, TakeKeyPackages};
 use super::legacy::{LegacyKey, RegisterLegacy};
 use super::message::{AcknowledgeMessages, Auth, BatchAuth, Body, SendBatch, SendMessage};
 use super::session::{AcceptSession, CloseSession, CreateSession, NewParticipant, RenewSession};
@@ -104,6 +112,101 @@ fn kinds(b: u8, bytes: &[u8]) -> Vec<Kind> {
             recovery: b.is_multiple_of(2).then(|| signing(b).digest()),
         }),
     ]
+    .into_iter()
+    .chain(group_kinds(b, bytes))
+    .collect()
+}
+
+fn cosignature(byte: u8) -> Cosignature {
+    Cosignature(Box::new([byte; SIGNATURE_LEN]))
+}
+
+fn create_group(admins: usize) -> CreateGroup {
+    CreateGroup {
+        admins: (0..admins).map(|i| signing(i as u8)).collect(),
+        salt: [3; 32],
+        mode: Mode::AdminOnly,
+        epoch: 1,
+        posting: signing(40),
+        control: signing(41),
+        budget: 5,
+        reserve: 6,
+        admin_signature: cosignature(1),
+        control_signature: cosignature(2),
+    }
+}
+
+fn advance(commit: Commit, admin: bool) -> AdvanceGroup {
+    AdvanceGroup {
+        epoch: 7,
+        commit,
+        posting: signing(42),
+        control: signing(43),
+        removal: admin,
+        admin: admin.then(|| (signing(1).digest(), cosignature(3))),
+    }
+}
+
+fn set_admins(signers: usize, admins: usize) -> SetAdmins {
+    SetAdmins {
+        signers: (0..signers)
+            .map(|i| Digest::from_bytes([i as u8; 32]))
+            .collect(),
+        admins: (0..admins).map(|i| signing(i as u8)).collect(),
+        cosignatures: (1..signers).map(|i| cosignature(i as u8)).collect(),
+    }
+}
+
+fn key_packages(n: usize, last: bool, bytes: &[u8]) -> PublishKeyPackages {
+    let new = || NewKeyPackage {
+        expires: Time::from_ms(5),
+        bytes: [b"p", bytes].concat(),
+    };
+    PublishKeyPackages {
+        device: DeviceId::from_bytes([4; 32]),
+        replace: last,
+        one_time: (0..n).map(|_| new()).collect(),
+        last_resort: last.then(new),
+    }
+}
+
+/// One of every kind from 17 on.
+fn group_kinds(b: u8, bytes: &[u8]) -> Vec<Kind> {
+    let even = b.is_multiple_of(2);
+    let group = GroupId::from_bytes([b; 32]);
+    let commit = if even {
+        Commit::Bytes([&[b], bytes].concat())
+    } else {
+        Commit::Chunks(vec![ChunkId::from_bytes([b; 32]); 1 + usize::from(b % 4)])
+    };
+    vec![
+        Kind::CreateGroup(create_group(1 + usize::from(b % 3))),
+        Kind::AdvanceGroup(advance(commit, b.is_multiple_of(3))),
+        Kind::SetMode(SetMode {
+            admin: signing(b).digest(),
+            mode: if even { Mode::Open } else { Mode::AdminOnly },
+        }),
+        Kind::SetAdmins(set_admins(1 + usize::from(b % 3), 1 + usize::from(b % 4))),
+        Kind::Supersede(Supersede {
+            admin: signing(b).digest(),
+            successor: group,
+        }),
+        Kind::GroupPost(GroupPost {
+            epoch: b.into(),
+            frames: vec![bytes.to_vec(); 1 + usize::from(b % 4)],
+        }),
+        Kind::TopUpGroup(TopUpGroup {
+            group,
+            budget: b.into(),
+            reserve: 9,
+        }),
+        Kind::PutGroupChunk(PutGroupChunk {
+            epoch: b.into(),
+            bytes: [&[b], bytes].concat(),
+        }),
+        Kind::PublishKeyPackages(key_packages(usize::from(b % 3), even, bytes)),
+        Kind::TakeKeyPackages(TakeKeyPackages { target: account(b) }),
+    ]
 }
 
 fn tx(kind: Kind, signature_len: usize) -> Tx {
@@ -134,16 +237,16 @@ proptest! {
             prop_assert!(bytes[2..34] == account(9).to_bytes());
             numbers.push(bytes[1]);
         }
-        prop_assert_eq!(numbers, (1..=16).collect::<Vec<u8>>());
+        prop_assert_eq!(numbers, (1..=26).collect::<Vec<u8>>());
     }
 
     #[test]
     fn hostile_bytes_are_refused_or_have_one_form(
-        kind in 0usize..15, b: u8, at: prop::sample::Index, byte: u8,
+        kind in 0usize..26, b: u8, at: prop::sample::Index, byte: u8,
         garbage in prop::collection::vec(any::<u8>(), 0..300),
     ) {
         // Garbage behind a plausible beginning gets further than garbage alone.
-        let begun = [&[TX_VERSION, (b % 17)][..], &garbage].concat();
+        let begun = [&[TX_VERSION, (b % 27)][..], &garbage].concat();
         for bytes in [&garbage, &begun] {
             if let Ok(tx) = Tx::from_bytes(bytes) {
                 prop_assert_eq!(&tx.to_bytes(), bytes);
@@ -183,6 +286,21 @@ fn ids_have_the_preimages_of_the_specification() {
         let (bytes, ids) = (tx.to_bytes(), tx.ids(&CHAIN));
         let body = &bytes[..bytes.len() - 4 - 64];
         let messages: Vec<_> = ids.messages.iter().map(|(id, _)| *id).collect();
+        if !tx.kind.cosignatures().is_empty() {
+            continue;
+        }
+        if let Kind::GroupPost(post) = &tx.kind {
+            let group = group_of(&tx.signer);
+            let head = (tx.valid_until, tx.salt);
+            let action = post_action(&CHAIN, &group, head, post.epoch, &messages);
+            assert_eq!(ids.action, action);
+            assert_eq!(messages.len(), post.frames.len());
+            for (id, body) in &ids.messages {
+                assert_eq!(body.to_bytes(), sha256(b"body"));
+                assert_eq!(*id, frame_id(&CHAIN, &group, 6, body));
+            }
+            continue;
+        }
         let action = if tx.kind.is_single_message() {
             messages[0].to_bytes()
         } else if messages.is_empty() {
@@ -287,6 +405,116 @@ fn every_count_has_its_bound() {
 }
 
 #[test]
+fn every_count_of_a_group_has_its_bound() {
+    let too_long = |kind: Kind| {
+        let read = Tx::from_bytes(&tx(kind, SIGNATURE_LEN).to_bytes());
+        assert!(matches!(read, Err(DecodeError::TooLong { .. })), "{read:?}");
+    };
+    let too_short = |kind: Kind| {
+        let read = Tx::from_bytes(&tx(kind, SIGNATURE_LEN).to_bytes());
+        assert!(
+            matches!(read, Err(DecodeError::TooShort { .. })),
+            "{read:?}"
+        );
+    };
+    let fits = |kind: Kind| {
+        let tx = tx(kind, SIGNATURE_LEN);
+        assert_eq!(tx.encoded_len(), tx.to_bytes().len());
+        assert_eq!(Tx::from_bytes(&tx.to_bytes()), Ok(tx));
+    };
+    let create = |n| Kind::CreateGroup(create_group(n));
+    fits(create(GROUP_ADMINS_MAX));
+    too_long(create(GROUP_ADMINS_MAX + 1));
+    too_short(create(0));
+    let first = |epoch| {
+        let group = create_group(1);
+        Kind::CreateGroup(CreateGroup { epoch, ..group })
+    };
+    fits(first(GROUP_FIRST_EPOCH_MAX));
+    too_long(first(GROUP_FIRST_EPOCH_MAX + 1));
+    let bytes = |n| Kind::AdvanceGroup(advance(Commit::Bytes(vec![1; n]), true));
+    fits(bytes(COMMIT_BYTES_MAX));
+    too_long(bytes(COMMIT_BYTES_MAX + 1));
+    too_short(bytes(0));
+    let id = ChunkId::from_bytes([1; 32]);
+    let chunks = |n| Kind::AdvanceGroup(advance(Commit::Chunks(vec![id; n]), false));
+    fits(chunks(COMMIT_CHUNKS_MAX));
+    too_long(chunks(COMMIT_CHUNKS_MAX + 1));
+    too_short(chunks(0));
+    fits(Kind::SetAdmins(set_admins(
+        GROUP_ADMINS_MAX,
+        GROUP_ADMINS_MAX,
+    )));
+    too_long(Kind::SetAdmins(set_admins(GROUP_ADMINS_MAX + 1, 1)));
+    too_long(Kind::SetAdmins(set_admins(1, GROUP_ADMINS_MAX + 1)));
+    too_short(Kind::SetAdmins(set_admins(0, 1)));
+    too_short(Kind::SetAdmins(set_admins(1, 0)));
+    let post = |n, bytes| {
+        let frames = vec![vec![1; bytes]; n];
+        Kind::GroupPost(GroupPost { epoch: 1, frames })
+    };
+    fits(post(POST_FRAMES_MAX, 9));
+    too_long(post(POST_FRAMES_MAX + 1, 9));
+    too_short(post(0, 9));
+    fits(post(4, FRAME_BYTES_MAX));
+    too_long(post(1, FRAME_BYTES_MAX + 1));
+    // Each frame fits, and all of them do not.
+    too_long(post(5, FRAME_BYTES_MAX));
+    let chunk = |n| {
+        let bytes = vec![1; n];
+        Kind::PutGroupChunk(PutGroupChunk { epoch: 1, bytes })
+    };
+    fits(chunk(CHUNK_BYTES_MAX));
+    too_long(chunk(CHUNK_BYTES_MAX + 1));
+    too_short(chunk(0));
+    let packages = |n, bytes| Kind::PublishKeyPackages(key_packages(n, true, &vec![1; bytes]));
+    fits(packages(ONE_TIME_PACKAGES_MAX, KEY_PACKAGE_BYTES_MAX - 1));
+    too_long(packages(ONE_TIME_PACKAGES_MAX + 1, 1));
+    too_long(packages(1, KEY_PACKAGE_BYTES_MAX));
+    let mut empty = key_packages(1, false, b"");
+    empty.one_time[0].bytes.clear();
+    too_short(Kind::PublishKeyPackages(empty));
+}
+
+#[test]
+fn a_cosignature_changes_the_transaction_and_not_the_action() {
+    let kinds = [
+        Kind::CreateGroup(create_group(2)),
+        Kind::AdvanceGroup(advance(Commit::Bytes(vec![1]), true)),
+        Kind::SetAdmins(set_admins(3, 2)),
+    ];
+    for kind in kinds {
+        let n = kind.cosignatures().len();
+        let tx = tx(kind, SIGNATURE_LEN);
+        let (bytes, ids) = (tx.to_bytes(), tx.ids(&CHAIN));
+        let end = bytes.len() - 4 - SIGNATURE_LEN;
+        let statement = &bytes[..end - n * SIGNATURE_LEN];
+        let action = Tag::Action.hash(&[CHAIN.as_bytes(), statement]);
+        assert_eq!(ids.action.to_bytes(), action);
+        let mut parts = vec![action, sha256(&tx.signature)];
+        for i in 0..n {
+            let from = end - (n - i) * SIGNATURE_LEN;
+            parts.push(sha256(&bytes[from..from + SIGNATURE_LEN]));
+        }
+        let id = Tag::Tx.hash(&[&parts.concat()]);
+        assert_eq!(ids.tx.to_bytes(), id);
+        // Each byte of a cosignature counts, for the transaction alone.
+        for i in 1..=n {
+            let mut bent = bytes.clone();
+            bent[end - i * SIGNATURE_LEN] ^= 1;
+            let bent = Tx::from_bytes(&bent).unwrap().ids(&CHAIN);
+            assert_eq!(bent.action, ids.action);
+            assert_ne!(bent.tx, ids.tx);
+        }
+        // One less, or one more, does not decode.
+        let short = [statement, &bytes[end - (n - 1) * SIGNATURE_LEN..]].concat();
+        assert!(Tx::from_bytes(&short).is_err());
+    }
+    let group = GroupId::from_bytes([8; 32]);
+    assert_eq!(group_of(&as_signer(&group)), group);
+}
+
+#[test]
 fn rosters_are_strictly_ascending() {
     for order in [[1, 1], [2, 1]] {
         let new = |i| NewParticipant {
@@ -304,7 +532,7 @@ fn rosters_are_strictly_ascending() {
 #[test]
 fn unknown_kinds_and_versions_are_refused() {
     let good = tx(kinds(1, b"").swap_remove(14), 64).to_bytes();
-    for (at, values) in [(0, [0, 2, 255]), (1, [0, 17, 255])] {
+    for (at, values) in [(0, [0, 2, 255]), (1, [0, 27, 255])] {
         for value in values {
             let mut bytes = good.clone();
             bytes[at] = value;

@@ -1,6 +1,7 @@
 //! People with keys, a cryptography made of hashes, and reproducible chance.
 
 use session_chain::state::Crypto;
+use session_chain::tx::group::Cosignature;
 use session_chain::tx::legacy::{LEGACY_SIGNATURE_LEN, LegacyKey};
 use session_chain::tx::{KemKey, Kind, SigningKey, Tx};
 use session_core::hash::sha256;
@@ -218,4 +219,21 @@ pub(crate) fn unsigned(signer: AccountId, valid_until: Time, salt: u64, kind: Ki
 pub(crate) fn signed(mut tx: Tx, chain: &ChainId, key: &SigningKey, nonce: u8) -> Tx {
     tx.signature = sign(key, &tx.signed_digest(chain), nonce);
     tx
+}
+
+/// Makes the cosignatures of a transaction, by these keys in their order.
+pub(crate) fn cosign(tx: &mut Tx, chain: &ChainId, keys: &[SigningKey]) {
+    let action = tx.signed_digest(chain);
+    let made = |key: &SigningKey| Cosignature(sign(key, &action, 1).try_into().unwrap());
+    let mut made = keys.iter().map(made);
+    if let Kind::CreateGroup(k) = &mut tx.kind {
+        k.admin_signature = made.next().unwrap();
+        k.control_signature = made.next().unwrap();
+    } else if let Kind::AdvanceGroup(k) = &mut tx.kind {
+        if let Some((_, signature)) = &mut k.admin {
+            *signature = made.next().unwrap();
+        }
+    } else if let Kind::SetAdmins(k) = &mut tx.kind {
+        k.cosignatures = made.collect();
+    }
 }

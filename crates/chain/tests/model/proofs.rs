@@ -3,7 +3,7 @@
 use session_chain::proof::{MakeError, State};
 use session_chain::view::{MemoryView, Table};
 use session_core::codec::{Decode, Encode};
-use session_core::ids::{AccountId, ActionId, ChannelId, ChunkId, SessionId};
+use session_core::ids::{AccountId, ActionId, ChannelId, ChunkId, GroupId, SessionId};
 use session_core::log::{Conversation, LogId};
 use session_core::proof::{Proof, Proved};
 use session_core::record::RecordKey;
@@ -38,6 +38,9 @@ pub(crate) fn records_are_provable(state: &State<'_>, view: &MemoryView, chance:
             RecordKey::Session(SessionId::from_bytes(a)),
             RecordKey::Member(ChannelId::from_bytes(b), account),
             RecordKey::Chunk(ChunkId::from_bytes(a)),
+            RecordKey::Group(GroupId::from_bytes(a)),
+            RecordKey::KeyPackages(account),
+            RecordKey::TakenKeyPackages(account, AccountId::from_bytes(b)),
             RecordKey::Action(ActionId::from_bytes(b)),
             RecordKey::Acknowledgement(Conversation::Session(SessionId::from_bytes(b)), account),
         ] {
@@ -58,6 +61,9 @@ pub(crate) fn logs_are_provable(state: &State<'_>, model: &Model, chance: &mut C
     }
     for (id, c) in &model.channels {
         logs.push((LogId::Channel(*id), c.log.len() as u64, c.dropped as u64));
+    }
+    for (id, g) in &model.groups {
+        logs.push((LogId::Group(*id), g.log.len() as u64, g.dropped as u64));
     }
     for (id, a) in &model.accounts {
         logs.push((LogId::Memberships(*id), a.memberships.len() as u64, 0));

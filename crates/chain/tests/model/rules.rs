@@ -39,10 +39,19 @@ impl Model {
         self.chunks.retain(|_, (_, _, expires)| *expires > time);
         self.actions.retain(|_, action| action.expires.ms() > time);
         let (sessions, channels) = (&self.sessions, &self.channels);
+        self.groups.retain(|_, g| g.due(kept) > time);
+        for group in self.groups.values_mut() {
+            let old = group.tiles(kept).into_iter().take_while(|due| *due <= time);
+            group.dropped += 256 * old.count();
+        }
+        self.key_packages
+            .retain(|_, p| p.last_expiry().is_some_and(|last| last > time));
+        self.taken_packages.retain(|_, taken| taken.expires > time);
         self.acknowledgements
             .retain(|(conversation, _), _| match conversation {
                 Conversation::Session(id) => sessions.contains_key(id),
                 Conversation::Channel(id) => channels.contains_key(id),
+                Conversation::Group(_) => panic!("nobody acknowledges in a group"),
             });
     }
 
@@ -58,6 +67,7 @@ impl Model {
 
     pub(crate) fn try_apply(&mut self, tx: &Tx, room: &mut u64) -> Result<Outcome> {
         self.touched.clear();
+        (self.bought, self.copied) = (0, 0);
         if tx.signature.len() == 64 && !self.parameters.allow_legacy {
             return Err(TxError::LegacyRefused);
         }
@@ -84,7 +94,8 @@ impl Model {
             self.actions.insert(ids.action, action);
             self.touch(RecordKey::Action(ids.action));
         }
-        let weight = tx.to_bytes().len() as u64 + RECORD_WEIGHT * self.touched.len() as u64;
+        let records = RECORD_WEIGHT * self.touched.len() as u64;
+        let weight = tx.to_bytes().len() as u64 + records + self.copied;
         if weight > *room {
             return Err(TxError::BlockFull);
         }
@@ -175,8 +186,10 @@ impl Model {
             }
             Kind::CloseSession(k) => self.close_session(tx, ids, k),
             Kind::SendMessage(k) => {
-                if matches!(k.conversation, Conversation::Channel(_)) {
-                    return Err(TxError::BatchOnly);
+                match k.conversation {
+                    Conversation::Session(_) => {}
+                    Conversation::Channel(_) => return Err(TxError::BatchOnly),
+                    Conversation::Group(_) => return Err(TxError::PostsOnly),
                 }
                 let verified = self.may_send(tx, ids, &k.conversation, 1)?;
                 let body = Body {
@@ -233,6 +246,16 @@ impl Model {
                 Ok(Outcome::Done)
             }
             Kind::ChannelMembers(k) => self.change_members(tx, ids, k),
+            Kind::CreateGroup(k) => self.create_group(tx, ids, k),
+            Kind::AdvanceGroup(k) => self.advance_group(tx, ids, k),
+            Kind::SetMode(k) => self.set_mode(tx, ids, k),
+            Kind::SetAdmins(k) => self.set_admins(tx, ids, k),
+            Kind::Supersede(k) => self.supersede(tx, ids, k),
+            Kind::GroupPost(k) => self.group_post(tx, ids, k),
+            Kind::TopUpGroup(k) => self.top_up(tx, ids, k),
+            Kind::PutGroupChunk(k) => self.put_group_chunk(tx, ids, k),
+            Kind::PublishKeyPackages(k) => self.publish(tx, ids, k),
+            Kind::TakeKeyPackages(k) => self.take_packages(tx, ids, k),
             Kind::PutChunk(k) => self.put_chunk(tx, ids, k),
             Kind::Transfer(k) => {
                 self.signer(tx, ids)?;
@@ -433,10 +456,34 @@ impl Model {
     }
 
     pub(crate) fn charge(&mut self, tx: &Tx, weight: u64) -> Result<()> {
+        if tx.group().is_some() {
+            return self.charge_group(tx, weight);
+        }
+        let now = self.time;
+        let account = self.accounts.get(&tx.signer).filter(|a| a.keys.is_some());
+        let old = account.is_some_and(|a| now - a.registered >= DAY_MS);
+        self.count_day(weight, old)?;
+        let (price, rate) = (self.parameters.price, self.parameters.account_weight);
+        if !tx.is_signed() || (price == 0 && rate == Rate::UNLIMITED) {
+            return Ok(());
+        }
+        let weight = weight.saturating_add(self.bought);
+        let account = self.accounts.entry(tx.signer).or_default();
+        let left = account.balance.checked_sub(price.saturating_mul(weight));
+        account.balance = left.ok_or(TxError::InsufficientBalance)?;
+        fill(
+            &mut account.quota,
+            now,
+            weight,
+            rate,
+            "bytes of one account",
+        )
+    }
+
+    /// Counts weight against the chain's day.
+    pub(crate) fn count_day(&mut self, weight: u64, old: bool) -> Result<()> {
         let (now, per_day) = (self.time, self.parameters.weight_per_day);
         if per_day != u64::MAX {
-            let account = self.accounts.get(&tx.signer).filter(|a| a.keys.is_some());
-            let old = account.is_some_and(|a| now - a.registered >= DAY_MS);
             let quotas = self.quotas.get_or_insert_default();
             if quotas.day != now / DAY_MS {
                 (quotas.day, quotas.weight, quotas.young) = (now / DAY_MS, 0, 0);
@@ -451,20 +498,7 @@ impl Model {
                 });
             }
         }
-        let (price, rate) = (self.parameters.price, self.parameters.account_weight);
-        if !tx.is_signed() || (price == 0 && rate == Rate::UNLIMITED) {
-            return Ok(());
-        }
-        let account = self.accounts.entry(tx.signer).or_default();
-        let left = account.balance.checked_sub(price * weight);
-        account.balance = left.ok_or(TxError::InsufficientBalance)?;
-        fill(
-            &mut account.quota,
-            now,
-            weight,
-            rate,
-            "bytes of one account",
-        )
+        Ok(())
     }
 }
 
@@ -479,7 +513,13 @@ pub(crate) fn signed_by(tx: &Tx, ids: &TxIds, key: &SigningKey) -> Result<()> {
     }
 }
 
-fn fill(leak: &mut Leak, now: u64, amount: u64, rate: Rate, what: &'static str) -> Result<()> {
+pub(crate) fn fill(
+    leak: &mut Leak,
+    now: u64,
+    amount: u64,
+    rate: Rate,
+    what: &'static str,
+) -> Result<()> {
     if rate == Rate::UNLIMITED {
         return Ok(());
     }

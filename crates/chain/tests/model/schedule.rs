@@ -27,10 +27,16 @@ use super::state::{MParticipant, MSession, Model};
 pub(crate) struct Schedule {
     pub(crate) chance: Chance,
     pub(crate) people: Vec<Person>,
-    past: Vec<(Tx, SigningKey)>,
+    pub(crate) past: Vec<(Tx, SigningKey)>,
     serial: u64,
     /// Most messages go to channels, a hundred at once: their leaves outlive nothing.
     pub(crate) busy_channels: bool,
+    /// Most transactions are posts to one group, 32 frames at once.
+    pub(crate) busy_groups: bool,
+    /// One group goes from epoch to epoch.
+    pub(crate) restless_groups: bool,
+    /// Three months pass again and again.
+    quiet: bool,
 }
 
 /// Parameters that make every rule bite in a short run.
@@ -80,20 +86,29 @@ impl Schedule {
             past: Vec::new(),
             serial: 0,
             busy_channels: seed.is_multiple_of(8),
+            busy_groups: seed % 8 == 1,
+            restless_groups: seed % 8 == 3,
+            quiet: seed % 8 == 2,
         }
     }
 
     pub(crate) fn pause(&mut self, p: &Parameters) -> u64 {
-        match self.chance.below(100) {
-            0..20 => 0,
-            20..65 => self.chance.below(3_000) as u64,
-            65..85 => self.chance.below(60_000) as u64,
-            85..91 => p.session_ttl_ms / 2,
-            91..94 => p.session_ttl_ms,
-            94..97 => p.retention_ms,
-            97..99 => HOUR_MS,
-            _ => DAY_MS,
+        if self.quiet && self.chance.one_in(10) {
+            return 91 * DAY_MS;
         }
+        // An admin acts once in two seconds.
+        let least = if self.restless_groups { 2_000 } else { 0 };
+        least
+            + match self.chance.below(100) {
+                0..20 => 0,
+                20..65 => self.chance.below(3_000) as u64,
+                65..85 => self.chance.below(60_000) as u64,
+                85..91 => p.session_ttl_ms / 2,
+                91..94 => p.session_ttl_ms,
+                94..97 => p.retention_ms,
+                97..99 => HOUR_MS,
+                _ => DAY_MS,
+            }
     }
 
     /// The next transaction.
@@ -110,6 +125,10 @@ impl Schedule {
                 tx
             };
         }
+        let often = if self.has_one_group() { 75 } else { 25 };
+        if self.chance.below(100) < often && model.height > 2 {
+            return self.group_tx(model);
+        }
         if self.chance.one_in(8)
             && let Some(tx) = self.stranger(model)
         {
@@ -120,8 +139,7 @@ impl Schedule {
         let mut key = self.key_of(model, person);
         let kind = self.kind(model, person, &mut signer, &mut key);
         let valid_until = self.valid_until(model.time);
-        self.serial += 1;
-        let tx = unsigned(signer, valid_until, self.serial, kind);
+        let tx = unsigned(signer, valid_until, self.serial(), kind);
         let nonce = self.nonce();
         let stranger = signing_key("stranger");
         let mut tx = match (self.chance.below(40), key) {
@@ -140,6 +158,17 @@ impl Schedule {
             self.past.push((tx.clone(), stranger));
         }
         tx
+    }
+
+    /// Whether most is about one group.
+    pub(crate) const fn has_one_group(&self) -> bool {
+        self.busy_groups || self.restless_groups
+    }
+
+    /// A number that is given once.
+    pub(crate) fn serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
     }
 
     /// An unsigned message of somebody whose key nobody knows.
@@ -165,7 +194,7 @@ impl Schedule {
     }
 
     /// Anybody; mostly somebody who is registered.
-    fn person(&mut self, model: &Model) -> usize {
+    pub(crate) fn person(&mut self, model: &Model) -> usize {
         let registered = |i: &usize| model.parent_keys.contains_key(&self.people[*i].account);
         let some: Vec<usize> = (0..self.people.len()).filter(registered).collect();
         let anybody = self.chance.below(self.people.len());
@@ -177,12 +206,12 @@ impl Schedule {
         }
     }
 
-    fn nonce(&mut self) -> u8 {
+    pub(crate) fn nonce(&mut self) -> u8 {
         self.chance.below(usize::from(NONCES)) as u8
     }
 
     /// The key that counts; sometimes the newest or the original one.
-    fn key_of(&mut self, model: &Model, person: usize) -> Option<SigningKey> {
+    pub(crate) fn key_of(&mut self, model: &Model, person: usize) -> Option<SigningKey> {
         let person = &self.people[person];
         let newest = model
             .accounts
@@ -200,7 +229,7 @@ impl Schedule {
         }
     }
 
-    fn valid_until(&mut self, now: u64) -> Time {
+    pub(crate) fn valid_until(&mut self, now: u64) -> Time {
         Time::from_ms(match self.chance.below(60) {
             0 => now.saturating_sub(1),
             1 => now + HOUR_MS + 1,
@@ -230,7 +259,7 @@ impl Schedule {
         }
     }
 
-    fn anybody(&mut self) -> AccountId {
+    pub(crate) fn anybody(&mut self) -> AccountId {
         let i = self.chance.below(self.people.len());
         self.people[i].account
     }
@@ -253,6 +282,7 @@ impl Schedule {
                 some.map(|p| p.account).collect()
             }
             Conversation::Channel(id) => model.channels.get(id)?.members.keys().copied().collect(),
+            Conversation::Group(_) => return None,
         };
         let account = *self.chance.pick(&inside)?;
         let person = self.people.iter().position(|p| p.account == account)?;
@@ -268,7 +298,7 @@ impl Schedule {
                     .iter()
                     .any(|p| p.account == account && p.signing.is_some())
             }
-            Conversation::Channel(_) => true,
+            Conversation::Channel(_) | Conversation::Group(_) => true,
         };
         let key = self.key_of(model, person);
         Some((account, key.filter(|_| registered || known)))
@@ -283,6 +313,9 @@ impl Schedule {
     ) -> Kind {
         // At first people register; then they talk.
         let early = model.height < 6 && self.chance.one_in(3);
+        if !early && self.chance.one_in(9) {
+            return self.key_package_kind(model);
+        }
         let mut roll = if early { 0 } else { self.chance.below(100) };
         let session = self.session(model);
         let mut channel = self.channel(model);
@@ -294,6 +327,11 @@ impl Schedule {
             Conversation::Channel(channel)
         } else {
             Conversation::Session(session)
+        };
+        let group = model.groups.keys().next().copied();
+        let conversation = match group.filter(|_| self.chance.one_in(30)) {
+            Some(group) => Conversation::Group(group),
+            None => conversation,
         };
         let about = match roll {
             22..36 => Some(Conversation::Session(session)),
@@ -373,7 +411,7 @@ impl Schedule {
         }
     }
 
-    fn ciphertext(&mut self, long: usize) -> Vec<u8> {
+    pub(crate) fn ciphertext(&mut self, long: usize) -> Vec<u8> {
         let length = self.chance.below(long);
         let seed = self.chance.bytes();
         // Short ones are sometimes the same.

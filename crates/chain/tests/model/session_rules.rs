@@ -191,6 +191,7 @@ impl Model {
         match conversation {
             Conversation::Session(id) => &mut self.sessions.get_mut(id).unwrap().log,
             Conversation::Channel(id) => &mut self.channels.get_mut(id).unwrap().log,
+            Conversation::Group(_) => panic!("a group has no messages"),
         }
     }
 
@@ -218,6 +219,7 @@ impl Model {
                 self.touch(RecordKey::Channel(*id));
                 return Ok(true);
             }
+            Conversation::Group(_) => return Err(TxError::PostsOnly),
         };
         let place = self.open_session(id, &tx.signer)?;
         let registered = self
@@ -304,6 +306,7 @@ impl Model {
                 self.role(id, &tx.signer, Role::Reader)?;
                 channel.log.len() as u64
             }
+            Conversation::Group(_) => return Err(TxError::PostsOnly),
         };
         if k.up_to > count {
             return Err(TxError::NotThatMany { count });

@@ -1,20 +1,29 @@
 //! What the model knows, in maps and vectors, and the cells that a store must hold for it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use session_chain::tx::legacy::LegacyKey;
 use session_chain::tx::message::{Auth, BatchAuth, Body};
 use session_chain::tx::{KemKey, SigningKey};
 use session_chain::view::{
-    Cell, Table, account_keys_key, batch_key, deadline_key, entry_key, legacy_key_key,
-    session_keys_key, tile_key,
+    Cell, Table, account_keys_key, batch_key, deadline_key, entry_key, group_admin_key,
+    group_control_key, group_posting_key, key_package_key, legacy_key_key, session_keys_key,
+    taken_key_package_key, tile_key,
 };
 use session_core::account::{Account, AccountKeys};
 use session_core::channel::{Channel, Member, Role};
 use session_core::codec::{Decode, Encode, Writer};
+use session_core::group::{Group, Mode, PastEpoch, Succession};
 use session_core::hash::Tag;
-use session_core::ids::{AccountId, ActionId, ChainId, ChannelId, ChunkId, Digest, SessionId};
-use session_core::log::{Conversation, Entry, LogId, MembershipEntry, MessageEntry};
+use session_core::ids::{
+    AccountId, ActionId, ChainId, ChannelId, ChunkId, DeviceId, Digest, GroupId, KeyPackageId,
+    SessionId,
+};
+use session_core::key_package::{Device, KeyPackage, KeyPackages, TakenKeyPackages, TakenPackage};
+use session_core::log::{
+    AdvanceEntry, Conversation, Entry, LogId, MembershipEntry, MessageEntry, PostEntry,
+};
 use session_core::merkle::{Frontier, Hash, left_subtrees, node_hash};
 use session_core::parameters::{Bucket, Parameters, Quotas};
 use session_core::record::{Acknowledgement, Action, Chunk, RecordKey};
@@ -143,6 +152,73 @@ impl MChannel {
     }
 }
 
+/// What a group's log holds.
+pub(crate) enum MItem {
+    /// With the signature on the first frame of a post.
+    Frame(PostEntry, Body, Option<BatchAuth>),
+    /// With its transaction.
+    Advance(AdvanceEntry, Vec<u8>),
+}
+
+impl MItem {
+    pub(crate) fn time(&self) -> Time {
+        match self {
+            Self::Frame(entry, ..) => entry.time,
+            Self::Advance(entry, _) => entry.time,
+        }
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct MEpoch {
+    pub(crate) number: u64,
+    pub(crate) posting: SigningKey,
+    pub(crate) ended: Option<u64>,
+}
+
+#[derive(Clone)]
+pub(crate) struct MGroup {
+    pub(crate) sponsor: AccountId,
+    pub(crate) created: u64,
+    pub(crate) until: u64,
+    pub(crate) last_post: u64,
+    pub(crate) last_advance: Option<u64>,
+    pub(crate) last_admin: Option<u64>,
+    pub(crate) mode: Mode,
+    /// Every epoch since the first; the last one is the current.
+    pub(crate) epochs: Vec<MEpoch>,
+    pub(crate) control: SigningKey,
+    pub(crate) commit: Digest,
+    pub(crate) floor: u64,
+    pub(crate) admins: Vec<SigningKey>,
+    pub(crate) budget: u64,
+    pub(crate) reserve: u64,
+    pub(crate) succession: Option<(GroupId, u64)>,
+    pub(crate) log: Vec<Rc<MItem>>,
+    /// Items at its beginning whose leaves are gone.
+    pub(crate) dropped: usize,
+}
+
+/// Expiry and bytes of each package.
+#[derive(Clone, Default)]
+pub(crate) struct MDevice {
+    pub(crate) one_time: Vec<(u64, Vec<u8>)>,
+    pub(crate) last_resort: Option<(u64, Vec<u8>)>,
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct MPackages {
+    pub(crate) devices: BTreeMap<DeviceId, MDevice>,
+    pub(crate) taken: Leak,
+}
+
+#[derive(Clone)]
+pub(crate) struct MTaken {
+    pub(crate) expires: u64,
+    /// Device, bytes, whether others are given the same.
+    pub(crate) given: Vec<(DeviceId, Vec<u8>, bool)>,
+}
+
 /// The chain-wide day of weight.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct MQuotas {
@@ -168,6 +244,14 @@ pub(crate) struct Model {
     pub(crate) acknowledgements: BTreeMap<(Conversation, AccountId), (u64, u64)>,
     pub(crate) chunks: BTreeMap<ChunkId, (AccountId, Vec<u8>, u64)>,
     pub(crate) actions: BTreeMap<ActionId, Action>,
+    pub(crate) groups: BTreeMap<GroupId, MGroup>,
+    pub(crate) key_packages: BTreeMap<AccountId, MPackages>,
+    /// By taker and target.
+    pub(crate) taken_packages: BTreeMap<(AccountId, AccountId), MTaken>,
+    /// Weight that the transaction being applied pays for beside its own.
+    pub(crate) bought: u64,
+    /// Bytes that it writes and does not carry.
+    pub(crate) copied: u64,
     /// Records that the transaction being applied wrote or deleted.
     pub(crate) touched: BTreeSet<RecordKey>,
 }
@@ -200,6 +284,11 @@ impl Model {
             acknowledgements: BTreeMap::new(),
             chunks: BTreeMap::new(),
             actions: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            key_packages: BTreeMap::new(),
+            taken_packages: BTreeMap::new(),
+            bought: 0,
+            copied: 0,
             touched: BTreeSet::new(),
         }
     }
@@ -271,6 +360,10 @@ impl Model {
             out.record(RecordKey::Action(*id), action);
             out.deadline(action.expires, RecordKey::Action(*id));
         }
+        for (id, group) in &self.groups {
+            self.group_cells(&mut out, id, group);
+        }
+        self.key_package_cells(&mut out);
         for by in self.accounts.keys() {
             for target in self.accounts.keys() {
                 let open = self.open_requests(by, target);
@@ -399,6 +492,126 @@ impl Model {
                 by,
             };
             out.record(RecordKey::Member(*id, *account), &member);
+        }
+    }
+}
+
+impl Model {
+    fn group_cells(&self, out: &mut Cells, id: &GroupId, group: &MGroup) {
+        let log = LogId::Group(*id);
+        let entry = |item: &Rc<MItem>| match &**item {
+            MItem::Frame(entry, ..) => Entry::Post(*entry),
+            MItem::Advance(entry, _) => Entry::Advance(*entry),
+        };
+        for item in &group.log[group.dropped..] {
+            match &**item {
+                MItem::Frame(entry, body, batch) => {
+                    let place = entry_key(&log, entry.sequence);
+                    out.put(Table::Body, place.clone(), body.to_bytes());
+                    out.put(Table::Message, entry.id.as_bytes().to_vec(), place);
+                    if let Some(batch) = batch {
+                        let key = batch_key(&log, entry.sequence);
+                        out.put(Table::Body, key, batch.to_bytes());
+                    }
+                }
+                MItem::Advance(entry, tx) => {
+                    let place = entry_key(&log, entry.sequence);
+                    out.put(Table::Body, place, tx.clone());
+                }
+            }
+        }
+        let entries: Vec<Entry> = group.log.iter().map(entry).collect();
+        let frontier = out.log(log, &entries, group.dropped);
+        let (current, past) = group.epochs.split_last().unwrap();
+        let remembered = &past[past.len().saturating_sub(16)..];
+        for epoch in remembered.iter().chain([current]) {
+            let cell = group_posting_key(id, epoch.number);
+            out.put(Table::Keys, cell, epoch.posting.to_bytes());
+        }
+        out.put(Table::Keys, group_control_key(id), group.control.to_bytes());
+        let mut admins: Vec<Digest> = group.admins.iter().map(SigningKey::digest).collect();
+        admins.sort();
+        for key in &group.admins {
+            let cell = group_admin_key(id, &key.digest());
+            out.put(Table::Keys, cell, key.to_bytes());
+        }
+        let past = remembered.iter().map(|epoch| PastEpoch {
+            epoch: epoch.number,
+            posting: epoch.posting.digest(),
+            ended: Time::from_ms(epoch.ended.unwrap()),
+        });
+        let succession = group.succession.map(|(successor, time)| Succession {
+            successor,
+            time: Time::from_ms(time),
+        });
+        let record = Group {
+            sponsor: group.sponsor,
+            created: Time::from_ms(group.created),
+            until: Time::from_ms(group.until),
+            last_post: Time::from_ms(group.last_post),
+            last_advance: group.last_advance.map(Time::from_ms),
+            last_admin: group.last_admin.map(Time::from_ms),
+            mode: group.mode,
+            epoch: current.number,
+            posting: current.posting.digest(),
+            control: group.control.digest(),
+            commit: group.commit,
+            floor: group.floor,
+            past: past.collect(),
+            admins,
+            budget: group.budget,
+            reserve: group.reserve,
+            succession,
+            log: frontier,
+        };
+        let key = RecordKey::Group(*id);
+        out.record(key, &record);
+        let kept = self.parameters.retention_ms;
+        // Two of one moment are one cell.
+        let due: BTreeSet<u64> = group.tiles(kept).into_iter().collect();
+        for at in due.into_iter().chain([group.due(kept)]) {
+            out.deadline(Time::from_ms(at), key);
+        }
+    }
+
+    fn key_package_cells(&self, out: &mut Cells) {
+        let id_of = |bytes: &[u8]| KeyPackageId::from_bytes(Tag::KeyPackage.hash(&[bytes]));
+        for (account, packages) in &self.key_packages {
+            let mut put = |(expires, bytes): &(u64, Vec<u8>)| {
+                let cell = key_package_key(account, &id_of(bytes));
+                out.put(Table::Body, cell, bytes.clone());
+                KeyPackage {
+                    id: id_of(bytes),
+                    expires: Time::from_ms(*expires),
+                }
+            };
+            let devices = packages.devices.iter().map(|(id, device)| Device {
+                id: *id,
+                one_time: device.one_time.iter().map(&mut put).collect(),
+                last_resort: device.last_resort.as_ref().map(&mut put),
+            });
+            let devices = devices.collect();
+            let taken = bucket(&packages.taken);
+            let key = RecordKey::KeyPackages(*account);
+            out.record(key, &KeyPackages { devices, taken });
+            let last = packages.last_expiry().unwrap();
+            out.deadline(Time::from_ms(last), key);
+        }
+        for ((taker, target), taken) in &self.taken_packages {
+            let mut packages = Vec::new();
+            for (position, (device, bytes, last_resort)) in (0..).zip(&taken.given) {
+                let cell = taken_key_package_key(taker, target, position);
+                out.put(Table::Body, cell, bytes.clone());
+                packages.push(TakenPackage {
+                    device: *device,
+                    package: id_of(bytes),
+                    last_resort: *last_resort,
+                });
+            }
+            let expires = Time::from_ms(taken.expires);
+            let key = RecordKey::TakenKeyPackages(*taker, *target);
+            out.record(key, &TakenKeyPackages { expires, packages });
+            out.deadline(expires, key);
         }
     }
 }

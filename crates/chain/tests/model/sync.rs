@@ -245,8 +245,8 @@ pub(crate) fn is_taken_over(
     }
 }
 
-/// Whoever leaves out leaves of a channel that are not old is found out by whoever has them.
-/// Answers how many channels could lose one more tile.
+/// Whoever leaves out leaves of a channel or a group that are not old is found out by whoever has
+/// them. Answers how many of them could lose one more tile.
 pub(crate) fn what_is_left_out_is_shown_by_others(
     source: &MemoryView,
     tree: &session_chain::tree::Tree,
@@ -255,10 +255,14 @@ pub(crate) fn what_is_left_out_is_shown_by_others(
 ) -> u64 {
     let mut shown = 0;
     for (table, key) in source.cells().keys() {
-        let Ok(RecordKey::Channel(id)) = RecordKey::from_bytes(key) else {
+        let Ok(id) = RecordKey::from_bytes(key) else {
             continue;
         };
-        let log = LogId::Channel(id);
+        let log = match id {
+            RecordKey::Channel(id) => LogId::Channel(id),
+            RecordKey::Group(id) => LogId::Group(id),
+            _ => continue,
+        };
         let gone = tiles_gone(source, id).unwrap();
         let (from, to) = (gone * TILE_LEAVES, (gone + 1) * TILE_LEAVES);
         let last = source.get(Table::Entry, &entry_key(&log, to - 1)).unwrap();
@@ -292,7 +296,7 @@ pub(crate) fn what_is_left_out_is_shown_by_others(
                 depth: 0,
                 number: 0,
             };
-            let request = Request::Cells(part, Some(before(RecordKey::Channel(id))));
+            let request = Request::Cells(part, Some(before(id)));
             match source.answer(&request).unwrap() {
                 Reply::Cells(cells, _) => cells,
                 other => panic!("{other:?}"),

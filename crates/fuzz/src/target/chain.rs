@@ -4,7 +4,12 @@ use super::{Target, decode, seeds};
 use session_chain::block::{Block, StoredBlock, StoredTx, tx_root};
 use session_chain::tx::channel::{ChannelMembers, CloseChannel, CreateChannel, MemberChange};
 use session_chain::tx::chunk::PutChunk;
+use session_chain::tx::group::admin::{SetAdmins, SetMode, Supersede};
+use session_chain::tx::group::advance::{AdvanceGroup, Commit};
+use session_chain::tx::group::post::{GroupPost, PutGroupChunk};
+use session_chain::tx::group::{Cosignature, CreateGroup, TopUpGroup};
 use session_chain::tx::identity::{RegisterIdentity, RevokeIdentity, RotateKeys};
+use session_chain::tx::key_package::{NewKeyPackage, PublishKeyPackages, TakeKeyPackages};
 use session_chain::tx::legacy::{LegacyKey, RegisterLegacy};
 use session_chain::tx::message::{AcknowledgeMessages, SendBatch, SendMessage};
 use session_chain::tx::session::{
@@ -14,8 +19,11 @@ use session_chain::tx::transfer::Transfer;
 use session_chain::tx::{KEM_KEY_LEN, KemKey, Kind, SIGNING_KEY_LEN, SigningKey, Tx};
 use session_core::channel::Role;
 use session_core::codec::Encode;
-use session_core::header::Header;
-use session_core::ids::{AccountId, BlockId, ChainId, ChannelId, Digest, SessionId};
+use session_core::group::Mode;
+use session_core::header::{Header, SIGNATURE_LEN};
+use session_core::ids::{
+    AccountId, BlockId, ChainId, ChannelId, ChunkId, DeviceId, Digest, GroupId, SessionId,
+};
 use session_core::log::Conversation;
 use session_core::record::Outcome;
 use session_core::submission::{
@@ -114,6 +122,8 @@ pub(super) const TARGETS: &[Target] = &[
             let mut items: Vec<StoredTx> = txs.into_iter().map(StoredTx::Whole).collect();
             items.push(StoredTx::Message(CONVERSATION, 7));
             items.push(StoredTx::Batch(CONVERSATION, 8, 3));
+            items.push(StoredTx::Post(GROUP, 9, 32));
+            items.push(StoredTx::Advance(GROUP, 41));
             seeds([StoredBlock { header, items }])
         },
     },
@@ -123,6 +133,7 @@ const CHAIN: ChainId = ChainId::from_bytes([1; 32]);
 const ACCOUNT: AccountId = AccountId::from_bytes([2; 32]);
 const SESSION: SessionId = SessionId::from_bytes([3; 32]);
 const CHANNEL: ChannelId = ChannelId::from_bytes([4; 32]);
+const GROUP: GroupId = GroupId::from_bytes([18; 32]);
 const CONVERSATION: Conversation = Conversation::Session(SESSION);
 
 fn header(txs: &[Tx]) -> Header {
@@ -183,12 +194,53 @@ fn txs() -> Vec<Tx> {
             ],
         }),
     ];
+    let cosignature = || Cosignature(Box::new([20; SIGNATURE_LEN]));
+    let with_keys_of_groups = [
+        Kind::CreateGroup(CreateGroup {
+            admins: vec![signing()],
+            salt: [21; 32],
+            mode: Mode::AdminOnly,
+            epoch: 1,
+            posting: signing(),
+            control: signing(),
+            budget: 5,
+            reserve: 6,
+            admin_signature: cosignature(),
+            control_signature: cosignature(),
+        }),
+        Kind::AdvanceGroup(AdvanceGroup {
+            epoch: 1,
+            commit: Commit::Bytes(vec![22; 30]),
+            posting: signing(),
+            control: signing(),
+            removal: true,
+            admin: Some((Digest::from_bytes([23; 32]), cosignature())),
+        }),
+        Kind::AdvanceGroup(AdvanceGroup {
+            epoch: 2,
+            commit: Commit::Chunks(vec![ChunkId::from_bytes([24; 32]); 2]),
+            posting: signing(),
+            control: signing(),
+            removal: false,
+            admin: None,
+        }),
+        Kind::SetAdmins(SetAdmins {
+            signers: vec![Digest::from_bytes([25; 32]), Digest::from_bytes([26; 32])],
+            admins: vec![signing()],
+            cosignatures: vec![cosignature()],
+        }),
+    ];
     let mut all: Vec<Tx> = with_keys.map(tx).to_vec();
+    all.extend(with_keys_of_groups.map(tx));
     all.extend(txs_without_keys());
     all
 }
 
 fn txs_without_keys() -> Vec<Tx> {
+    let package = |byte| NewKeyPackage {
+        expires: Time::from_ms(9),
+        bytes: vec![byte; 20],
+    };
     let participants = [1, 2, 3].map(|n| NewParticipant {
         account: AccountId::from_bytes([n; 32]),
         kem: None,
@@ -240,6 +292,34 @@ fn txs_without_keys() -> Vec<Tx> {
             signing: LegacyKey([16; 32]),
             recovery: Some(Digest::from_bytes([17; 32])),
         }),
+        Kind::SetMode(SetMode {
+            admin: Digest::from_bytes([18; 32]),
+            mode: Mode::Open,
+        }),
+        Kind::Supersede(Supersede {
+            admin: Digest::from_bytes([18; 32]),
+            successor: GROUP,
+        }),
+        Kind::GroupPost(GroupPost {
+            epoch: 7,
+            frames: vec![vec![19; 40], vec![20; 3]],
+        }),
+        Kind::TopUpGroup(TopUpGroup {
+            group: GROUP,
+            budget: 8,
+            reserve: 9,
+        }),
+        Kind::PutGroupChunk(PutGroupChunk {
+            epoch: 7,
+            bytes: vec![21; 30],
+        }),
+        Kind::PublishKeyPackages(PublishKeyPackages {
+            device: DeviceId::from_bytes([22; 32]),
+            replace: true,
+            one_time: vec![package(23), package(24)],
+            last_resort: Some(package(25)),
+        }),
+        Kind::TakeKeyPackages(TakeKeyPackages { target: ACCOUNT }),
     ];
     kinds.map(tx).to_vec()
 }

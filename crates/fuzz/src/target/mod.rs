@@ -4,6 +4,7 @@ mod chain;
 #[cfg(feature = "client")]
 mod client;
 mod crypto;
+mod e2ee;
 mod record;
 mod service;
 mod state;
@@ -31,6 +32,7 @@ const TARGETS: &[&[Target]] = &[
     service::TARGETS,
     chain::TARGETS,
     crypto::TARGETS,
+    e2ee::TARGETS,
     zap::TARGETS,
     #[cfg(feature = "client")]
     client::TARGETS,

@@ -3,7 +3,12 @@
 use super::{Target, codec, decode, seeds};
 use session_core::account::{Account, AccountKeys};
 use session_core::channel::{Channel, Member, Role};
-use session_core::ids::{AccountId, ActionId, ChannelId, ChunkId, Digest, SessionId, TxId};
+use session_core::group::{Group, Mode, PastEpoch, Succession};
+use session_core::ids::{
+    AccountId, ActionId, ChannelId, ChunkId, DeviceId, Digest, GroupId, KeyPackageId, SessionId,
+    TxId,
+};
+use session_core::key_package::{Device, KeyPackage, KeyPackages, TakenKeyPackages, TakenPackage};
 use session_core::log::Conversation;
 use session_core::merkle::Frontier;
 use session_core::parameters::{Admission, Parameters, Quotas};
@@ -34,6 +39,10 @@ pub(super) const TARGETS: &[Target] = &[
                 RecordKey::OpenRequests(ACCOUNT, ACCOUNT),
                 RecordKey::Chunk(ChunkId::from_bytes([3; 32])),
                 RecordKey::Action(ActionId::from_bytes([4; 32])),
+                RecordKey::Group(GROUP),
+                RecordKey::Acknowledgement(Conversation::Group(GROUP), ACCOUNT),
+                RecordKey::KeyPackages(ACCOUNT),
+                RecordKey::TakenKeyPackages(ACCOUNT, ACCOUNT),
             ])
         },
     },
@@ -102,6 +111,108 @@ pub(super) const TARGETS: &[Target] = &[
         },
     },
     Target {
+        name: "group",
+        run: |bytes| {
+            let Some(group) = decode::<Group>(bytes) else {
+                return false;
+            };
+            for now in [0, group.last_post.ms(), u64::MAX].map(Time::from_ms) {
+                let _ = group.standing(now);
+                let current = group.posting_key(group.epoch, now);
+                assert!(current == Ok(group.posting), "the current key is another");
+                for past in &group.past {
+                    let _ = group.posting_key(past.epoch, now);
+                }
+            }
+            let (end, tile) = (group.deadline(7), Group::tile_deadline(group.created, 7));
+            assert!(
+                end != tile || end.ms() == u64::MAX,
+                "two deadlines in one cell"
+            );
+            true
+        },
+        seeds: || {
+            let past = |epoch| PastEpoch {
+                epoch,
+                posting: DIGEST,
+                ended: Time::from_ms(3),
+            };
+            let whole = Group {
+                sponsor: ACCOUNT,
+                created: Time::from_ms(1),
+                until: Time::from_ms(2),
+                last_post: Time::from_ms(3),
+                last_advance: Some(Time::from_ms(4)),
+                last_admin: None,
+                mode: Mode::AdminOnly,
+                epoch: 7,
+                posting: DIGEST,
+                control: DIGEST,
+                commit: DIGEST,
+                floor: 5,
+                past: vec![past(5), past(6)],
+                admins: vec![DIGEST],
+                budget: 8,
+                reserve: 9,
+                succession: None,
+                log: frontier(6),
+            };
+            let closed = Group {
+                succession: Some(Succession {
+                    successor: GROUP,
+                    time: Time::from_ms(5),
+                }),
+                ..whole.clone()
+            };
+            seeds([whole, closed])
+        },
+    },
+    Target {
+        name: "key_packages",
+        run: |bytes| {
+            let Some(mut packages) = decode::<KeyPackages>(bytes) else {
+                return false;
+            };
+            let last = packages.last_expiry().unwrap_or_default();
+            packages.expire(last);
+            assert!(
+                packages.devices.is_empty(),
+                "something outlives the last expiry"
+            );
+            true
+        },
+        seeds: || {
+            let package = |byte| KeyPackage {
+                id: KeyPackageId::from_bytes([byte; 32]),
+                expires: Time::from_ms(byte.into()),
+            };
+            let device = |byte| Device {
+                id: DeviceId::from_bytes([byte; 32]),
+                one_time: vec![package(byte), package(9)],
+                last_resort: Some(package(8)),
+            };
+            let devices = vec![device(1), device(2)];
+            seeds([KeyPackages {
+                devices,
+                ..KeyPackages::default()
+            }])
+        },
+    },
+    Target {
+        name: "taken_key_packages",
+        run: codec::<TakenKeyPackages>,
+        seeds: || {
+            seeds([TakenKeyPackages {
+                expires: Time::from_ms(6),
+                packages: vec![TakenPackage {
+                    device: DeviceId::from_bytes([1; 32]),
+                    package: KeyPackageId::from_bytes([2; 32]),
+                    last_resort: true,
+                }],
+            }])
+        },
+    },
+    Target {
         name: "channel",
         run: codec::<Channel>,
         seeds: || {
@@ -158,6 +269,11 @@ pub(super) const TARGETS: &[Target] = &[
                 Outcome::Channel(CHANNEL),
                 Outcome::Sequence(6),
                 Outcome::Chunk(ChunkId::from_bytes([3; 32])),
+                Outcome::Group(GROUP),
+                Outcome::KeyPackages {
+                    one_time: 1,
+                    last_resort: 2,
+                },
             ];
             seeds(outcomes.map(|outcome| Action {
                 tx: TxId::from_bytes([8; 32]),
@@ -187,6 +303,7 @@ pub(super) const TARGETS: &[Target] = &[
 ];
 
 const ACCOUNT: AccountId = AccountId::from_bytes([1; 32]);
+const GROUP: GroupId = GroupId::from_bytes([21; 32]);
 const CHANNEL: ChannelId = ChannelId::from_bytes([5; 32]);
 const DIGEST: Digest = Digest::from_bytes([6; 32]);
 

@@ -4,9 +4,12 @@ use super::{Target, codec, decode, seeds};
 use session_chain::tree::Tree;
 use session_core::codec::Encode;
 use session_core::header::{Header, SIGNATURE_LEN, SignedHead};
-use session_core::ids::{AccountId, BlockId, ChainId, Digest, MessageId, SessionId};
+use session_core::ids::{
+    AccountId, ActionId, BlockId, ChainId, Digest, GroupId, MessageId, SessionId, TxId,
+};
 use session_core::log::{
-    Conversation, Entry, LogId, MembershipEntry, MembershipEvent, MessageEntry, leaf_of,
+    AdvanceEntry, Conversation, Entry, LogId, MembershipEntry, MembershipEvent, MessageEntry,
+    PostEntry, leaf_of,
 };
 use session_core::merkle::{ConsistencyProof, Frontier, Hash, MerkleError, RangeProof, node_hash};
 use session_core::proof::{LogRange, Proof};
@@ -32,14 +35,19 @@ pub(super) const TARGETS: &[Target] = &[
     Target {
         name: "entry",
         run: codec::<Entry>,
-        seeds: || seeds((0..2).flat_map(|n| [message(n), membership(n)])),
+        seeds: || seeds((0..2).flat_map(|n| [message(n), membership(n), post(n), advance(n)])),
     },
     Target {
         name: "log_id",
         run: codec::<LogId>,
         seeds: || {
             let account = AccountId::from_bytes([2; 32]);
-            seeds([LogId::Session(SESSION), LogId::Requests(account)])
+            let group = GroupId::from_bytes([3; 32]);
+            seeds([
+                LogId::Session(SESSION),
+                LogId::Requests(account),
+                LogId::Group(group),
+            ])
         },
     },
     Target {
@@ -150,6 +158,32 @@ fn message(sequence: u64) -> Entry {
         body_hash: Digest::from_bytes([3; 32]),
         signature_hash: Digest::from_bytes([4; 32]),
         verified: sequence == 0,
+    })
+}
+
+fn post(sequence: u64) -> Entry {
+    Entry::Post(PostEntry {
+        sequence,
+        time: Time::from_ms(8),
+        height: 7,
+        id: MessageId::from_bytes([1; 32]),
+        epoch: 9,
+        body_hash: Digest::from_bytes([3; 32]),
+        signature_hash: Digest::from_bytes([4; 32]),
+    })
+}
+
+fn advance(sequence: u64) -> Entry {
+    Entry::Advance(AdvanceEntry {
+        sequence,
+        time: Time::from_ms(8),
+        height: 7,
+        action: ActionId::from_bytes([5; 32]),
+        epoch: 10,
+        commit: Digest::from_bytes([6; 32]),
+        removal: sequence == 0,
+        admin: (sequence == 0).then_some(Digest::from_bytes([7; 32])),
+        tx: TxId::from_bytes([8; 32]),
     })
 }
 

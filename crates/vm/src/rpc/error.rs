@@ -7,6 +7,7 @@ use session_chain::state::TxError;
 use session_chain::view::ViewError;
 use session_core::cb58::Cb58Error;
 use session_core::codec::DecodeError;
+use session_core::group::StalePost;
 
 use crate::prover::ProverError;
 use crate::submission::SubmitError;
@@ -115,6 +116,46 @@ pub const CODES: &[(i32, &str, &str)] = &[
         "version not kept",
         "The state after that block is no longer kept: data.oldest is the first height that is.",
     ),
+    (
+        GROUP_ENDED,
+        "group ended",
+        "The group takes nothing any more; data.successor names the one in which it goes on.",
+    ),
+    (
+        BELOW_FLOOR,
+        "below floor",
+        "A removal ended the epoch: seal again. data.floor is the first epoch that is taken.",
+    ),
+    (
+        EPOCH_OVER,
+        "epoch over",
+        "The epoch ended too long ago: seal again. data.epoch is the current one.",
+    ),
+    (
+        EPOCH_AHEAD,
+        "epoch ahead",
+        "The epoch has not begun: data.epoch is the current one.",
+    ),
+    (
+        WRONG_EPOCH,
+        "wrong epoch",
+        "Another commit was first: data.epoch is the current one.",
+    ),
+    (
+        ADMIN_SIGNATURE,
+        "admin signature",
+        "It needs signatures of admin keys of the group that it lacks.",
+    ),
+    (
+        BUDGET,
+        "budget used up",
+        "What was paid for the group is used up: anybody may top it up.",
+    ),
+    (
+        NO_KEY_PACKAGES,
+        "no key packages",
+        "The account has no key package to give.",
+    ),
 ];
 
 /// Not JSON.
@@ -163,6 +204,30 @@ pub const MESSAGE_KNOWN: i32 = -32_016;
 
 /// The state after that block is no longer kept.
 pub const VERSION_NOT_KEPT: i32 = -32_017;
+
+/// The group takes nothing any more.
+pub const GROUP_ENDED: i32 = -32_018;
+
+/// A post of an epoch that a removal ended.
+pub const BELOW_FLOOR: i32 = -32_019;
+
+/// A post of an epoch that ended too long ago.
+pub const EPOCH_OVER: i32 = -32_020;
+
+/// A post of an epoch that has not begun.
+pub const EPOCH_AHEAD: i32 = -32_021;
+
+/// An advance that another has overtaken.
+pub const WRONG_EPOCH: i32 = -32_022;
+
+/// An admin's signature, or more of them, is missing.
+pub const ADMIN_SIGNATURE: i32 = -32_023;
+
+/// What was paid for a group is used up.
+pub const BUDGET: i32 = -32_024;
+
+/// There is no key package to take.
+pub const NO_KEY_PACKAGES: i32 = -32_025;
 
 /// An error as a client sees it.
 #[derive(Debug, Clone, PartialEq)]
@@ -267,13 +332,28 @@ impl From<TxError> for RpcError {
                 SESSION_ENDED
             }
             TxError::SessionFull => SESSION_FULL,
-            TxError::UnknownChannel | TxError::NotAMember => NOT_FOUND,
+            TxError::UnknownChannel
+            | TxError::NotAMember
+            | TxError::UnknownGroup
+            | TxError::UnknownChunk { .. } => NOT_FOUND,
+            TxError::GroupIdle | TxError::GroupSuperseded { .. } => GROUP_ENDED,
+            TxError::StalePost(StalePost::BelowFloor { .. }) => BELOW_FLOOR,
+            TxError::StalePost(StalePost::Over { .. }) => EPOCH_OVER,
+            TxError::StalePost(StalePost::Ahead { .. }) => EPOCH_AHEAD,
+            TxError::WrongEpoch { .. } => WRONG_EPOCH,
+            TxError::AdminSignatureRequired
+            | TxError::NotAnAdmin
+            | TxError::NotAMajority { .. } => ADMIN_SIGNATURE,
+            TxError::BudgetUsedUp => BUDGET,
+            TxError::NoKeyPackages => NO_KEY_PACKAGES,
             TxError::Unauthorized | TxError::LastOwner => UNAUTHORIZED,
             TxError::SignatureRequired | TxError::InvalidSignature | TxError::LegacyRefused => {
                 SIGNATURE
             }
             TxError::UnknownAccount | TxError::Revoked | TxError::KeysNextBlock => UNKNOWN_ACCOUNT,
-            TxError::Expired { .. } | TxError::ValidTooLong { .. } => EXPIRED,
+            TxError::Expired { .. } | TxError::ValidTooLong { .. } | TxError::GroupUntil { .. } => {
+                EXPIRED
+            }
             TxError::RateLimited { .. } | TxError::LimitReached { .. } => LIMIT,
             TxError::BlockFull => BUSY,
             TxError::MessageKnown { .. } => MESSAGE_KNOWN,
@@ -281,10 +361,16 @@ impl From<TxError> for RpcError {
             | TxError::KeyMissing
             | TxError::TooFewParticipants { .. }
             | TxError::NotTheKeysAccount
+            | TxError::AdminTwice
+            | TxError::KeyPackageExpiry { .. }
             | TxError::Malformed(_) => INVALID_PARAMS,
             TxError::View(_) => INTERNAL,
             TxError::NotActive
             | TxError::BatchOnly
+            | TxError::PostsOnly
+            | TxError::GroupExists
+            | TxError::NoSuccessor
+            | TxError::KeyPackageKnown
             | TxError::AlreadyRegistered
             | TxError::OtherKeyRegistered
             | TxError::AlreadyAccepted
@@ -297,14 +383,31 @@ impl From<TxError> for RpcError {
         };
         let this = Self::new(code, error.to_string());
         if let TxError::RateLimited { retry_ms, .. } = error {
-            this.retry(retry_ms)
-        } else if let TxError::MessageKnown { sequence } = error {
-            let data = Some(json!({ "sequence": sequence }));
-            Self { data, ..this }
-        } else {
-            this
+            return this.retry(retry_ms);
         }
+        let data = facts(&error);
+        Self { data, ..this }
     }
+}
+
+/// What a program needs to know of an error.
+fn facts(error: &TxError) -> Option<Value> {
+    if let TxError::MessageKnown { sequence } = error {
+        return Some(json!({ "sequence": sequence }));
+    }
+    if let TxError::GroupSuperseded { successor } = error {
+        return Some(json!({ "successor": successor }));
+    }
+    if let TxError::WrongEpoch { current } = error {
+        return Some(json!({ "epoch": current }));
+    }
+    let TxError::StalePost(stale) = error else {
+        return None;
+    };
+    Some(match stale {
+        StalePost::BelowFloor { floor } => json!({ "floor": floor }),
+        StalePost::Over { current } | StalePost::Ahead { current } => json!({ "epoch": current }),
+    })
 }
 
 impl From<ProverError> for RpcError {

@@ -1,10 +1,15 @@
 //! Shapes of parameters and results. Ids are CB58, bytes hex in lower case, 64-bit numbers JSON
 //! numbers, times RFC 3339.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use session_chain::tx::message::{Auth, BatchAuth, Body};
-use session_core::ids::{AccountId, MessageId};
-use session_core::log::{Conversation, Entry, MembershipEntry, MembershipEvent, MessageEntry};
+use session_core::codec::{Decode, DecodeError};
+use session_core::ids::{AccountId, ActionId, MessageId, TxId};
+use session_core::log::{
+    AdvanceEntry, Conversation, Entry, MembershipEntry, MembershipEvent, MessageEntry, PostEntry,
+};
 
 use super::error::RpcError;
 
@@ -97,6 +102,134 @@ impl MessageJson {
     }
 }
 
+/// One frame of a group.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PostJson {
+    kind: &'static str,
+    id: MessageId,
+    sequence: u64,
+    epoch: u64,
+    frame: String,
+    timestamp: String,
+    height: u64,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pruned: bool,
+    /// First sequence number of the post whose signature covers this frame.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    batch: Option<u64>,
+}
+
+/// An advance of a group.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct AdvanceJson {
+    kind: &'static str,
+    sequence: u64,
+    /// The epoch that began.
+    epoch: u64,
+    commit_hash: String,
+    removal: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    admin: Option<String>,
+    action: ActionId,
+    tx_id: TxId,
+    /// The whole transaction, base64, with commit, keys and signatures; empty once pruned.
+    tx: String,
+    timestamp: String,
+    height: u64,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pruned: bool,
+}
+
+/// What a conversation's log holds.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum EntryJson {
+    Message(MessageJson),
+    Post(PostJson),
+    Advance(AdvanceJson),
+}
+
+impl EntryJson {
+    /// None of an entry that no conversation has.
+    ///
+    /// # Errors
+    /// [`DecodeError`] of a damaged body.
+    pub(super) fn of(entry: &Entry, body: Option<Vec<u8>>) -> Result<Option<Self>, DecodeError> {
+        let read = |body: Option<Vec<u8>>| body.map(|b| Body::from_bytes(&b)).transpose();
+        Ok(match entry {
+            Entry::Message(entry) => Some(Self::Message(MessageJson::of(entry, read(body)?))),
+            Entry::Post(entry) => Some(Self::Post(PostJson::of(entry, read(body)?))),
+            Entry::Advance(entry) => Some(Self::Advance(AdvanceJson::of(entry, body))),
+            Entry::Membership(_) => None,
+        })
+    }
+
+    /// Bytes of what it carries, before hex or base64.
+    pub(super) const fn content_bytes(&self) -> usize {
+        match self {
+            Self::Message(message) => message.ciphertext.len() / 2,
+            Self::Post(post) => post.frame.len() / 2,
+            Self::Advance(advance) => advance.tx.len() / 4 * 3,
+        }
+    }
+
+    /// First sequence number of the batch whose signature covers it.
+    pub(super) const fn batch(&self) -> Option<u64> {
+        match self {
+            Self::Message(message) => message.batch,
+            Self::Post(post) => post.batch,
+            Self::Advance(_) => None,
+        }
+    }
+}
+
+impl PostJson {
+    fn of(entry: &PostEntry, body: Option<Body>) -> Self {
+        let pruned = body.is_none();
+        let (frame, batch) = match body {
+            Some(Body {
+                ciphertext,
+                auth: Auth::Batch(first),
+            }) => (const_hex::encode(ciphertext), Some(first)),
+            // Every frame has come in a post.
+            Some(Body { ciphertext, .. }) => (const_hex::encode(ciphertext), None),
+            None => (String::new(), None),
+        };
+        Self {
+            kind: "post",
+            id: entry.id,
+            sequence: entry.sequence,
+            epoch: entry.epoch,
+            frame,
+            timestamp: entry.time.to_string(),
+            height: entry.height,
+            pruned,
+            batch,
+        }
+    }
+}
+
+impl AdvanceJson {
+    fn of(entry: &AdvanceEntry, body: Option<Vec<u8>>) -> Self {
+        Self {
+            kind: "advance",
+            sequence: entry.sequence,
+            epoch: entry.epoch,
+            commit_hash: const_hex::encode(entry.commit.as_bytes()),
+            removal: entry.removal,
+            admin: entry.admin.map(|admin| const_hex::encode(admin.as_bytes())),
+            action: entry.action,
+            tx_id: entry.tx,
+            pruned: body.is_none(),
+            tx: body.map_or_else(String::new, |body| BASE64.encode(body)),
+            timestamp: entry.time.to_string(),
+            height: entry.height,
+        }
+    }
+}
+
 impl BatchJson {
     pub(super) fn of(first: u64, auth: BatchAuth) -> Self {
         Self {
@@ -127,6 +260,7 @@ impl MembershipJson {
         let (kind, id) = match entry.conversation {
             Conversation::Session(id) => ("session", id.to_string()),
             Conversation::Channel(id) => ("channel", id.to_string()),
+            Conversation::Group(id) => ("group", id.to_string()),
         };
         let event = match entry.event {
             MembershipEvent::Created => "created",
@@ -147,7 +281,7 @@ impl MembershipJson {
     pub(super) fn of_entry(entry: &Entry) -> Option<Self> {
         match entry {
             Entry::Membership(entry) => Some(Self::of(entry)),
-            Entry::Message(_) => None,
+            Entry::Message(_) | Entry::Post(_) | Entry::Advance(_) => None,
         }
     }
 }

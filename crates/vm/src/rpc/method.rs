@@ -116,6 +116,9 @@ async fn dispatch(context: &Context, method: &str, params: Params<'_>) -> Reply 
         "sessionvm.GetMessages" => read::get_messages(context, params).await,
         "sessionvm.GetSession" => read::get_session(context, &head, params),
         "sessionvm.GetChannel" => read::get_channel(&head, params),
+        "sessionvm.GetGroup" => read::get_group(context, &head, params),
+        "sessionvm.GetKeyPackages" => read::get_key_packages(context, &head, params),
+        "sessionvm.GetTakenKeyPackages" => read::get_taken_key_packages(context, &head, params),
         "sessionvm.GetMessage" => read::get_message(&head, params),
         "sessionvm.GetIdentity" => read::get_identity(context, &head, params),
         "sessionvm.ListSessions" => read::list_sessions(context, &head, params).await,
@@ -142,11 +145,26 @@ pub(super) fn parse_id<T: std::str::FromStr<Err = session_core::cb58::Cb58Error>
     text.parse().map_err(|error| RpcError::from((name, error)))
 }
 
-pub(super) fn parse_conversation(session: &str, channel: &str) -> Result<Conversation, RpcError> {
-    if channel.is_empty() {
+pub(super) fn parse_conversation(
+    session: &str,
+    channel: &str,
+    group: &str,
+) -> Result<Conversation, RpcError> {
+    if !group.is_empty() {
+        Ok(Conversation::Group(parse_id("groupId", group)?))
+    } else if channel.is_empty() {
         Ok(Conversation::Session(parse_id("sessionId", session)?))
     } else {
         Ok(Conversation::Channel(parse_id("channelId", channel)?))
+    }
+}
+
+/// The parameter that names a conversation, and its id.
+pub(super) fn name_of(conversation: &Conversation) -> (&'static str, String) {
+    match conversation {
+        Conversation::Session(id) => ("sessionId", id.to_string()),
+        Conversation::Channel(id) => ("channelId", id.to_string()),
+        Conversation::Group(id) => ("groupId", id.to_string()),
     }
 }
 
@@ -166,5 +184,10 @@ pub(super) fn outcome_json(outcome: &Outcome) -> Value {
         Outcome::Channel(id) => json!({ "channelId": id }),
         Outcome::Sequence(n) => json!({ "sequence": n }),
         Outcome::Chunk(id) => json!({ "chunkId": id }),
+        Outcome::Group(id) => json!({ "groupId": id }),
+        Outcome::KeyPackages {
+            one_time,
+            last_resort,
+        } => json!({ "oneTime": one_time, "lastResort": last_resort }),
     }
 }

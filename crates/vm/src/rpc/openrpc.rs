@@ -51,6 +51,7 @@ const fn may(name: &'static str, kind: &'static str, about: &'static str) -> Par
 const SESSION: Param = need("sessionId", "cb58", "Session.");
 const SESSION_OR: Param = may("sessionId", "cb58", "Session; or give channelId.");
 const CHANNEL_OR: Param = may("channelId", "cb58", "Channel; or give sessionId.");
+const GROUP_OR: Param = may("groupId", "cb58", "Group; instead of the two.");
 const PROOF: Param = may("proof", "boolean", "Also answer a proof, base64.");
 const FROM: Param = may("from", "integer", "First sequence number, default 0.");
 const HEIGHT: Param = may(
@@ -125,10 +126,11 @@ pub const METHODS: &[Method] = &[
     },
     Method {
         name: "sessionvm.GetMessages",
-        about: "Messages of a conversation with sequence >= from, in order.",
+        about: "Messages of a conversation with sequence >= from, in order; of a group frames and advances.",
         params: &[
             SESSION_OR,
             CHANNEL_OR,
+            GROUP_OR,
             FROM,
             LIMIT,
             may(
@@ -145,7 +147,7 @@ pub const METHODS: &[Method] = &[
         name: "sessionvm.GetMessage",
         about: "One message by its id.",
         params: &[need("messageId", "cb58", "Message.")],
-        result: "message, batches, sessionId or channelId",
+        result: "message, batches, sessionId, channelId or groupId",
     },
     Method {
         name: "sessionvm.GetIdentity",
@@ -188,6 +190,7 @@ pub const METHODS: &[Method] = &[
         params: &[
             SESSION_OR,
             CHANNEL_OR,
+            GROUP_OR,
             may(
                 "account",
                 "cb58",
@@ -242,6 +245,32 @@ pub const METHODS: &[Method] = &[
         about: "A channel and its first thousand members.",
         params: &[need("channelId", "cb58", "Channel.")],
         result: "channel",
+    },
+    Method {
+        name: "sessionvm.GetGroup",
+        about: "A group: epoch, public keys, mode, budget and where it goes on.",
+        params: &[need("groupId", "cb58", "Group."), PROOF, HEIGHT],
+        result: "group, proof?",
+    },
+    Method {
+        name: "sessionvm.GetKeyPackages",
+        about: "How many key packages each device of an account has left.",
+        params: &[
+            need("account", "cb58", "Account, CB58, 07… or 05… id."),
+            PROOF,
+            HEIGHT,
+        ],
+        result: "account, devices: device, oneTime, oneTimeIds, lastResort, lastResortId, expires; proof?",
+    },
+    Method {
+        name: "sessionvm.GetTakenKeyPackages",
+        about: "The key packages that one account took of another within a day.",
+        params: &[
+            need("account", "cb58", "Whose packages, CB58, 07… or 05… id."),
+            need("taker", "cb58", "Who took them, CB58, 07… or 05… id."),
+            PROOF,
+        ],
+        result: "account, taker, expires, packages: device, packageId, lastResort, bytes (base64); proof?",
     },
     Method {
         name: "sessionvm.GetRotations",

@@ -93,6 +93,7 @@ pub(super) async fn log_proof(
 struct ProofParams {
     session_id: Option<String>,
     channel_id: Option<String>,
+    group_id: Option<String>,
     account: Option<String>,
     action: Option<String>,
     log: String,
@@ -117,6 +118,10 @@ impl ProofParams {
             let id = parse_id("channelId", id)?;
             return Ok((RecordKey::Channel(id), Some(LogId::Channel(id))));
         }
+        if let Some(id) = &self.group_id {
+            let id = parse_id("groupId", id)?;
+            return Ok((RecordKey::Group(id), Some(LogId::Group(id))));
+        }
         if let Some(id) = &self.account {
             let id = parse_account("account", id)?;
             let log = match self.log.as_str() {
@@ -129,7 +134,7 @@ impl ProofParams {
             let id: ActionId = parse_id("action", id)?;
             return Ok((RecordKey::Action(id), None));
         }
-        let message = "one of sessionId, channelId, account or action is needed";
+        let message = "one of sessionId, channelId, groupId, account or action is needed";
         Err(RpcError::new(super::error::INVALID_PARAMS, message))
     }
 }

@@ -1,8 +1,9 @@
 //! WebSocket subscriptions with a resume cursor.
 //!
 //! After connecting, a client sends one JSON text:
-//! `{"sessionId":…,"from":n}`, `{"channelId":…,"from":n}` or `{"account":…,"from":{…}}`, where
-//! the last follows every conversation of an account. It gets `{"messages":[…],"next":n}` for
+//! `{"sessionId":…,"from":n}`, `{"channelId":…,"from":n}`, `{"groupId":…,"from":n}` or
+//! `{"account":…,"from":{…}}`, where the last follows every session and channel of an account, and
+//! beside them the groups that `from` names as `group:…`. It gets `{"messages":[…],"next":n}` for
 //! what is there and for what comes. Nothing is dropped: a slow reader is simply further behind,
 //! and what has been pruned meanwhile comes marked as such. Where even the leaves are gone, as in
 //! an old channel, one frame says so: `{"pruned":true,"from":n,"messages":[],"next":m}`.
@@ -20,7 +21,7 @@ use session_core::ids::AccountId;
 use session_core::log::{Conversation, Entry, LogId};
 
 use super::error::{PRUNED, RpcError};
-use super::method::{Context, parse_account, parse_conversation};
+use super::method::{Context, name_of, parse_account, parse_conversation};
 use super::read::{message_count, read_messages};
 use super::room::Room;
 use crate::head::Head;
@@ -42,6 +43,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 struct Wish {
     session_id: String,
     channel_id: String,
+    group_id: String,
     account: Option<String>,
     from: Value,
 }
@@ -119,7 +121,7 @@ async fn run(context: &Context, room: &Room, socket: &mut WebSocket) -> Result<(
 
 fn begin(head: &Head, wish: &Wish) -> Result<Subscription, RpcError> {
     let Some(account) = &wish.account else {
-        let conversation = parse_conversation(&wish.session_id, &wish.channel_id)?;
+        let conversation = parse_conversation(&wish.session_id, &wish.channel_id, &wish.group_id)?;
         message_count(head, &conversation)?;
         return Ok(Subscription::One(
             conversation,
@@ -136,9 +138,10 @@ fn begin(head: &Head, wish: &Wish) -> Result<Subscription, RpcError> {
         .take(FOLLOWED_MAX)
     {
         let conversation = match text.split_once(':') {
-            Some(("channel", id)) => parse_conversation("", id)?,
-            Some((_, id)) => parse_conversation(id, "")?,
-            None => parse_conversation(text, "")?,
+            Some(("channel", id)) => parse_conversation("", id, "")?,
+            Some(("group", id)) => parse_conversation("", "", id)?,
+            Some((_, id)) => parse_conversation(id, "", "")?,
+            None => parse_conversation(text, "", "")?,
         };
         cursors.insert(conversation, from.as_u64().unwrap_or(0));
     }
@@ -206,10 +209,7 @@ fn page(
     if count <= *from {
         return Ok(None);
     }
-    let (kind, id) = match conversation {
-        Conversation::Session(id) => ("sessionId", id.to_string()),
-        Conversation::Channel(id) => ("channelId", id.to_string()),
-    };
+    let (kind, id) = name_of(conversation);
     let (messages, batches, next) = match read_messages(head, conversation, *from, PAGE) {
         Err(problem) if problem.code == PRUNED => {
             let first = first_entry(&head.view(), &conversation.log())?;

@@ -156,7 +156,8 @@ struct SendParams {
 pub(super) async fn send_message(context: &Context, params: Params<'_>) -> Reply {
     let lenient = params.is_lenient();
     let params: SendParams = params.parse()?;
-    let conversation = super::method::parse_conversation(&params.session_id, &params.channel_id)?;
+    let conversation =
+        super::method::parse_conversation(&params.session_id, &params.channel_id, "")?;
     let sender = parse_account("sender", &params.sender)?;
     if params.ciphertext.len() > 2 * CIPHERTEXT_MAX {
         let message = format!(

@@ -44,7 +44,8 @@ impl Consensus {
             let mut versions = versions.unwrap_or_else(PoisonError::into_inner);
             versions.restart(header, tree);
         }
-        for counter in [&ledger.metrics.sessions, &ledger.metrics.channels] {
+        let metrics = &ledger.metrics;
+        for counter in [&metrics.sessions, &metrics.channels, &metrics.groups] {
             counter.store(0, Ordering::Relaxed);
         }
         counts.tell(&ledger.metrics);

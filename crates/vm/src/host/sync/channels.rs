@@ -1,5 +1,5 @@
-//! Where channels begin. Their oldest leaves go when they are old, and no root says which are gone:
-//! whoever gave a channel may have left younger ones out as well. So others are asked, and one that
+//! Where channels and groups begin. Their oldest leaves go when they are old, and no root says which
+//! are gone: whoever gave one may have left younger ones out as well. So others are asked, and one that
 //! has more of it, and shows it, is believed.
 
 use session_chain::sync::{
@@ -8,24 +8,30 @@ use session_chain::sync::{
 use session_chain::tree::first_bits;
 use session_chain::view::{Table, View as _};
 use session_core::codec::{Decode, Encode};
-use session_core::ids::ChannelId;
+use session_core::ids::{ChannelId, GroupId};
 use session_core::record::RecordKey;
 
 use super::Peer;
 use super::crew::{Failure, Refused};
 use super::fetch::Job;
 
-/// Peers that are asked about each channel.
+/// Peers that are asked about each of them.
 const ASKED: usize = 3;
 
-/// Channels read at once.
+/// Records read at once.
 const PAGE: usize = 512;
 
 impl Job<'_> {
-    /// Asks about every channel that has lost leaves.
+    /// Asks about every channel and group that has lost leaves.
     pub(super) fn channels(&self) -> Result<(), Failure> {
-        let of = |id| RecordKey::Channel(ChannelId::from_bytes(id)).to_bytes();
-        let (mut from, to) = (of([0; 32]), of([0xff; 32]));
+        let channel = |id| RecordKey::Channel(ChannelId::from_bytes(id));
+        self.beginnings(channel([0; 32]), channel([0xff; 32]))?;
+        let group = |id| RecordKey::Group(GroupId::from_bytes(id));
+        self.beginnings(group([0; 32]), group([0xff; 32]))
+    }
+
+    fn beginnings(&self, first: RecordKey, last: RecordKey) -> Result<(), Failure> {
+        let (mut from, to) = (first.to_bytes(), last.to_bytes());
         loop {
             let page = self.view().range(Table::Record, &from, &to, PAGE)?;
             let Some((last, _)) = page.last() else {
@@ -35,33 +41,29 @@ impl Job<'_> {
             from.push(0);
             for (key, _) in page {
                 self.crew.check_stop()?;
-                if let RecordKey::Channel(id) =
-                    RecordKey::from_bytes(&key).map_err(|error| Failure::Wrong(error.into()))?
-                {
-                    self.channel(id)?;
-                }
+                let key = RecordKey::from_bytes(&key);
+                self.beginning(key.map_err(|error| Failure::Wrong(error.into()))?)?;
             }
         }
     }
 
-    fn channel(&self, id: ChannelId) -> Result<(), Failure> {
-        let key = RecordKey::Channel(id);
+    fn beginning(&self, key: RecordKey) -> Result<(), Failure> {
         for peer in self.crew.some(ASKED) {
-            if tiles_gone(&self.view(), id)? == 0 {
+            if tiles_gone(&self.view(), key)? == 0 {
                 return Ok(());
             }
-            match self.begins_before(&peer, id) {
+            match self.begins_before(&peer, key) {
                 Ok(false) => {}
                 Ok(true) => {
-                    tracing::warn!(channel = %id, "a peer had left out leaves of a channel: taking it from another");
+                    tracing::warn!(record = ?key, "a peer had left out leaves of a log: taking it from another");
                     let part = self.part_of(key);
                     self.open(part)?;
-                    match self.channel_from(&peer, key) {
+                    match self.log_from(&peer, key) {
                         Ok(()) => {}
                         Err(Refused::Own(failure)) => return Err(failure),
                         Err(refused) => {
                             self.crew.refuse(&peer, &refused);
-                            let anybody = |peer: &Peer| self.channel_from(peer, key);
+                            let anybody = |peer: &Peer| self.log_from(peer, key);
                             self.crew.by_somebody(anybody)?;
                         }
                     }
@@ -75,13 +77,12 @@ impl Job<'_> {
     }
 
     /// Whether a peer has leaves before those that were taken over.
-    fn begins_before(&self, peer: &Peer, id: ChannelId) -> Result<bool, Refused> {
-        let key = RecordKey::Channel(id);
+    fn begins_before(&self, peer: &Peer, key: RecordKey) -> Result<bool, Refused> {
         let request = Request::Cells(self.part_of(key), Some(before(key)));
         let Reply::Cells(cells, _) = self.crew.ask(peer, &request)? else {
             return Err(SyncError::OtherAnswer.into());
         };
-        Ok(begins_before(&self.view(), id, &cells)?)
+        Ok(begins_before(&self.view(), key, &cells)?)
     }
 
     fn part_of(&self, key: RecordKey) -> Part {
@@ -92,8 +93,8 @@ impl Job<'_> {
         }
     }
 
-    /// Takes one channel over again.
-    fn channel_from(&self, peer: &Peer, key: RecordKey) -> Result<(), Refused> {
+    /// Takes one channel or group over again.
+    fn log_from(&self, peer: &Peer, key: RecordKey) -> Result<(), Refused> {
         self.forget(key)?;
         let mut objects = Objects::new(vec![key]);
         self.cells_from(peer, self.part_of(key), &mut objects, Some(key))

@@ -5,20 +5,21 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::json;
-use session_chain::tx::message::{BatchAuth, Body};
+use session_chain::tx::message::BatchAuth;
 use session_chain::view::{
     Table, View, ViewError, batch_key, entry_key, first_entry, message_place,
 };
 use session_core::channel::Channel;
 use session_core::codec::Decode;
+use session_core::group::Group;
 use session_core::log::{Conversation, Entry, LogId};
 use session_core::session::Session;
 
 use super::{PAGE_MAX, put};
 use crate::head::Head;
 use crate::rpc::error::{NOT_FOUND, PRUNED, RpcError, UNKNOWN_SESSION};
-use crate::rpc::json::{BatchJson, MessageJson};
-use crate::rpc::method::{Context, Params, Reply, parse_conversation, parse_id, reply};
+use crate::rpc::json::{BatchJson, EntryJson};
+use crate::rpc::method::{Context, Params, Reply, name_of, parse_conversation, parse_id, reply};
 use crate::rpc::proof::{log_proof, state_at};
 
 /// Bytes of message bodies in one reply, at least one message: what lies beyond waits for the next
@@ -30,6 +31,7 @@ const REPLY_BODIES_MAX: usize = 1 << 20;
 struct ConversationParams {
     session_id: String,
     channel_id: String,
+    group_id: String,
     from: u64,
     limit: u64,
     wait_ms: u64,
@@ -43,6 +45,7 @@ impl Default for ConversationParams {
         Self {
             session_id: text(),
             channel_id: text(),
+            group_id: text(),
             from: 0,
             limit: 100,
             wait_ms: 0,
@@ -64,10 +67,14 @@ pub(in crate::rpc) fn message_count(
         Conversation::Channel(_) => head
             .record::<Channel>(&conversation.record())?
             .map(|channel| channel.log.count()),
+        Conversation::Group(_) => head
+            .record::<Group>(&conversation.record())?
+            .map(|group| group.log.count()),
     };
     count.ok_or_else(|| match conversation {
         Conversation::Session(_) => RpcError::new(UNKNOWN_SESSION, "unknown session"),
         Conversation::Channel(_) => RpcError::new(NOT_FOUND, "unknown channel"),
+        Conversation::Group(_) => RpcError::new(NOT_FOUND, "unknown group"),
     })
 }
 
@@ -77,7 +84,7 @@ pub(in crate::rpc) fn read_messages(
     conversation: &Conversation,
     from: u64,
     limit: u64,
-) -> Result<(Vec<MessageJson>, Vec<BatchJson>, u64), RpcError> {
+) -> Result<(Vec<EntryJson>, Vec<BatchJson>, u64), RpcError> {
     let log = conversation.log();
     let view = head.view();
     let end = message_count(head, conversation)?;
@@ -98,27 +105,23 @@ pub(in crate::rpc) fn read_messages(
     let mut batches: Vec<BatchJson> = Vec::new();
     let (mut next, mut bytes) = (from, 0);
     for (cell, entry) in entries {
-        let Entry::Message(entry) = Entry::from_bytes(&entry).map_err(ViewError::Damaged)? else {
+        let entry = Entry::from_bytes(&entry).map_err(ViewError::Damaged)?;
+        let body = view.get(Table::Body, &cell)?;
+        let Some(message) = EntryJson::of(&entry, body).map_err(ViewError::Damaged)? else {
             continue;
         };
-        let body = view.get(Table::Body, &cell)?;
-        let body = body
-            .map(|b| Body::from_bytes(&b))
-            .transpose()
-            .map_err(ViewError::Damaged)?;
-        let message = MessageJson::of(&entry, body);
-        bytes += message.ciphertext.len() / 2;
+        bytes += message.content_bytes();
         if bytes > REPLY_BODIES_MAX && !messages.is_empty() {
             break;
         }
-        if let Some(first) = message.batch
+        if let Some(first) = message.batch()
             && batches.last().is_none_or(|batch| batch.first != first)
             && let Some(auth) = view.get(Table::Body, &batch_key(&log, first))?
         {
             let auth = BatchAuth::from_bytes(&auth).map_err(ViewError::Damaged)?;
             batches.push(BatchJson::of(first, auth));
         }
-        next = entry.sequence + 1;
+        next = entry.sequence() + 1;
         messages.push(message);
     }
     Ok((messages, batches, next))
@@ -148,7 +151,8 @@ async fn wait_for_messages(
 
 pub(in crate::rpc) async fn get_messages(context: &Context, params: Params<'_>) -> Reply {
     let params: ConversationParams = params.parse()?;
-    let conversation = parse_conversation(&params.session_id, &params.channel_id)?;
+    let conversation =
+        parse_conversation(&params.session_id, &params.channel_id, &params.group_id)?;
     let head = match params.height {
         // Nothing comes later in a past state.
         Some(_) => state_at(context, &context.node.head(), params.height)?,
@@ -181,15 +185,13 @@ pub(in crate::rpc) fn get_message(head: &Head, params: Params<'_>) -> Reply {
     let conversation = match log {
         LogId::Session(id) => Conversation::Session(id),
         LogId::Channel(id) => Conversation::Channel(id),
+        LogId::Group(id) => Conversation::Group(id),
         LogId::Memberships(_) | LogId::Requests(_) => {
             return Err(RpcError::new(NOT_FOUND, "unknown message"));
         }
     };
     let (messages, batches, _) = read_messages(head, &conversation, sequence, 1)?;
-    let (kind, conversation) = match conversation {
-        Conversation::Session(id) => ("sessionId", id.to_string()),
-        Conversation::Channel(id) => ("channelId", id.to_string()),
-    };
+    let (kind, conversation) = name_of(&conversation);
     let message = messages.into_iter().next();
     let message = message.ok_or_else(|| RpcError::new(PRUNED, "pruned"))?;
     reply(&json!({ "message": message, "batches": batches, kind: conversation }))

@@ -32,7 +32,7 @@ pub(in crate::rpc) fn get_receipts(
 ) -> Reply {
     let params: ReceiptParams = params.parse()?;
     let head = &*state_at(context, head, params.height)?;
-    let conversation = parse_conversation(&params.session_id, &params.channel_id)?;
+    let conversation = parse_conversation(&params.session_id, &params.channel_id, "")?;
     message_count(head, &conversation)?;
     let account = params
         .account

@@ -1,0 +1,289 @@
+//! Frames, commits, joining and catching up.
+//!
+//! `LEAVES=1000 cargo bench -p session-e2ee` adds groups of that size.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    missing_docs,
+    reason = "a benchmark that fails is to stop"
+)]
+
+#[path = "../tests/world/mod.rs"]
+mod world;
+
+use divan::Bencher;
+use divan::counter::ItemsCount;
+use session_core::ids::GroupId;
+use session_crypto::Secret;
+use session_e2ee::frame::{Chain, EpochKeys};
+use session_e2ee::{Device, Invitee, OutgoingKind, Policy, Randomness, Storage, Suite};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, OnceLock};
+use world::client::{identities, settle};
+use world::{CHAIN, Client};
+
+fn main() {
+    divan::main();
+}
+
+/// Frames a round: a chain goes on, as it does in a conversation.
+const FRAMES: usize = 64;
+
+fn epoch() -> (EpochKeys, Chain) {
+    let root = Secret::new([3; 48]);
+    let group = GroupId::from_bytes([9; 32]);
+    let (keys, mut chains) = EpochKeys::derive(&root, 7, group, 0..2).unwrap();
+    (keys, chains.remove(1).1)
+}
+
+#[divan::bench(args = [100, 1_000, 10_000])]
+fn seal_frames(bencher: Bencher<'_, '_>, bytes: usize) {
+    let (keys, chain) = epoch();
+    let text = vec![7; bytes];
+    bencher
+        .counter(ItemsCount::new(FRAMES))
+        .with_inputs(|| chain.clone())
+        .bench_refs(|chain| {
+            for guard in 0..FRAMES as u32 {
+                let frame = keys.seal(1, chain, guard.to_be_bytes(), &text).unwrap();
+                divan::black_box(frame);
+            }
+        });
+}
+
+#[divan::bench(args = [100, 1_000, 10_000])]
+fn open_frames(bencher: Bencher<'_, '_>, bytes: usize) {
+    let (keys, chain) = epoch();
+    let text = vec![7; bytes];
+    let mut sender = chain.clone();
+    let frames: Vec<Vec<u8>> = (0..FRAMES as u32)
+        .map(|guard| {
+            let sealed = keys.seal(1, &mut sender, guard.to_be_bytes(), &text);
+            sealed.unwrap().1
+        })
+        .collect();
+    bencher
+        .counter(ItemsCount::new(FRAMES))
+        .with_inputs(|| chain.clone())
+        .bench_refs(|chain| {
+            for frame in &frames {
+                let place = keys.place(frame).unwrap();
+                divan::black_box(chain.open(&keys, place, frame).unwrap());
+            }
+        });
+}
+
+#[divan::bench(args = [2, 100, 1_000])]
+fn begin_an_epoch_of_leaves(bencher: Bencher<'_, '_>, leaves: u32) {
+    let root = Secret::new([3; 48]);
+    let group = GroupId::from_bytes([9; 32]);
+    bencher.bench(|| EpochKeys::derive(&root, 7, group, 0..leaves).unwrap());
+}
+
+/// A group of so many, with the first two and the last following it, and everything about it that
+/// the others would have.
+struct Group {
+    chain: world::Chain,
+    /// Maker, a member, and who comes last.
+    clients: Vec<Client>,
+    group: GroupId,
+    invitation: session_e2ee::Invitation,
+    before_joining: world::Disk,
+}
+
+fn group(leaves: usize) -> &'static Mutex<Group> {
+    static GROUPS: OnceLock<Mutex<BTreeMap<usize, &'static Mutex<Group>>>> = OnceLock::new();
+    let mut groups = GROUPS.get_or_init(Mutex::default).lock().unwrap();
+    groups
+        .entry(leaves)
+        .or_insert_with(|| Box::leak(Box::new(Mutex::new(make(leaves)))))
+}
+
+fn make(leaves: usize) -> Group {
+    let mut chain = world::Chain::new();
+    let ids = identities(leaves, &mut chain);
+    let client = |n: usize, chain: &world::Chain| {
+        Client::new(&n.to_string(), &ids[n], Suite::PostQuantum, n as u64, chain)
+    };
+    let mut clients = vec![client(0, &chain), client(1, &chain)];
+    let mut invitees: Vec<Invitee> = vec![clients[1].invitee(&chain)];
+    // The others only have to be there.
+    for n in 2..leaves - 1 {
+        invitees.push(client(n, &chain).invitee(&chain));
+    }
+    let last = if leaves > 2 {
+        client(leaves - 1, &chain)
+    } else {
+        client(1, &chain)
+    };
+    let mut last = last;
+    let policy = Policy::new(CHAIN, clients[0].account());
+    let mut batches = invitees.chunks(50);
+    let group = clients[0].create(policy, batches.next().unwrap(), &chain);
+    settle(&mut clients, &mut chain);
+    for batch in batches {
+        let now = chain.now_ms;
+        clients[0]
+            .dev()
+            .add(group, batch, &chain.directory(), now)
+            .unwrap();
+        settle(&mut clients, &mut chain);
+    }
+    let invitee = if leaves > 2 {
+        last.invitee(&chain)
+    } else {
+        // A third for a pair: a further device of the second account.
+        last.invitee(&chain)
+    };
+    let before_joining = last.disk.copy();
+    let now = chain.now_ms;
+    clients[0]
+        .dev()
+        .add(group, &[invitee], &chain.directory(), now)
+        .unwrap();
+    clients[0].flush(&mut chain).unwrap();
+    clients[0].sync(&chain).unwrap();
+    let outbox = clients[0].device().outbox().unwrap();
+    let invitation = outbox
+        .iter()
+        .find_map(|outgoing| match &outgoing.kind {
+            OutgoingKind::Invitation(invitation) => Some((**invitation).clone()),
+            _ => None,
+        })
+        .unwrap();
+    settle(&mut clients, &mut chain);
+    clients.push(last);
+    Group {
+        chain,
+        clients,
+        group,
+        invitation,
+        before_joining,
+    }
+}
+
+fn sizes() -> Vec<usize> {
+    let more = std::env::var("LEAVES").ok().and_then(|n| n.parse().ok());
+    [2, 10, 100].into_iter().chain(more).collect()
+}
+
+fn open(disk: &world::Disk) -> Device {
+    Device::open(Storage {
+        store: disk.store(),
+        slots: disk.slots(),
+        key: Secret::new([0x55; 32]),
+        randomness: Randomness::system(),
+    })
+    .unwrap()
+}
+
+#[divan::bench(args = sizes(), sample_count = 10)]
+fn make_a_rotation(bencher: Bencher<'_, '_>, leaves: usize) {
+    let world = group(leaves).lock().unwrap();
+    let disk = world.clients[0].disk.copy();
+    bencher
+        .with_inputs(|| open(&disk.copy()))
+        .bench_local_refs(|device| {
+            device
+                .rotate(world.group, &world.chain.directory())
+                .unwrap()
+        });
+}
+
+#[divan::bench(args = sizes(), sample_count = 10)]
+fn follow_a_rotation(bencher: Bencher<'_, '_>, leaves: usize) {
+    let world = group(leaves).lock().unwrap();
+    let mut maker = open(&world.clients[0].disk.copy());
+    maker.rotate(world.group, &world.chain.directory()).unwrap();
+    let outbox = maker.outbox().unwrap();
+    let OutgoingKind::Commit(advance) = &outbox[0].kind else {
+        panic!("a commit");
+    };
+    let disk = world.clients[1].disk.copy();
+    bencher
+        .with_inputs(|| open(&disk.copy()))
+        .bench_local_refs(|device| {
+            let place = session_e2ee::LogPlace {
+                position: device.next_position(world.group).unwrap(),
+                time_ms: world.chain.now_ms,
+            };
+            let commit = session_e2ee::AcceptedCommit {
+                epoch: advance.from_epoch + 1,
+                commit: &advance.commit,
+                keys: &advance.keys,
+                removes: false,
+            };
+            let entry = session_e2ee::LogEntry::Commit(commit);
+            device
+                .receive(world.group, place, entry, &world.chain.directory())
+                .unwrap()
+        });
+    eprintln!(
+        "{leaves} leaves: a rotation of {} bytes",
+        advance.commit.len()
+    );
+}
+
+#[divan::bench(args = sizes(), sample_count = 10)]
+fn join_a_group(bencher: Bencher<'_, '_>, leaves: usize) {
+    let world = group(leaves).lock().unwrap();
+    let facts = &world.chain.log(world.group).facts[&world.invitation.epoch];
+    bencher
+        .with_inputs(|| open(&world.before_joining.copy()))
+        .bench_local_refs(|device| {
+            device
+                .join(&world.invitation, facts, &world.chain.directory())
+                .unwrap()
+        });
+    let (welcome, tree) = (world.invitation.welcome.len(), world.invitation.tree.len());
+    eprintln!("{leaves} leaves: welcome {welcome} bytes, tree {tree} bytes");
+}
+
+/// A hundred epochs missed, in groups of up to a hundred.
+#[divan::bench(args = [2, 10, 100], sample_count = 3, sample_size = 1)]
+fn catch_up_over_a_hundred_epochs(bencher: Bencher<'_, '_>, leaves: usize) {
+    let mut world = group(leaves).lock().unwrap();
+    let behind = world.clients[1].disk.copy();
+    let Group {
+        chain,
+        clients,
+        group,
+        ..
+    } = &mut *world;
+    let from = clients[1].device().next_position(*group).unwrap() as usize;
+    for _ in 0..100 {
+        clients[0].dev().rotate(*group, &chain.directory()).unwrap();
+        clients[0].flush(chain).unwrap();
+        clients[0].sync(chain).unwrap();
+    }
+    bencher
+        .with_inputs(|| open(&behind.copy()))
+        .bench_local_refs(|device| {
+            for entry in &chain.log(*group).entries[from..] {
+                let directory = chain.directory_at(entry.place.time_ms);
+                device
+                    .receive(*group, entry.place, entry.entry(), &directory)
+                    .unwrap();
+            }
+        });
+    clients[1].sync(chain).unwrap();
+}
+
+/// One message as a device has it: sealed, stored, in the outbox; in memory, without a disk.
+#[divan::bench(sample_count = 20)]
+fn send_a_message_through_a_device(bencher: Bencher<'_, '_>) {
+    let world = group(10).lock().unwrap();
+    let disk = world.clients[0].disk.copy();
+    let content = [session_e2ee::Content::Text("x".repeat(1_000))];
+    bencher
+        .with_inputs(|| {
+            let mut device = open(&disk.copy());
+            // The first of an epoch is signed; this is about the others.
+            device.send(world.group, &content, 0).unwrap();
+            device
+        })
+        .bench_local_refs(|device| device.send(world.group, &content, 0).unwrap());
+}

@@ -1,0 +1,69 @@
+//! Every limit of this layer, with its reason. Quantities in bytes unless the name says otherwise.
+
+/// Devices of a group. A cold tree of 1,000 leaves is 6.5 MB to join and 4 ms to load; beyond
+/// that a conversation is a channel.
+pub const LEAVES_MAX: usize = 1_024;
+
+/// Key packages that one commit adds: its welcome is 66 kB then, and larger ones grow faster than
+/// the number of joiners.
+pub const ADDS_MAX: usize = 50;
+
+/// A key package: 10,993 with one suite and our credential.
+pub const KEY_PACKAGE_MAX: usize = 16 * 1024;
+
+/// A commit: adding 49 to a cold tree of 951 is 1.7 MB.
+pub const COMMIT_MAX: usize = 4 * 1024 * 1024;
+
+/// A welcome: 66 kB for fifty joiners.
+pub const WELCOME_MAX: usize = 256 * 1024;
+
+/// A ratchet tree, which travels beside its welcome: 7.8 kB a leaf at most.
+pub const TREE_MAX: usize = 8 * 1024 * LEAVES_MAX;
+
+/// A frame: what the chain takes as the ciphertext of one message.
+pub const FRAME_MAX: usize = session_core::limits::CIPHERTEXT_MAX;
+
+/// Content of one message, before padding: Padmé adds at most 12 %, and the frame 33.
+pub const CONTENT_MAX: usize = 200 * 1024;
+
+/// Generations that a frame may lie ahead of the last one seen of its sender, and message keys kept
+/// for those left out. The log is ordered, so real gaps are small; every further one is a key that
+/// somebody inside could make us throw away.
+pub const WINDOW: u32 = 64;
+
+/// Frames whose sender's signature is awaited, for each sender and epoch. A sender signs after 32.
+pub const UNSIGNED_MAX: usize = 256;
+
+/// Frames of one generation that are kept until a signature decides which is the sender's.
+pub const RIVALS_MAX: usize = 4;
+
+/// Messages under one signature of their sender.
+pub const SIGNED_BATCH_MAX: usize = 32;
+
+/// How long a message may wait for its sender's signature.
+pub const SIGNED_BATCH_AFTER_MS: u64 = 5_000;
+
+/// Past epochs whose frames are still opened. Later ones are refused by the chain.
+pub const PAST_EPOCHS: u64 = 2;
+
+/// Messages after which a device rotates its leaf.
+pub const ROTATE_AFTER_MESSAGES: u32 = 50;
+
+/// Messages that wait to be accepted. A client that is offline for longer says so.
+pub const OUTBOX_MAX: usize = 10_000;
+
+/// A group's name, a device's name.
+pub const NAME_MAX: usize = 128;
+
+/// Devices that may not come back into a group. The oldest entry goes.
+pub const REVOKED_MAX: usize = 256;
+
+/// Accounts with a role of their own in a group.
+pub const ROLES_MAX: usize = 256;
+
+/// Key packages of ours that are out at once: ten one-time, one of last resort, and one reserved
+/// in each of many groups.
+pub const KEY_PACKAGES_MAX: usize = 1_024;
+
+/// What a linked device is given besides its certificate: identity, contacts, as the client likes.
+pub const LINK_PAYLOAD_MAX: usize = 1024 * 1024;

@@ -1,0 +1,180 @@
+//! Conversations from end to end, as people have them.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "in a test a panic is the verdict"
+)]
+
+mod world;
+
+use session_e2ee::{Authenticity, EventKind, GroupStatus, Policy, Role, SignatureRule, Suite};
+use world::client::{group_of, settle};
+
+#[test]
+fn two_people_talk_and_nothing_is_signed() {
+    for suite in [Suite::Classical, Suite::PostQuantum] {
+        let (mut chain, mut clients, group) = group_of(2, suite, 1);
+        clients[0].say(group, "hello", &chain).unwrap();
+        clients[1].say(group, "hi", &chain).unwrap();
+        settle(&mut clients, &mut chain);
+        assert_eq!(clients[1].texts(group), ["hello"]);
+        assert_eq!(clients[0].texts(group), ["hi"]);
+        let message = clients[1].messages(group)[0];
+        assert_eq!(message.authenticity, Authenticity::Deniable);
+        assert_eq!(message.from, clients[0].member());
+        // Two frames, and no signature.
+        assert_eq!(chain.log(group).entries.len(), 2);
+        let numbers: Vec<String> = clients
+            .iter()
+            .map(|client| client.device().safety_number(group).unwrap().to_string())
+            .collect();
+        assert_eq!(numbers[0], numbers[1]);
+        assert_eq!(numbers[0].len(), 12 * 5 + 11);
+    }
+}
+
+#[test]
+fn in_a_group_messages_are_from_a_member_and_then_verified() {
+    let (mut chain, mut clients, group) = group_of(3, Suite::PostQuantum, 2);
+    for n in 0..4 {
+        clients[1].say(group, &format!("{n}"), &chain).unwrap();
+    }
+    settle(&mut clients, &mut chain);
+    let verified = |client: &world::Client| {
+        let all = client.shown.iter();
+        all.filter_map(|event| match &event.kind {
+            EventKind::Verified(names) => Some(names.len()),
+            _ => None,
+        })
+        .sum::<usize>()
+    };
+    assert_eq!(clients[2].texts(group), ["0", "1", "2", "3"]);
+    // The first of an epoch is signed at once, the others within five seconds.
+    assert_eq!(verified(&clients[2]), 1);
+    let due = clients[1].device().next_tick_ms().unwrap().unwrap();
+    assert_eq!(due, chain.now_ms.max(due).min(due));
+    chain.tick(5_001);
+    let now = chain.now_ms;
+    let output = clients[1].dev().tick(now, &chain.directory()).unwrap();
+    assert_eq!(output.outgoing.len(), 1);
+    settle(&mut clients, &mut chain);
+    assert_eq!(verified(&clients[2]), 4);
+    assert_eq!(verified(&clients[0]), 4);
+}
+
+#[test]
+fn a_removed_member_reads_nothing_and_the_others_go_on() {
+    let (mut chain, mut clients, group) = group_of(4, Suite::Classical, 3);
+    let gone = clients[3].member();
+    clients[1].say(group, "before", &chain).unwrap();
+    settle(&mut clients, &mut chain);
+    let refused = clients[1]
+        .dev()
+        .remove(group, &[gone], false, &chain.directory());
+    assert!(refused.is_err(), "a member may not remove");
+    let output = clients[0]
+        .dev()
+        .remove(group, &[gone], true, &chain.directory())
+        .unwrap();
+    clients[0].take(output);
+    // Sealed before the removal is known, accepted after it: sealed again.
+    clients[2].say(group, "meanwhile", &chain).unwrap();
+    clients[0].flush(&mut chain).unwrap();
+    settle(&mut clients, &mut chain);
+    clients[1].say(group, "after", &chain).unwrap();
+    settle(&mut clients, &mut chain);
+    assert_eq!(clients[0].texts(group), ["before", "meanwhile", "after"]);
+    assert_eq!(clients[3].texts(group), ["before"]);
+    assert_eq!(
+        clients[3].device().status(group).unwrap(),
+        GroupStatus::Removed
+    );
+    assert!(clients[3].say(group, "still here", &chain).is_err());
+    // A stolen device does not come back.
+    let invitee = clients[3].invitee(&chain);
+    let now = chain.now_ms;
+    let again = clients[0]
+        .dev()
+        .add(group, &[invitee], &chain.directory(), now);
+    assert!(again.is_err());
+    for client in &clients {
+        assert!(client.halted().is_empty());
+    }
+}
+
+#[test]
+fn the_loser_of_a_race_makes_its_commit_anew() {
+    let (mut chain, mut clients, group) = group_of(3, Suite::Classical, 4);
+    let mut policy = clients[0].device().policy(group).unwrap();
+    policy.name = "Hiking".to_owned();
+    clients[0]
+        .dev()
+        .set_policy(group, policy.clone(), &chain.directory())
+        .unwrap();
+    clients[1].dev().rotate(group, &chain.directory()).unwrap();
+    clients[2].dev().rotate(group, &chain.directory()).unwrap();
+    clients[2].say(group, "not lost", &chain).unwrap();
+    settle(&mut clients, &mut chain);
+    for client in &clients {
+        assert_eq!(client.device().epoch(group).unwrap(), 4, "{}", client.name);
+        assert_eq!(client.device().policy(group).unwrap().name, "Hiking");
+    }
+    assert_eq!(clients[0].texts(group), ["not lost"]);
+    let event = clients[1].shown.iter().any(|event| {
+        matches!(&event.kind, EventKind::PolicyChanged { policy, .. } if policy.name == "Hiking")
+    });
+    assert!(event);
+}
+
+#[test]
+fn roles_are_given_by_owners_and_kept_to() {
+    let (mut chain, mut clients, group) = group_of(3, Suite::Classical, 5);
+    let (admin, member) = (clients[1].account(), clients[2].account());
+    let old = clients[0].device().policy(group).unwrap();
+    let mut policy = old.clone();
+    policy.roles.insert(admin, Role::Admin);
+    policy.signatures = SignatureRule::Each;
+    // Nobody but an owner gives roles.
+    assert!(
+        clients[2]
+            .dev()
+            .set_policy(group, policy.clone(), &chain.directory())
+            .is_err()
+    );
+    clients[0]
+        .dev()
+        .set_policy(group, policy.clone(), &chain.directory())
+        .unwrap();
+    settle(&mut clients, &mut chain);
+    // An admin removes members, and not owners.
+    let (owner, other) = (clients[0].member(), clients[2].member());
+    assert!(
+        clients[1]
+            .dev()
+            .remove(group, &[owner], false, &chain.directory())
+            .is_err()
+    );
+    clients[1]
+        .dev()
+        .remove(group, &[other], false, &chain.directory())
+        .unwrap();
+    settle(&mut clients, &mut chain);
+    assert_eq!(
+        clients[2].device().status(group).unwrap(),
+        GroupStatus::Removed
+    );
+    // The last owner stays one.
+    let mut nobody = clients[0].device().policy(group).unwrap();
+    nobody.roles.clear();
+    assert!(
+        clients[0]
+            .dev()
+            .set_policy(group, nobody, &chain.directory())
+            .is_err()
+    );
+    let _ = (member, Policy::new(world::CHAIN, admin));
+}
