@@ -115,7 +115,8 @@ struct Wires {
     open: BTreeSet<(NodeId, NodeId, u32)>,
     sent: Vec<Sent>,
     too_large: u64,
-    liars: BTreeSet<NodeId>,
+    /// Of so many answers one is true, if any is.
+    liars: BTreeMap<NodeId, Option<usize>>,
 }
 
 /// The wires of one network. Clones are the same wires.
@@ -134,7 +135,7 @@ impl Exchange {
             open: BTreeSet::new(),
             sent: Vec::new(),
             too_large: 0,
-            liars: BTreeSet::new(),
+            liars: BTreeMap::new(),
         };
         Self {
             wires: Arc::new(Mutex::new(wires)),
@@ -171,9 +172,10 @@ impl Exchange {
         self.lock().peers.keys().copied().collect()
     }
 
-    /// From now one bit of most answers that this node gives is another.
-    pub fn make_liar(&self, node: NodeId) {
-        self.lock().liars.insert(node);
+    /// From now one bit of the answers that this node gives is another, but for one answer in
+    /// `truths`, if there are to be any.
+    pub fn make_liar(&self, node: NodeId, truths: Option<usize>) {
+        self.lock().liars.insert(node, truths);
     }
 
     /// Changes the weather.
@@ -226,7 +228,11 @@ impl Exchange {
         };
         wires.sent.push(sent);
         let weather = wires.weather;
-        let lies = wires.liars.contains(&from) && !wires.chance.one_in(3);
+        let lies = match wires.liars.get(&from).copied() {
+            Some(Some(truths)) => !wires.chance.one_in(truths),
+            Some(None) => true,
+            None => false,
+        };
         let mut message = message;
         if let Message::Response(_, response) = &mut message
             && lies

@@ -49,7 +49,7 @@ async fn schedule(seed: u64, tally: &mut Tally) {
         if round == 1 {
             // One of the first, of which one at least stays honest.
             let liar = network.nodes[chance.below(nodes - 1)].id;
-            network.exchange.make_liar(liar);
+            network.exchange.make_liar(liar, Some(3));
             network.tell_of("a liar");
         }
         let kills = chance.below(4);
@@ -93,7 +93,7 @@ async fn a_node_whose_peers_all_lie_is_given_the_blocks_instead() {
         let mut network = Network::start(offering_every(2), 2, Weather::CALM, 3).await;
         network.found(4).await.unwrap();
         for node in &network.nodes {
-            network.exchange.make_liar(node.id);
+            network.exchange.make_liar(node.id, None);
         }
         let at = network.join_by_state(0).await.unwrap();
         let at = at.expect("a state is offered");

@@ -77,8 +77,11 @@ fn changes(seed: u64, number: u64) -> Vec<Change> {
     let mut random = Random(seed ^ number.wrapping_mul(0x1234_5677));
     (0..1 + random.below(12))
         .map(|_| {
-            let any = random.below(Keyspace::ALL.len() as u64 - 1);
-            let keyspace = Keyspace::ALL[any as usize];
+            let any = random.below(Keyspace::ALL.len() as u64) as usize;
+            let keyspace = match Keyspace::ALL[any] {
+                Keyspace::Undo => Keyspace::Meta,
+                other => other,
+            };
             let key = vec![1 + random.below(5) as u8; 1 + random.below(3) as usize];
             let bytes = match random.below(12) {
                 0 => 20_000,
