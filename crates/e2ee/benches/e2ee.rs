@@ -109,20 +109,20 @@ fn make(leaves: usize) -> Group {
         Client::new(&n.to_string(), &ids[n], Suite::PostQuantum, n as u64, chain)
     };
     let mut clients = vec![client(0, &chain), client(1, &chain)];
-    let mut invitees: Vec<Invitee> = vec![clients[1].invitee(&chain)];
+    // The second of a pair is who comes last.
+    let mut last = (leaves > 2).then(|| client(leaves - 1, &chain));
+    let mut invitees: Vec<Invitee> = Vec::new();
+    if leaves > 2 {
+        invitees.push(clients[1].invitee(&chain));
+    }
     // The others only have to be there.
     for n in 2..leaves - 1 {
         invitees.push(client(n, &chain).invitee(&chain));
     }
-    let last = if leaves > 2 {
-        client(leaves - 1, &chain)
-    } else {
-        client(1, &chain)
-    };
-    let mut last = last;
     let policy = Policy::new(CHAIN, clients[0].account());
     let mut batches = invitees.chunks(50);
-    let group = clients[0].create(policy, batches.next().unwrap(), &chain);
+    let first = batches.next().unwrap_or_default();
+    let group = clients[0].create(policy, first, &chain);
     settle(&mut clients, &mut chain);
     for batch in batches {
         let now = chain.now_ms;
@@ -132,13 +132,9 @@ fn make(leaves: usize) -> Group {
             .unwrap();
         settle(&mut clients, &mut chain);
     }
-    let invitee = if leaves > 2 {
-        last.invitee(&chain)
-    } else {
-        // A third for a pair: a further device of the second account.
-        last.invitee(&chain)
-    };
-    let before_joining = last.disk.copy();
+    let joiner = last.as_mut().unwrap_or(&mut clients[1]);
+    let invitee = joiner.invitee(&chain);
+    let before_joining = joiner.disk.copy();
     let now = chain.now_ms;
     clients[0]
         .dev()
@@ -155,7 +151,7 @@ fn make(leaves: usize) -> Group {
         })
         .unwrap();
     settle(&mut clients, &mut chain);
-    clients.push(last);
+    clients.extend(last);
     Group {
         chain,
         clients,

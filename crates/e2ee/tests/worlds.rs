@@ -4,7 +4,8 @@
 //! the group for. Every device must have shown exactly the texts of its stretch, once each, in the
 //! log's order, with the right sender, whatever was lost, late, doubled, forged, crashed or raced.
 //!
-//! `WORLDS` and `WORLDS_PQ` say how many, `SEED` replays one: it is printed when one fails.
+//! `WORLDS` and `WORLDS_PQ` say how many, `FROM` where to begin, `SEED` replays one: it is printed when
+//! one fails.
 
 #![allow(
     clippy::expect_used,
@@ -609,7 +610,7 @@ fn worlds(suite: Suite, count: u64, steps: usize) -> Seen {
             let seed = seed.parse().unwrap();
             seed..seed + 1
         }
-        Err(_) => 0..count,
+        Err(_) => number("FROM", 0)..number("FROM", 0) + count,
     };
     for seed in seeds {
         let seen = std::panic::catch_unwind(|| run(seed, suite, steps));

@@ -1,6 +1,6 @@
 //! Being invited: key packages, and the welcome that uses one.
 
-use openmls::group::{ProcessedWelcome, WelcomeError};
+use openmls::group::{ProcessedWelcome, StagedWelcome, WelcomeError};
 use openmls::prelude::{
     Extension, Extensions, JoinBuilder, KeyPackage, MlsMessageBodyIn, MlsMessageIn, RatchetTreeIn,
     Welcome,
@@ -312,11 +312,6 @@ impl Transaction<'_> {
         directory: &dyn Directory,
     ) -> Result<(), E2eeError> {
         let group = facts.group;
-        let welcome = parse_welcome(&invitation.welcome)?;
-        let tree = parse_tree(&invitation.tree)?;
-        if welcome.ciphersuite() != self.me.suite.ciphersuite() {
-            return Err(E2eeError::WrongSuite);
-        }
         let before: Option<GroupRecord> = self.buffer().load_record(&group)?;
         if let Some(before) = &before
             && before.epoch >= facts.epoch
@@ -328,29 +323,7 @@ impl Transaction<'_> {
             Some(predecessor) => Some(self.offer_link(predecessor, group)?),
             None => None,
         };
-        let processed = ProcessedWelcome::new_from_welcome(&self.provider, &join_config(), welcome);
-        let processed = processed.map_err(refused)?;
-        let info = processed.unverified_group_info();
-        let psks = processed.psks().len();
-        if *info.group_id() != mls_id(group)
-            || info.epoch().as_u64() != facts.epoch
-            || psks != usize::from(link.is_some())
-        {
-            return Err(E2eeError::WrongInvitation);
-        }
-        // Before the tree is even looked at: these are the keys that the chain has.
-        let seeds = Exporter::Welcome(&processed)
-            .seeds(self.provider.crypto(), group)
-            .map_err(library("exporting the keys towards the chain"))?;
-        if seeds.public()? != facts.keys {
-            return Err(E2eeError::WrongInvitation);
-        }
-        let staged = JoinBuilder::new(&self.provider, processed)
-            .with_ratchet_tree(tree)
-            .replace_old_group()
-            .skip_lifetime_validation()
-            .build()
-            .map_err(refused)?;
+        let staged = self.open_welcome(invitation, facts, link.is_some())?;
         let judge = Judge {
             crypto: self.provider.crypto,
             directory,
@@ -398,6 +371,42 @@ impl Transaction<'_> {
         let epoch = facts.epoch;
         self.tell(group, EventKind::Joined { epoch });
         Ok(())
+    }
+
+    /// The group that a welcome and a tree make, if it is the one that the chain knows.
+    fn open_welcome(
+        &self,
+        invitation: &Invitation,
+        facts: &GroupFacts,
+        linked: bool,
+    ) -> Result<StagedWelcome, E2eeError> {
+        let welcome = parse_welcome(&invitation.welcome)?;
+        let tree = parse_tree(&invitation.tree)?;
+        if welcome.ciphersuite() != self.me.suite.ciphersuite() {
+            return Err(E2eeError::WrongSuite);
+        }
+        let processed = ProcessedWelcome::new_from_welcome(&self.provider, &join_config(), welcome);
+        let processed = processed.map_err(refused)?;
+        let info = processed.unverified_group_info();
+        if *info.group_id() != mls_id(facts.group)
+            || info.epoch().as_u64() != facts.epoch
+            || processed.psks().len() != usize::from(linked)
+        {
+            return Err(E2eeError::WrongInvitation);
+        }
+        // Before the tree is even looked at: these are the keys that the chain has.
+        let seeds = Exporter::Welcome(&processed)
+            .seeds(self.provider.crypto(), facts.group)
+            .map_err(library("exporting the keys towards the chain"))?;
+        if seeds.public()? != facts.keys {
+            return Err(E2eeError::WrongInvitation);
+        }
+        JoinBuilder::new(&self.provider, processed)
+            .with_ratchet_tree(tree)
+            .replace_old_group()
+            .skip_lifetime_validation()
+            .build()
+            .map_err(refused)
     }
 
     /// Key packages that the library has used up need no record any more.

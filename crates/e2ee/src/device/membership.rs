@@ -26,7 +26,7 @@ use crate::credential::DeviceId;
 use crate::directory::Directory;
 use crate::error::{E2eeError, bounded};
 use crate::event::{EventKind, MemberDevice};
-use crate::limits::{ADDS_MAX, COMMIT_MAX, KEY_PACKAGE_MAX, REVOKED_MAX};
+use crate::limits::{ADDS_MAX, COMMIT_MAX, KEY_PACKAGE_MAX, REVOKED_MAX, TREE_MAX, WELCOME_MAX};
 use crate::outgoing::{
     Advance, Creation, Invitation, OutgoingKind, Predecessor, commit_hash, group_id,
 };
@@ -256,27 +256,8 @@ impl Transaction<'_> {
             self.credential(),
         )
         .map_err(library("creating a group"))?;
-        let mut record = GroupRecord {
-            suite: self.me.suite,
-            chain: policy.chain,
-            status: GroupStatus::Active,
-            epoch: 0,
-            joined_epoch: 1,
-            floor: 0,
-            own_leaf: 0,
-            last_commit: Digest::from_bytes([0; 32]),
-            next_position: 0,
-            next_sequence: 1,
-            sent_since_rotation: 0,
-            rotate_at_ms: 0,
-            unsigned: Vec::new(),
-            unsigned_epoch: 0,
-            unsigned_since_ms: 0,
-            first_of_epoch: true,
-            admin_seed: Some(admin_seed),
-            predecessor: link.as_ref().map(|(predecessor, _)| *predecessor),
-            policy,
-        };
+        let predecessor = link.as_ref().map(|(predecessor, _)| *predecessor);
+        let mut record = self.new_record(policy, admin_seed, predecessor);
         let packages: Vec<Vec<u8>> = invitees
             .iter()
             .map(|invitee| invitee.key_package.clone())
@@ -294,18 +275,7 @@ impl Transaction<'_> {
             crypto: self.provider.crypto,
             directory,
         };
-        // Judged one by one: the library shows no proposal of a link, and nobody judges this commit.
-        let mut to = Vec::new();
-        if let Intent::Add(packages) = &intent {
-            for bytes in packages {
-                let package = parse_key_package(bytes, self.provider.crypto)?;
-                to.push(judge.key_package(&package)?);
-            }
-        }
-        let members: BTreeSet<MemberDevice> = to.iter().copied().collect();
-        if members.len() != to.len() || members.contains(&self.me.member) {
-            return Err(Refusal::DeviceTwice(self.me.member).into());
-        }
+        let to = self.judge_invitees(&judge, invitees)?;
         let aad = commit_aad(record.chain, group, record.last_commit);
         let made = self.build(group, &mut loaded, &record, &intent, link.as_ref(), aad)?;
         loaded
@@ -335,6 +305,55 @@ impl Transaction<'_> {
         let epoch = record.epoch;
         self.tell(group, EventKind::Joined { epoch });
         Ok(group)
+    }
+
+    /// The record of a group that this device makes.
+    fn new_record(
+        &self,
+        policy: Policy,
+        admin_seed: Secret<32>,
+        predecessor: Option<Predecessor>,
+    ) -> GroupRecord {
+        GroupRecord {
+            suite: self.me.suite,
+            chain: policy.chain,
+            status: GroupStatus::Active,
+            epoch: 0,
+            joined_epoch: 1,
+            floor: 0,
+            own_leaf: 0,
+            last_commit: Digest::from_bytes([0; 32]),
+            next_position: 0,
+            next_sequence: 1,
+            sent_since_rotation: 0,
+            rotate_at_ms: 0,
+            unsigned: Vec::new(),
+            unsigned_epoch: 0,
+            unsigned_since_ms: 0,
+            first_of_epoch: true,
+            admin_seed: Some(admin_seed),
+            predecessor,
+            policy,
+        }
+    }
+
+    /// Who is invited into a new group. Judged one by one: nobody judges its first commit.
+    fn judge_invitees(
+        &self,
+        judge: &Judge<'_>,
+        invitees: &[Invitee],
+    ) -> Result<Vec<MemberDevice>, E2eeError> {
+        let mut members = BTreeSet::from([self.me.member]);
+        let mut to = Vec::with_capacity(invitees.len());
+        for invitee in invitees {
+            let package = parse_key_package(&invitee.key_package, self.provider.crypto)?;
+            let member = judge.key_package(&package)?;
+            if !members.insert(member) {
+                return Err(Refusal::DeviceTwice(member).into());
+            }
+            to.push(member);
+        }
+        Ok(to)
     }
 
     /// Makes a commit of this device for the current epoch, and puts it into the outbox. It is
@@ -545,12 +564,19 @@ impl Made {
             Some(welcome) => Some(welcome.to_bytes().map_err(library("writing a welcome"))?),
             None => None,
         };
+        bounded(
+            "welcome",
+            welcome.as_deref().unwrap_or_default(),
+            WELCOME_MAX,
+        )?;
+        let tree = tree
+            .tls_serialize_detached()
+            .map_err(library("writing the tree"))?;
+        bounded("ratchet tree", &tree, TREE_MAX)?;
         Ok(Self {
             commit,
             welcome,
-            tree: tree
-                .tls_serialize_detached()
-                .map_err(library("writing the tree"))?,
+            tree,
         })
     }
 
