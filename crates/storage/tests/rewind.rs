@@ -77,11 +77,11 @@ fn changes(seed: u64, number: u64) -> Vec<Change> {
     let mut random = Random(seed ^ number.wrapping_mul(0x1234_5677));
     (0..1 + random.below(12))
         .map(|_| {
-            let any = random.below(Keyspace::ALL.len() as u64) as usize;
-            let keyspace = match Keyspace::ALL[any] {
-                Keyspace::Undo => Keyspace::Meta,
-                other => other,
-            };
+            let mut keyspace = Keyspace::ALL[random.below(Keyspace::ALL.len() as u64) as usize];
+            // That one is the store's own.
+            if keyspace == Keyspace::Undo {
+                keyspace = Keyspace::Meta;
+            }
             let key = vec![1 + random.below(5) as u8; 1 + random.below(3) as usize];
             let bytes = match random.below(12) {
                 0 => 20_000,
