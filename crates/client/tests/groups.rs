@@ -23,11 +23,13 @@ use session_client::e2ee::{
     OutgoingKind, Policy, Role,
 };
 use session_client::{
-    Account, ClientError, Groups, InvitationCode, KeyPackageCode, NewGroup, RpcClient,
+    Account, ClientError, Groups, IdentityFile, InvitationCode, KeyPackageCode, Lock, NewGroup,
+    RpcClient,
 };
 use session_core::group::Mode;
 use session_core::ids::{AccountId, GroupId};
 use session_core::time::{DAY_MS, Time};
+use session_crypto::Identity;
 use session_fixture::ThrowawayNode;
 use support::{Proxy, account, same};
 
@@ -150,7 +152,14 @@ async fn two_people_speak_and_somebody_else_pays() {
     bob.rotate(group).await.unwrap();
     assert_eq!(bob.device().epoch(group).unwrap(), 2);
     alice.say(group, "under new keys").await.unwrap();
-    assert_eq!(read(&mut bob, group).await, ["under new keys"]);
+    // A conversation may be held by a task of its own.
+    let task = tokio::spawn(async move {
+        let texts = read(&mut bob, group).await;
+        bob.say(group, "from a task").await.unwrap();
+        texts
+    });
+    assert_eq!(task.await.unwrap(), ["under new keys"]);
+    assert_eq!(read(&mut alice, group).await, ["from a task"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -313,6 +322,41 @@ async fn where_only_admins_advance_a_group_the_commits_of_others_are_given_up() 
             .iter()
             .any(|o| matches!(o.kind, OutgoingKind::Commit(_)))
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_rotates_keeps_its_conversations_and_old_keys_do_not_open_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = ThrowawayNode::start().await.unwrap();
+    let rpc = RpcClient::new(&node.url(), None).unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let file = IdentityFile::new(&path("alice"), Lock::Exposed).unwrap();
+    file.save(&Identity::generate().unwrap()).unwrap();
+    let before = file.load().unwrap();
+    let opened = Account::open_file(rpc.clone(), file.clone(), &path("alice")).await;
+    let mut alice = Groups::open(opened.unwrap(), "phone").unwrap();
+    let mut bob = person(rpc.clone(), &path("bob")).await;
+    let policy = pair(&alice, &bob);
+    let group = together(&mut alice, &mut [&mut bob], policy).await;
+    let key = path("alice").join("e2ee.key");
+    let opens = |identity: &Identity| {
+        let sealed = std::fs::read(&key).unwrap();
+        identity.open(identity.account_id(), &sealed).is_ok()
+    };
+    assert!(opens(&before));
+    alice.account_mut().rotate().await.unwrap();
+    assert!(!opens(&before));
+    drop(alice);
+    let opened = Account::open_file(rpc, file, &path("alice")).await.unwrap();
+    let mut alice = Groups::open(opened, "phone").unwrap();
+    // Her leaf is certified by an earlier key of hers: it stays, and others judge by the height.
+    alice.say(group, "still me").await.unwrap();
+    bob.rotate(group).await.unwrap();
+    assert_eq!(read(&mut bob, group).await, ["still me"]);
+    assert_eq!(read(&mut alice, group).await, [""; 0]);
+    assert_eq!(alice.device().epoch(group).unwrap(), 2);
+    bob.say(group, "good").await.unwrap();
+    assert_eq!(read(&mut alice, group).await, ["good"]);
 }
 
 struct Nobody;
