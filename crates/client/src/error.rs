@@ -2,7 +2,10 @@
 
 use session_core::ids::{AccountId, SessionId};
 use session_crypto::{CryptoError, FileError};
+use session_e2ee::E2eeError;
+use session_storage::StoreError;
 
+use crate::group::GroupError;
 use crate::rpc::RpcError;
 use crate::state::StateError;
 use crate::trust::TrustError;
@@ -65,8 +68,8 @@ pub enum ClientError {
     /// There is no identity file.
     #[error("there is no identity in {0}")]
     NoIdentity(std::path::PathBuf),
-    /// The key of the history is sealed to another identity.
-    #[error("{0} does not belong to this identity: move it and history.sealed away")]
+    /// The key of the history, or of the conversations, is sealed to another identity.
+    #[error("{0} does not belong to this identity: move it and what it seals away")]
     HistoryKey(std::path::PathBuf),
     /// Keys can only rotate where they are kept.
     #[error("this account was not opened from an identity file: new keys would be lost")]
@@ -186,6 +189,15 @@ pub enum ClientError {
     /// A name that no recipient would take.
     #[error("{0:?} is no name for a file: one component, not hidden, at most 255 bytes")]
     FileName(String),
+    /// The device's conversations.
+    #[error("{0}")]
+    E2ee(#[from] E2eeError),
+    /// Where they lie.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// A group on the chain.
+    #[error("{0}")]
+    Group(#[from] GroupError),
     /// The reply makes no sense.
     #[error("the node's reply makes no sense: {0}")]
     Reply(&'static str),

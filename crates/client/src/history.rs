@@ -43,7 +43,7 @@ pub struct HistoryLine {
 
 const PLAIN: &str = "history.jsonl";
 const SEALED: &str = "history.sealed";
-const KEY: &str = "history.key";
+const KEY: SealedKey = SealedKey("history.key");
 
 /// What every sealed line is bound to: that it is one.
 const AAD: &[u8] = b"history line";
@@ -73,21 +73,7 @@ impl History {
     /// # Errors
     /// [`ClientError::HistoryKey`] where the key is another identity's; [`ClientError::State`].
     pub fn sealed(dir: StateDir, identity: &Identity) -> Result<Self, ClientError> {
-        let path = dir.path().join(KEY);
-        let key = match std::fs::read(&path) {
-            Ok(bytes) => {
-                let opened = identity.open(identity.account_id(), &bytes);
-                let opened = opened.map_err(|_| ClientError::HistoryKey(path.clone()))?;
-                let bytes = Zeroizing::new(opened.plaintext);
-                Secret::copy_from(&bytes).map_err(|_| ClientError::HistoryKey(path))?
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let key = Secret::random()?;
-                write_key(&dir, identity, &key)?;
-                key
-            }
-            Err(error) => return Err(io(&path)(error).into()),
-        };
+        let key = KEY.load_or_make(&dir, identity)?;
         let key = Some(key);
         let this = Self { dir, key };
         this.seal_plain()?;
@@ -97,7 +83,7 @@ impl History {
     /// Seals the key to the identity's current keys: earlier ones are not kept for ever.
     pub(crate) fn follow_keys(&self, identity: &Identity) -> Result<(), ClientError> {
         match &self.key {
-            Some(key) => write_key(&self.dir, identity, key),
+            Some(key) => KEY.write(&self.dir, identity, key),
             None => Ok(()),
         }
     }
@@ -193,16 +179,60 @@ impl History {
     }
 }
 
-fn write_key(dir: &StateDir, identity: &Identity, key: &Secret<32>) -> Result<(), ClientError> {
-    let me = identity.account_id();
-    let parties = session_crypto::envelope::Parties {
-        sender: me,
-        recipient: me,
-    };
-    let kem = identity.public().kem();
-    let sealed = session_crypto::envelope::seal(kem, &parties, key.expose())?;
-    dir.write_file(KEY, &sealed)?;
-    Ok(())
+/// A file with a key, sealed by the account to itself.
+pub(crate) struct SealedKey(pub(crate) &'static str);
+
+impl SealedKey {
+    /// The key, if there is one.
+    pub(crate) fn load(
+        &self,
+        dir: &StateDir,
+        identity: &Identity,
+    ) -> Result<Option<Secret<32>>, ClientError> {
+        let path = dir.path().join(self.0);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(io(&path)(error).into()),
+        };
+        let opened = identity.open(identity.account_id(), &bytes);
+        let opened = opened.map_err(|_| ClientError::HistoryKey(path.clone()))?;
+        let bytes = Zeroizing::new(opened.plaintext);
+        let key = Secret::copy_from(&bytes).map_err(|_| ClientError::HistoryKey(path))?;
+        Ok(Some(key))
+    }
+
+    /// The key; a random one where there is none.
+    pub(crate) fn load_or_make(
+        &self,
+        dir: &StateDir,
+        identity: &Identity,
+    ) -> Result<Secret<32>, ClientError> {
+        if let Some(key) = self.load(dir, identity)? {
+            return Ok(key);
+        }
+        let key = Secret::random()?;
+        self.write(dir, identity, &key)?;
+        Ok(key)
+    }
+
+    /// Seals it to an identity.
+    pub(crate) fn write(
+        &self,
+        dir: &StateDir,
+        identity: &Identity,
+        key: &Secret<32>,
+    ) -> Result<(), ClientError> {
+        let me = identity.account_id();
+        let parties = session_crypto::envelope::Parties {
+            sender: me,
+            recipient: me,
+        };
+        let kem = identity.public().kem();
+        let sealed = session_crypto::envelope::seal(kem, &parties, key.expose())?;
+        dir.write_file(self.0, &sealed)?;
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -11,9 +11,10 @@
 //! has accepted it. The directory belongs to one program at a time: [`StateDir::claim`] is how
 //! programs find out who is first.
 //!
-//! What this does **not** give: forward secrecy against theft of the long-term key. Messages are
+//! What sessions do **not** give: forward secrecy against theft of the long-term key. Messages are
 //! sealed to the recipient's ML-KEM key; whoever steals that key reads every message ever sent to
-//! it that is still stored somewhere.
+//! it that is still stored somewhere. [`Groups`] have it: conversations of MLS devices, whose keys
+//! are erased once they are used.
 //!
 //! ```
 //! use session_client::{Account, RpcClient};
@@ -46,6 +47,7 @@ pub mod content;
 mod conversation;
 mod error;
 mod gap;
+mod group;
 mod history;
 mod identity_file;
 mod inbox;
@@ -66,6 +68,10 @@ pub use committee::{Committee, Member};
 pub use conversation::Sent;
 pub use error::{ClientError, KeyChange};
 pub use gap::Gap;
+pub use group::{
+    CodeError, Flushed as GroupFlushed, GroupError, GroupPage, Groups, InvitationCode, Invited,
+    KeyPackageCode, NewGroup,
+};
 pub use history::{History, HistoryLine};
 pub use identity_file::{IdentityFile, Lock};
 pub use inbox::{Inbox, Item, KeyState, Received};
@@ -74,6 +80,7 @@ pub use outbox::{Flushed, Kept};
 pub use people::Lookup;
 pub use rpc::{RpcClient, RpcError};
 pub use session::{Receipt, SessionEntry};
+pub use session_e2ee as e2ee;
 pub use state::{Contact, Progress, State, StateDir, StateError};
 pub use tls::TlsError;
 pub use trust::{Met, STALE_MS, ShownHead, Trust, TrustError, decode_proof, head_is_signed_by};

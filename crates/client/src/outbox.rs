@@ -38,25 +38,25 @@ const EXPIRED: i64 = -32_009;
 const KEYS_REFUSED: [i64; 2] = [-32_006, -32_007];
 
 /// Code of the node's `message known` error.
-const MESSAGE_KNOWN: i64 = -32_016;
+pub(crate) const MESSAGE_KNOWN: i64 = -32_016;
 
-fn code_of(result: &Value) -> i64 {
+pub(crate) fn code_of(result: &Value) -> i64 {
     let code = result.get("code").and_then(Value::as_i64);
     code.unwrap_or_default()
 }
 
-fn status_of(result: &Value) -> &str {
+pub(crate) fn status_of(result: &Value) -> &str {
     let status = result.get("status").and_then(Value::as_str);
     status.unwrap_or_default()
 }
 
 /// Whether a transaction may still be accepted as it is: busy, limit, pending, storage full,
 /// unavailable.
-fn is_waiting(result: &Value) -> bool {
+pub(crate) fn is_waiting(result: &Value) -> bool {
     status_of(result) == "pending" || matches!(code_of(result), -32_014..=-32_010)
 }
 
-fn random_u64() -> Result<u64, CryptoError> {
+pub(crate) fn random_u64() -> Result<u64, CryptoError> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(|_| CryptoError::NoRandomness)?;
     Ok(u64::from_be_bytes(bytes))
@@ -349,7 +349,7 @@ impl Account {
         Ok(outcomes)
     }
 
-    async fn call_submit(&mut self, txs: &[&[u8]]) -> Result<Vec<Value>, ClientError> {
+    pub(crate) async fn call_submit(&mut self, txs: &[&[u8]]) -> Result<Vec<Value>, ClientError> {
         let list: Vec<String> = txs.iter().map(|tx| BASE64.encode(tx)).collect();
         let params = json!({ "txs": list, "waitMs": self.rpc.wait_ms_max() });
         let reply: Value = match self.rpc.call("sessionvm.Submit", params).await {

@@ -270,6 +270,7 @@ impl Account {
         // disk after a crash in between can be opened.
         if back {
             self.history.follow_keys(&found)?;
+            crate::group::follow_keys(&self.dir, &self.identity, &found)?;
         }
         if let Some(file) = &self.file {
             file.save(&found)?;
@@ -278,7 +279,8 @@ impl Account {
         if back {
             return Ok(());
         }
-        self.history.follow_keys(&self.identity)
+        self.history.follow_keys(&self.identity)?;
+        crate::group::follow_keys(&self.dir, &self.identity, &self.identity)
     }
 
     fn promote(&mut self, next: Identity) -> Result<(), ClientError> {
@@ -286,7 +288,8 @@ impl Account {
             file.promote_next()?;
         }
         self.identity = next;
-        self.history.follow_keys(&self.identity)
+        self.history.follow_keys(&self.identity)?;
+        crate::group::follow_keys(&self.dir, &self.identity, &self.identity)
     }
 
     /// Finishes or undoes a rotation that was interrupted.

@@ -346,6 +346,16 @@ impl Trust {
         seen.unwrap_or_default()
     }
 
+    /// Begins with a log at entry `from`, in the middle: with its frontier in a record that was
+    /// proved. What was seen of it up to there or further stays what counts.
+    pub(crate) fn begin(&mut self, log: &LogId, from: u64, frontier: &Frontier) {
+        let seen = self.seen(log).count();
+        if seen == 0 || seen < from {
+            let frontier = const_hex::encode(frontier.to_bytes());
+            self.logs.insert(name_of(log), frontier);
+        }
+    }
+
     /// Up to where what was seen of a log stays comparable when its entries go: whole tiles, whose
     /// roots a node keeps.
     pub fn comparable(&self, log: &LogId) -> u64 {

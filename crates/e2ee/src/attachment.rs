@@ -11,7 +11,7 @@
 //! binds all of them, their number and their order. The key is random and used for one file.
 
 use session_core::codec::{Decode, DecodeError, Encode, Reader, Writer};
-use session_core::hash::{Tag, sha256};
+use session_core::hash::Tag;
 use session_core::ids::Digest;
 use session_core::limits::CHUNK_BYTES_MAX;
 use session_crypto::{CryptoError, Secret, aead};
@@ -40,7 +40,7 @@ pub struct Attachment {
     pub bytes: u64,
     /// Hash over the sealed chunks.
     pub digest: Digest,
-    /// SHA-256 of each sealed chunk, in order: what it is fetched by.
+    /// The chain's id of each sealed chunk, in order: what it is fetched by.
     pub chunks: Vec<Digest>,
     /// The key of the file.
     key: Secret<32>,
@@ -210,7 +210,7 @@ impl Download<'_> {
 
 /// The name of a sealed chunk.
 pub fn chunk_hash(chunk: &[u8]) -> Digest {
-    Digest::from_bytes(sha256(chunk))
+    Digest::from_bytes(Tag::Chunk.hash(&[chunk]))
 }
 
 fn digest_of(chunks: &[Digest]) -> Digest {

@@ -11,8 +11,9 @@ pub const ADDS_MAX: usize = 50;
 /// A key package: 10,993 with one suite and our credential.
 pub const KEY_PACKAGE_MAX: usize = 16 * 1024;
 
-/// A commit: adding 49 to a cold tree of 951 is 1.7 MB.
-pub const COMMIT_MAX: usize = 4 * 1024 * 1024;
+/// A commit: adding 49 to a cold tree of 951 is 1.7 MB, and the chain takes 32 chunks of 64 KiB.
+pub const COMMIT_MAX: usize =
+    session_core::limits::COMMIT_CHUNKS_MAX * session_core::limits::CHUNK_BYTES_MAX;
 
 /// A welcome: 66 kB for fifty joiners.
 pub const WELCOME_MAX: usize = 256 * 1024;
@@ -21,11 +22,12 @@ pub const WELCOME_MAX: usize = 256 * 1024;
 /// 3.4, and a parent 1.3.
 pub const TREE_MAX: usize = 12 * 1024 * LEAVES_MAX;
 
-/// A frame: what the chain takes as the ciphertext of one message.
-pub const FRAME_MAX: usize = session_core::limits::CIPHERTEXT_MAX;
+/// A frame: what the chain takes as one.
+pub const FRAME_MAX: usize = session_core::limits::FRAME_BYTES_MAX;
 
-/// Content of one message, before padding: Padmé adds at most 12 %, and the frame 33.
-pub const CONTENT_MAX: usize = 200 * 1024;
+/// Content of one message, before padding: the largest Padmé length whose frame fits is 63,488, with
+/// an end mark of 1 byte and 33 of the frame.
+pub const CONTENT_MAX: usize = 63_487;
 
 /// Generations that a frame may lie ahead of the last one seen of its sender, and message keys kept
 /// for those left out. The log is ordered, so real gaps are small; every further one is a key that

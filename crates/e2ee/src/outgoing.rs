@@ -49,7 +49,7 @@ pub struct Creation {
     pub admin: SigningPublicKey,
     /// The epoch that the log begins with: 1, since the first commit stays at home.
     pub epoch: u64,
-    /// Hash of the commit that led to it.
+    /// What the chain's record of that epoch says of a commit: zero.
     pub commit_hash: Digest,
     /// The epoch's keys towards the chain.
     pub keys: ChainKeys,

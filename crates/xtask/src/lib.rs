@@ -111,8 +111,14 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         folder: "client",
-        ours: &["session-core", "session-crypto", "session-chain"],
-        absent: &["session_vm", "session_storage", "session_fakehost"],
+        ours: &[
+            "session-core",
+            "session-crypto",
+            "session-chain",
+            "session-e2ee",
+            "session-storage",
+        ],
+        absent: &["session_vm", "session_fakehost"],
     },
 ];
 

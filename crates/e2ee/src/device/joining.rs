@@ -168,6 +168,33 @@ impl Device {
         })
     }
 
+    /// The keys towards the chain of the epoch that an invitation leads to, as its welcome has
+    /// them: to be compared with what the chain shows of that epoch. This device is as it was.
+    ///
+    /// # Errors
+    /// As [`Device::join`].
+    pub fn invitation_keys(
+        &self,
+        invitation: &Invitation,
+        group: GroupId,
+    ) -> Result<ChainKeys, E2eeError> {
+        self.look(|event| {
+            if let Some(predecessor) = invitation.predecessor {
+                event.offer_link(predecessor, group)?;
+            }
+            let welcome = parse_welcome(&invitation.welcome)?;
+            if welcome.ciphersuite() != event.me.suite.ciphersuite() {
+                return Err(E2eeError::WrongSuite);
+            }
+            let processed =
+                ProcessedWelcome::new_from_welcome(&event.provider, &join_config(), welcome);
+            let seeds = Exporter::Welcome(&processed.map_err(refused)?)
+                .seeds(event.provider.crypto(), group)
+                .map_err(library("exporting the keys towards the chain"))?;
+            Ok(seeds.public()?)
+        })
+    }
+
     /// Whose key package this is, checked as it is before it is added.
     ///
     /// # Errors

@@ -284,7 +284,8 @@ impl Transaction<'_> {
         if let Some(link) = &link {
             self.forget_link(link)?;
         }
-        record.last_commit = commit_hash(&made.commit);
+        // The commit stays at home: the chain's record of the first epoch names none, and whoever
+        // joins begins from that record.
         record.rotate_at_ms = now_ms.saturating_add(interval_ms(to.len() + 1));
         self.enter_epoch(group, &mut record, &mut loaded, false)?;
         self.heard_of_all(group, record.epoch, now_ms)?;

@@ -86,6 +86,21 @@ impl Device {
         Ok(output)
     }
 
+    /// Does what [`Device::receive`] would do, and drops it: for a caller who has to find out about
+    /// which accounts `directory` is asked before its answers count.
+    ///
+    /// # Errors
+    /// As [`Device::receive`].
+    pub fn rehearse(
+        &self,
+        group: GroupId,
+        place: LogPlace,
+        entry: LogEntry<'_>,
+        directory: &dyn Directory,
+    ) -> Result<(), E2eeError> {
+        self.look(|event| event.receive(group, place, entry, directory))
+    }
+
     /// What a commit of the current epoch would do, without following it: for an administrator who
     /// countersigns, and signs `Advance::keys` with it. This device goes on as if it had not looked.
     ///

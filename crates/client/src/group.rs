@@ -1,0 +1,349 @@
+//! Conversations with forward secrecy: an MLS device of the account, joined to a group's log on the
+//! chain (`spec/e2ee.md` §1 C).
+//!
+//! ```text
+//! say, add, remove, rotate ─▶ device ─ outbox ─▶ posts and advances, signed with the epoch's keys ─▶ node
+//!                               ▲                                                                   │
+//! events, until acknowledged ◀──┴── entries, one by one ◀── range proof verified ◀── the group's log
+//! ```
+//!
+//! What a device sends stays in its outbox until the log shows it. A post or an advance may be sent
+//! any number of times: the chain knows a frame by its id, and an epoch ends once.
+
+mod accounts;
+mod code;
+mod joining;
+mod key_package;
+mod log;
+mod sending;
+mod storage;
+
+pub use code::{CodeError, InvitationCode, KeyPackageCode};
+pub use log::GroupPage;
+pub use sending::{Flushed, Invited};
+pub(crate) use storage::follow_keys;
+
+use session_core::group::Mode;
+use session_core::ids::GroupId;
+use session_core::time::Time;
+use session_e2ee::attachment::AttachmentError;
+use session_e2ee::{
+    Content, Device, E2eeError, Event, Invitee, Member, MemberDevice, Output, Policy, SafetyNumber,
+};
+
+use crate::account::{Account, now};
+use crate::error::ClientError;
+use accounts::{Accounts, Position};
+
+/// Why something about a group cannot be.
+#[derive(Debug, thiserror::Error)]
+pub enum GroupError {
+    /// A line that is no code.
+    #[error("{0}")]
+    Code(#[from] CodeError),
+    /// The chunks of an invitation.
+    #[error("the invitation cannot be read: {0}")]
+    Invitation(#[from] AttachmentError),
+    /// The chain knows no such group.
+    #[error("the chain knows no group {0}")]
+    Unknown(GroupId),
+    /// The chain's group is not at that epoch yet.
+    #[error("the invitation leads to epoch {invited}, and the group is in epoch {current}")]
+    Ahead {
+        /// Epoch of the invitation.
+        invited: u64,
+        /// Epoch of the group.
+        current: u64,
+    },
+    /// The chain does not show that the group was ever at that epoch: of a first one it remembers
+    /// the keys for 16 epochs.
+    #[error("the chain shows epoch {0} of the group no more: ask to be invited again")]
+    EpochNotShown(u64),
+    /// A commit too large for the chunks of one advance.
+    #[error("a commit of {0} bytes is too large for the chain")]
+    CommitTooLarge(usize),
+}
+
+/// What the chain is told of a new group beside its keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewGroup {
+    /// Name, roles and rights; the chain does not see it.
+    pub policy: Policy,
+    /// Whether every advance needs an admin's signature. The creator's device is the admin.
+    pub mode: Mode,
+    /// Bytes of weight that the sponsor pays for.
+    pub budget: u64,
+    /// And for what admins sign, once that is used up.
+    pub reserve: u64,
+}
+
+impl NewGroup {
+    /// A group that every member may advance, with room for about a thousand messages posted alone.
+    pub const fn open(policy: Policy) -> Self {
+        Self {
+            policy,
+            mode: Mode::Open,
+            budget: 4_000_000,
+            reserve: 400_000,
+        }
+    }
+}
+
+/// The conversations of one device of an account.
+pub struct Groups {
+    account: Account,
+    device: Device,
+}
+
+impl Groups {
+    /// Opens the device in the account's directory, or makes it under this name of at most 128
+    /// bytes. One program has it at a time.
+    ///
+    /// # Errors
+    /// [`ClientError::Store`] where another program has it, [`ClientError::E2ee`],
+    /// [`ClientError::HistoryKey`].
+    pub fn open(account: Account, device_name: &str) -> Result<Self, ClientError> {
+        let device = storage::open(&account, device_name, now().ms())?;
+        Ok(Self { account, device })
+    }
+
+    /// Overwrites the keys of everything that was replaced, closes the device, and gives the
+    /// account back.
+    ///
+    /// # Errors
+    /// [`ClientError::E2ee`].
+    pub fn close(self) -> Result<Account, ClientError> {
+        self.device.close()?;
+        Ok(self.account)
+    }
+
+    /// The account.
+    pub const fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// The account, for everything else that it does.
+    pub const fn account_mut(&mut self) -> &mut Account {
+        &mut self.account
+    }
+
+    /// The device: members, policies, epochs, what waits.
+    pub const fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The device, for what has no call here: policies, leaving, further devices. What it has to
+    /// send then leaves with [`Groups::flush`].
+    pub const fn device_mut(&mut self) -> &mut Device {
+        &mut self.device
+    }
+
+    /// Makes a key package of one use, to be handed over out of band: nothing on the chain links
+    /// the two people then. It is good until `expires`.
+    ///
+    /// # Errors
+    /// [`ClientError::E2ee`].
+    pub fn key_package(&mut self, expires: Time) -> Result<KeyPackageCode, ClientError> {
+        let made = self.device.key_packages(1, expires.ms())?;
+        let package = made.into_iter().next();
+        let package = package.ok_or(E2eeError::NothingToDo)?;
+        Ok(KeyPackageCode(Invitee {
+            key_package: package.bytes,
+            expires_ms: package.expires_ms,
+        }))
+    }
+
+    /// Makes a group of this device and 1 to 50 others, and puts it on the chain. `sponsor` pays;
+    /// none: this account does. The invitations are then to be had from [`Groups::invitations`].
+    ///
+    /// # Errors
+    /// [`ClientError`]. Where the chain could not be reached the group is among those of the device,
+    /// and [`Groups::put_on_chain`] goes on.
+    pub async fn create(
+        &mut self,
+        new: NewGroup,
+        invitees: &[KeyPackageCode],
+        sponsor: Option<&mut Account>,
+    ) -> Result<GroupId, ClientError> {
+        let mut accounts = self.about_invitees(invitees).await?;
+        let invitees = bare(invitees);
+        let (group, _) = loop {
+            let policy = new.policy.clone();
+            let made = self
+                .device
+                .create_group(policy, &invitees, &accounts, now().ms());
+            let fetched = accounts.fetch(&mut self.account, Position::NOW).await?;
+            match made {
+                Ok(made) => break made,
+                Err(_) if fetched => {}
+                Err(error) => return Err(error.into()),
+            }
+        };
+        self.put_on_chain(group, &new, sponsor).await?;
+        Ok(group)
+    }
+
+    /// Adds devices. What is to be handed to them follows from [`Groups::invitations`] once the
+    /// chain has accepted it.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn add(
+        &mut self,
+        group: GroupId,
+        invitees: &[KeyPackageCode],
+    ) -> Result<Flushed, ClientError> {
+        let accounts = self.about_invitees(invitees).await?;
+        let invitees = bare(invitees);
+        self.change(group, accounts, |device, accounts| {
+            device.add(group, &invitees, accounts, now().ms())
+        })
+        .await
+    }
+
+    /// Removes devices: what comes after it they cannot read. `revoke`: they may not come back.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn remove(
+        &mut self,
+        group: GroupId,
+        members: &[MemberDevice],
+        revoke: bool,
+    ) -> Result<Flushed, ClientError> {
+        self.change(group, Accounts::new(), |device, accounts| {
+            device.remove(group, members, revoke, accounts)
+        })
+        .await
+    }
+
+    /// Gives this device new keys in the group: whoever stole the old ones reads nothing more.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn rotate(&mut self, group: GroupId) -> Result<Flushed, ClientError> {
+        self.change(group, Accounts::new(), |device, accounts| {
+            device.rotate(group, accounts)
+        })
+        .await
+    }
+
+    /// Says words in a group. They are in the outbox, durable, before anything is sent.
+    ///
+    /// # Errors
+    /// [`ClientError`]; as [`Groups::flush`].
+    pub async fn say(&mut self, group: GroupId, text: &str) -> Result<Flushed, ClientError> {
+        self.send(group, &[Content::Text(text.to_owned())]).await
+    }
+
+    /// Says things in a group.
+    ///
+    /// # Errors
+    /// As [`Groups::say`].
+    pub async fn send(
+        &mut self,
+        group: GroupId,
+        contents: &[Content],
+    ) -> Result<Flushed, ClientError> {
+        self.keep(group, contents)?;
+        self.flush(group).await
+    }
+
+    /// Puts things to be said into the outbox, and sends nothing: [`Groups::flush`] does.
+    ///
+    /// # Errors
+    /// [`ClientError::E2ee`].
+    pub fn keep(&mut self, group: GroupId, contents: &[Content]) -> Result<(), ClientError> {
+        self.device.send(group, contents, now().ms())?;
+        Ok(())
+    }
+
+    /// Does what is due at `now_ms`, in every group: signatures over messages, rotations. Then
+    /// [`Groups::flush`] sends it. When it has to be called next: [`Device::next_tick_ms`].
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn tick(&mut self, now_ms: u64) -> Result<(), ClientError> {
+        let mut accounts = Accounts::new();
+        loop {
+            let done = self.device.tick(now_ms, &accounts);
+            let fetched = accounts.fetch(&mut self.account, Position::NOW).await?;
+            match done {
+                Ok(_) => return Ok(()),
+                Err(_) if fetched => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Events that were not acknowledged yet, oldest first, at most `limit`: also those from before
+    /// the program ended.
+    ///
+    /// # Errors
+    /// [`ClientError::E2ee`].
+    pub fn events(&self, limit: usize) -> Result<Vec<Event>, ClientError> {
+        Ok(self.device.events(0, limit)?)
+    }
+
+    /// Events up to this number were shown, or stored elsewhere: they go.
+    ///
+    /// # Errors
+    /// [`ClientError::E2ee`].
+    pub fn acknowledge(&mut self, up_to: u64) -> Result<(), ClientError> {
+        Ok(self.device.acknowledge(up_to)?)
+    }
+
+    /// The members' devices.
+    ///
+    /// # Errors
+    /// [`ClientError::E2ee`].
+    pub fn members(&self, group: GroupId) -> Result<Vec<Member>, ClientError> {
+        Ok(self.device.members(group)?)
+    }
+
+    /// Digits that members compare by another way: equal ones mean that nobody stands between them.
+    ///
+    /// # Errors
+    /// [`ClientError::E2ee`].
+    pub fn safety_number(&self, group: GroupId) -> Result<SafetyNumber, ClientError> {
+        Ok(self.device.safety_number(group)?)
+    }
+
+    /// A commit of this device, and its way to the chain. Nothing is done while the chain's word on
+    /// an account is missing.
+    async fn change(
+        &mut self,
+        group: GroupId,
+        mut accounts: Accounts,
+        change: impl Fn(&mut Device, &Accounts) -> Result<Output, E2eeError>,
+    ) -> Result<Flushed, ClientError> {
+        // A commit on an old epoch would be made in vain.
+        self.receive(group).await?;
+        loop {
+            let made = change(&mut self.device, &accounts);
+            let fetched = accounts.fetch(&mut self.account, Position::NOW).await?;
+            match made {
+                Ok(_) => return self.flush(group).await,
+                Err(_) if fetched => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The chain's word on those to be invited.
+    async fn about_invitees(&mut self, codes: &[KeyPackageCode]) -> Result<Accounts, ClientError> {
+        let mut accounts = Accounts::new();
+        for code in codes {
+            // Whether it may come in is judged when it is added.
+            let _asked = self
+                .device
+                .examine_key_package(&code.0.key_package, &accounts);
+            accounts.fetch(&mut self.account, Position::NOW).await?;
+        }
+        Ok(accounts)
+    }
+}
+
+fn bare(codes: &[KeyPackageCode]) -> Vec<Invitee> {
+    codes.iter().map(|code| code.0.clone()).collect()
+}

@@ -1,0 +1,140 @@
+//! Being invited: the welcome's chunks, and the chain's proved word on the group that it leads to.
+
+use session_core::codec::Decode;
+use session_core::group::Group;
+use session_core::ids::{ChunkId, Digest, GroupId};
+use session_core::log::{AdvanceEntry, LogId};
+use session_crypto::Signature;
+use session_e2ee::{ChainKeys, Event, GroupFacts, Invitation};
+
+use super::accounts::{Accounts, Position};
+use super::log::{Read, keys_of};
+use super::{GroupError, Groups, InvitationCode};
+use crate::error::ClientError;
+use crate::people::key_digest;
+use crate::trust::TrustError;
+
+/// Entries of one page on the way back to the commit that an invitation belongs to.
+const PAGE: u64 = 100;
+
+impl Groups {
+    /// Joins the group of an invitation: welcome, tree and the chain's proved record must belong
+    /// together. The log is followed from there.
+    ///
+    /// # Errors
+    /// [`GroupError`], and what [`Device::join`](session_e2ee::Device::join) refuses. The key
+    /// package is still there then.
+    pub async fn join(&mut self, code: &InvitationCode) -> Result<Vec<Event>, ClientError> {
+        let invitation = self.fetch_invitation(code).await?;
+        let (facts, record) = self.facts(code.group, &invitation).await?;
+        let mut accounts = Accounts::new();
+        loop {
+            let (device, invitation) = (&self.device, &invitation);
+            let examined = device.examine_invitation(invitation, &facts, &accounts);
+            if !accounts.fetch(&mut self.account, Position::NOW).await? {
+                examined?;
+                break;
+            }
+        }
+        // From now on the log may only grow.
+        let trust = &mut self.account.state.trust;
+        trust.begin(&LogId::Group(code.group), facts.next_position, &record.log);
+        self.account.dir.save(&self.account.state)?;
+        let output = self.device.join(&invitation, &facts, &accounts)?;
+        Ok(output.events)
+    }
+
+    /// The welcome and the tree, from their chunks.
+    async fn fetch_invitation(&mut self, code: &InvitationCode) -> Result<Invitation, ClientError> {
+        let mut download = code.sealed.download().map_err(GroupError::from)?;
+        let wanted: Vec<(usize, Digest)> = download.missing().collect();
+        for (index, id) in wanted {
+            let chunk = self.chunk(ChunkId::from_bytes(id.to_bytes())).await?;
+            download.put(index, &chunk).map_err(GroupError::from)?;
+        }
+        let bytes = download.finish().map_err(GroupError::from)?;
+        Ok(Invitation::from_bytes(&bytes).map_err(TrustError::from)?)
+    }
+
+    /// What the chain says of a group at the epoch of an invitation, proved.
+    async fn facts(
+        &mut self,
+        group: GroupId,
+        invitation: &Invitation,
+    ) -> Result<(GroupFacts, Group), ClientError> {
+        let epoch = invitation.epoch;
+        let shown = self.shown(group).await?;
+        let (record, keys) = shown.ok_or(GroupError::Unknown(group))?;
+        if epoch > record.epoch {
+            let (invited, current) = (epoch, record.epoch);
+            return Err(GroupError::Ahead { invited, current }.into());
+        }
+        let first = GroupFacts {
+            chain: self.account.chain,
+            group,
+            epoch,
+            // What led to the first epoch was never on the chain.
+            commit_hash: Digest::from_bytes([0; 32]),
+            keys,
+            next_position: 0,
+            time_ms: record.created.ms(),
+        };
+        if record.last_advance.is_none() {
+            return Ok((first, record));
+        }
+        let mut left = None;
+        // Backwards: an invitation is young.
+        let mut end = record.log.count();
+        while end > 0 {
+            let from = end.saturating_sub(PAGE);
+            let page = self.page(group, from, end - from, 0).await?;
+            for read in page.entries.into_iter().rev() {
+                let Read::Advance {
+                    entry,
+                    advance,
+                    signature,
+                } = read
+                else {
+                    continue;
+                };
+                if entry.epoch == epoch {
+                    let facts = GroupFacts {
+                        commit_hash: entry.commit,
+                        keys: keys_of(&advance.posting, &advance.control)?,
+                        next_position: entry.sequence.saturating_add(1),
+                        time_ms: entry.time.ms(),
+                        ..first
+                    };
+                    return Ok((facts, record));
+                }
+                left = Some((entry, signature)).filter(|_| entry.epoch == epoch + 1);
+            }
+            end = from;
+        }
+        let keys = self.device.invitation_keys(invitation, group)?;
+        match left {
+            Some((entry, signature)) if was_first(&record, epoch, &keys, &entry, &signature) => {
+                Ok((GroupFacts { keys, ..first }, record))
+            }
+            Some(_) | None => Err(GroupError::EpochNotShown(epoch).into()),
+        }
+    }
+}
+
+/// Whether these were the keys of a group's first epoch, which has no entry of its own: the record
+/// remembers the posting key, and the commit that ended the epoch is signed by the control key.
+fn was_first(
+    record: &Group,
+    epoch: u64,
+    keys: &ChainKeys,
+    left: &AdvanceEntry,
+    signature: &[u8],
+) -> bool {
+    let posting = key_digest(&keys.posting);
+    let mut past = record.past.iter();
+    past.any(|past| past.epoch == epoch && past.posting == posting)
+        && Signature::try_from(signature).is_ok_and(|signature| {
+            let action = left.action.as_bytes();
+            keys.control.verify(action, &signature).is_ok()
+        })
+}
