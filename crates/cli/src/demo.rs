@@ -1,6 +1,7 @@
 //! `session demo`: the main job, once, from nothing - with a crash in the middle.
 
 mod devnet;
+mod group;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -54,6 +55,12 @@ pub(crate) struct DemoArgs {
     /// Also sends this file, in pieces
     #[arg(long, value_name = "PATH")]
     file: Option<PathBuf>,
+    /// A group of so many people with forward secrecy instead, of whom one is removed
+    #[arg(
+        long, value_name = "N", conflicts_with_all = ["network", "file"],
+        value_parser = clap::value_parser!(u8).range(3..=30)
+    )]
+    group: Option<u8>,
     /// Keeps everything here instead of in a temporary directory
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -176,9 +183,10 @@ pub(crate) async fn run(args: &DemoArgs, out: &Out) -> Result<(), CliError> {
         Some(path) => Some((path, std::fs::read(path).map_err(CliError::file(path))?)),
         None => None,
     };
-    let title = match args.network {
-        Where::Node => "Lux Session: two people, one node, and a crash",
-        Where::Devnet => "Lux Session: two people, several nodes, and a crash",
+    let title = match (args.network, args.group) {
+        (_, Some(_)) => "Lux Session: a group, a crash, and a removal",
+        (Where::Node, None) => "Lux Session: two people, one node, and a crash",
+        (Where::Devnet, None) => "Lux Session: two people, several nodes, and a crash",
     };
     if !out.is_json() {
         out.line(&format!("\n {}\n", out.paint("1", title)));
@@ -188,9 +196,10 @@ pub(crate) async fn run(args: &DemoArgs, out: &Out) -> Result<(), CliError> {
         steps: Vec::new(),
         network: None,
     };
-    let sent = match args.network {
-        Where::Node => on_a_node(&mut report, &base, file.as_ref()).await?,
-        Where::Devnet => {
+    let sent = match (args.network, args.group) {
+        (_, Some(people)) => group::run(&mut report, &base, people.into()).await?,
+        (Where::Node, None) => on_a_node(&mut report, &base, file.as_ref()).await?,
+        (Where::Devnet, None) => {
             let dir = crate::devnet::directory(args.devnet_dir.as_deref())?;
             devnet::run(&mut report, &dir, &base, file.as_ref()).await?
         }
@@ -204,7 +213,7 @@ pub(crate) async fn run(args: &DemoArgs, out: &Out) -> Result<(), CliError> {
         "\n {}",
         out.paint("1;32", "Everything was as it should be.")
     ));
-    if args.data_dir.is_some() {
+    if args.data_dir.is_some() && args.group.is_none() {
         let file = base.join("mailbox.proof");
         out.line(&format!(
             " Verify the mailbox again: session verify {}",

@@ -20,6 +20,32 @@ use session_vm::rpc::{Context, Server, ServerOptions};
 use support::{RunningNode, json, on, session};
 
 #[test]
+fn the_demo_of_a_group_goes_through_a_crash_and_a_removal() {
+    let home = tempfile::tempdir().unwrap();
+    let output = session(home.path(), &["--json", "demo", "--group", "4"]);
+    let result = json(&output);
+    assert!(output.status.success(), "{result}");
+    assert_eq!(result["ok"], true);
+    assert_eq!(result["messages"], 4 + 4 + 1);
+    let steps = result["steps"].as_array().unwrap().iter();
+    let names: Vec<_> = steps.map(|step| step["step"].as_str().unwrap()).collect();
+    assert_eq!(
+        names,
+        [
+            "node", "people", "group", "messages", "crash", "messages", "removal"
+        ]
+    );
+    assert_eq!(result["steps"][6]["facts"]["members"], 3);
+    for wrong in [
+        &["--group", "2"][..],
+        &["--group", "4", "--network", "devnet"],
+    ] {
+        let output = session(home.path(), &[&["demo"][..], wrong].concat());
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
+    }
+}
+
+#[test]
 fn the_demo_does_everything_and_its_proof_files_hold_until_a_bit_changes() {
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("photo.jpg");
