@@ -113,6 +113,12 @@ impl Processing {
         Ok(())
     }
 
+    /// Header of the block that building goes on from.
+    pub fn preferred(&self) -> &Header {
+        let undecided = self.undecided.get(&self.preference);
+        undecided.map_or(&self.head, |undecided| &undecided.header)
+    }
+
     /// Actions of the preferred block and of the undecided ones below it.
     pub fn preferred_actions(&self) -> HashSet<ActionId> {
         let (mut actions, mut at) = (HashSet::new(), self.preference);

@@ -65,6 +65,22 @@ pub enum DecodeError {
     },
 }
 
+/// Refuses a list or a byte string of none.
+///
+/// # Errors
+/// [`DecodeError::TooShort`].
+pub const fn at_least_one(what: &'static str, n: usize) -> Result<(), DecodeError> {
+    if n > 0 {
+        return Ok(());
+    }
+    let (claimed, minimum) = (0, 1);
+    Err(DecodeError::TooShort {
+        what,
+        claimed,
+        minimum,
+    })
+}
+
 /// Reads values from a byte slice, front to back.
 #[derive(Debug, Clone)]
 pub struct Reader<'a> {

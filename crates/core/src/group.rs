@@ -12,6 +12,7 @@ use crate::limits::{
     POST_GRACE_MS,
 };
 use crate::merkle::Frontier;
+use crate::record::Chunk;
 use crate::time::{DAY_MS, Time};
 
 /// Who may advance a group.
@@ -263,8 +264,8 @@ pub fn commit_hash(pieces: &[ChunkId]) -> Digest {
 
 /// [`commit_hash`] of a commit's bytes: those that follow each other in pieces of 64 KiB.
 pub fn hash_of_commit(commit: &[u8]) -> Digest {
-    let id = |piece: &[u8]| ChunkId::from_bytes(Tag::Chunk.hash(&[piece]));
-    let pieces: Vec<ChunkId> = commit.chunks(CHUNK_BYTES_MAX).map(id).collect();
+    let pieces = commit.chunks(CHUNK_BYTES_MAX).map(Chunk::id);
+    let pieces: Vec<ChunkId> = pieces.collect();
     commit_hash(&pieces)
 }
 

@@ -202,6 +202,13 @@ pub struct Chunk {
     pub expires: Time,
 }
 
+impl Chunk {
+    /// The id of a chunk with these bytes: `H(chunk, bytes)`.
+    pub fn id(bytes: &[u8]) -> ChunkId {
+        ChunkId::from_bytes(Tag::Chunk.hash(&[bytes]))
+    }
+}
+
 /// What an accepted action did, so that a retry gets the first answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {

@@ -11,7 +11,7 @@
 //!
 //! The code is that of the RPC's error table, without its sign.
 
-use crate::codec::{Decode, DecodeError, Encode, Reader, Writer};
+use crate::codec::{Decode, DecodeError, Encode, Reader, Writer, at_least_one};
 use crate::ids::{ActionId, TxId};
 use crate::limits::{BLOCK_TXS_MAX, REFUSAL_TEXT_MAX, TX_BYTES_MAX};
 use crate::record::Outcome;
@@ -73,14 +73,7 @@ pub fn decode_request(bytes: &[u8]) -> Result<Vec<&[u8]>, DecodeError> {
     let what = "transactions";
     // A length of four bytes is the least that one takes.
     let n = input.count(what, BLOCK_TXS_MAX, 4)?;
-    if n == 0 {
-        let (claimed, minimum) = (0, 1);
-        return Err(DecodeError::TooShort {
-            what,
-            claimed,
-            minimum,
-        });
-    }
+    at_least_one(what, n)?;
     let mut txs = Vec::with_capacity(n);
     for _ in 0..n {
         txs.push(input.bytes("transaction", TX_BYTES_MAX)?);

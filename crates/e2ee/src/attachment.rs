@@ -14,6 +14,7 @@ use session_core::codec::{Decode, DecodeError, Encode, Reader, Writer};
 use session_core::hash::Tag;
 use session_core::ids::Digest;
 use session_core::limits::CHUNK_BYTES_MAX;
+use session_core::record::Chunk;
 use session_crypto::{CryptoError, Secret, aead};
 use std::collections::BTreeMap;
 use zeroize::Zeroizing;
@@ -210,7 +211,7 @@ impl Download<'_> {
 
 /// The name of a sealed chunk.
 pub fn chunk_hash(chunk: &[u8]) -> Digest {
-    Digest::from_bytes(Tag::Chunk.hash(&[chunk]))
+    Digest::from_bytes(*Chunk::id(chunk).as_bytes())
 }
 
 fn digest_of(chunks: &[Digest]) -> Digest {

@@ -123,7 +123,15 @@ impl<'a> Buffer<'a> {
     fn list(&self, name: &[u8]) -> Result<Vec<Vec<u8>>, RecordError> {
         Ok(self.load(name)?.unwrap_or_default())
     }
+
+    /// References and proposals that wait.
+    fn proposals(&self, name: &[u8]) -> Result<Proposals, RecordError> {
+        Ok(self.load(name)?.unwrap_or_default())
+    }
 }
+
+/// References and proposals, encoded.
+type Proposals = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// The kinds of records, one byte each. Never changes.
 #[derive(Debug, Clone, Copy)]
@@ -309,7 +317,7 @@ impl StorageProvider<CURRENT_VERSION> for Buffer<'_> {
         proposal: &T,
     ) -> Result<(), RecordError> {
         let name = name(Kind::Proposals, group)?;
-        let mut list: Vec<(Vec<u8>, Vec<u8>)> = self.load(&name)?.unwrap_or_default();
+        let mut list = self.proposals(&name)?;
         list.push((encode(reference)?, encode(proposal)?));
         self.save(name, &list)
     }
@@ -322,7 +330,7 @@ impl StorageProvider<CURRENT_VERSION> for Buffer<'_> {
         group: &G,
     ) -> Result<Vec<R>, RecordError> {
         let name = name(Kind::Proposals, group)?;
-        let list: Vec<(Vec<u8>, Vec<u8>)> = self.load(&name)?.unwrap_or_default();
+        let list = self.proposals(&name)?;
         list.iter()
             .map(|(reference, _)| decode(reference))
             .collect()
@@ -337,7 +345,7 @@ impl StorageProvider<CURRENT_VERSION> for Buffer<'_> {
         group: &G,
     ) -> Result<Vec<(R, T)>, RecordError> {
         let name = name(Kind::Proposals, group)?;
-        let list: Vec<(Vec<u8>, Vec<u8>)> = self.load(&name)?.unwrap_or_default();
+        let list = self.proposals(&name)?;
         list.iter()
             .map(|(reference, proposal)| Ok((decode(reference)?, decode(proposal)?)))
             .collect()
@@ -353,7 +361,7 @@ impl StorageProvider<CURRENT_VERSION> for Buffer<'_> {
     ) -> Result<(), RecordError> {
         let name = name(Kind::Proposals, group)?;
         let reference = encode(reference)?;
-        let mut list: Vec<(Vec<u8>, Vec<u8>)> = self.load(&name)?.unwrap_or_default();
+        let mut list = self.proposals(&name)?;
         list.retain(|(found, _)| *found != reference);
         self.save(name, &list)
     }

@@ -1,7 +1,6 @@
 //! Content-addressed chunks, kept `retentionDays` from the last put.
 
 use session_core::codec::{Decode, DecodeError, Encode, Reader, Writer};
-use session_core::hash::Tag;
 use session_core::ids::{AccountId, ChunkId};
 use session_core::limits::CHUNK_BYTES_MAX;
 use session_core::record::{Chunk, Outcome, RecordKey};
@@ -26,7 +25,7 @@ impl core::fmt::Debug for PutChunk {
 impl PutChunk {
     /// `H(chunk, bytes)`.
     pub fn id(bytes: &[u8]) -> ChunkId {
-        ChunkId::from_bytes(Tag::Chunk.hash(&[bytes]))
+        Chunk::id(bytes)
     }
 
     pub(crate) fn apply(&self, scope: &mut Scope<'_, '_>, tx: &Tx) -> Result<Outcome, TxError> {

@@ -14,7 +14,7 @@ pub mod admin;
 pub mod advance;
 pub mod post;
 
-use session_core::codec::{Decode, DecodeError, Encode, Reader, Writer};
+use session_core::codec::{Decode, DecodeError, Encode, Reader, Writer, at_least_one};
 use session_core::group::{Group, Mode, Standing, creatable_until, group_id};
 use session_core::header::SIGNATURE_LEN;
 use session_core::ids::{AccountId, ChainId, Digest, GroupId};
@@ -346,14 +346,7 @@ impl Decode for Cosignature {
 fn decode_admins(input: &mut Reader<'_>) -> Result<Vec<SigningKey>, DecodeError> {
     let what = "admin keys";
     let admins = input.list(what, GROUP_ADMINS_MAX, super::SIGNING_KEY_LEN)?;
-    if admins.is_empty() {
-        let (claimed, minimum) = (0, 1);
-        return Err(DecodeError::TooShort {
-            what,
-            claimed,
-            minimum,
-        });
-    }
+    at_least_one(what, admins.len())?;
     Ok(admins)
 }
 

@@ -1,6 +1,6 @@
 //! Publishing key packages, and taking one of each of somebody's devices.
 
-use session_core::codec::{Decode, DecodeError, Encode, Reader, Writer};
+use session_core::codec::{Decode, DecodeError, Encode, Reader, Writer, at_least_one};
 use session_core::ids::{AccountId, DeviceId, KeyPackageId};
 use session_core::key_package::{
     Device, KeyPackage, KeyPackages, TakenKeyPackages, TakenPackage, key_package_id,
@@ -269,14 +269,7 @@ impl Decode for NewKeyPackage {
         let expires = Time::decode(input)?;
         let what = "key package";
         let bytes = input.bytes(what, KEY_PACKAGE_BYTES_MAX)?.to_vec();
-        if bytes.is_empty() {
-            let (claimed, minimum) = (0, 1);
-            return Err(DecodeError::TooShort {
-                what,
-                claimed,
-                minimum,
-            });
-        }
+        at_least_one(what, bytes.len())?;
         Ok(Self { expires, bytes })
     }
 }

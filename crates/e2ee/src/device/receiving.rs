@@ -337,7 +337,6 @@ impl Transaction<'_> {
     }
 
     /// What MLS makes of a commit, in its context. It is not merged.
-    #[allow(clippy::type_complexity)]
     fn process(
         &self,
         group: GroupId,

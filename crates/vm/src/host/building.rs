@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use session_chain::block::Built;
 use session_chain::mempool::Waiting;
-use session_core::ids::ActionId;
 use session_core::limits::BLOCK_TXS_MAX;
 use session_core::time::Time;
 
@@ -53,19 +52,20 @@ impl Consensus {
         let undecided = preference != ledger.processing.head_id();
         // What an undecided block has already is not waiting for the next one.
         let taken = ledger.processing.preferred_actions();
-        let waiting = ledger.pool.iter();
-        let waiting = waiting.filter(|waiting| !taken.contains(&waiting.ids.action));
-        let (waiting, bytes): (Vec<&ActionId>, Vec<usize>) = waiting
-            .map(|waiting| (&waiting.ids.action, waiting.bytes))
-            .unzip();
-        let (bytes, now) = (bytes.iter().sum(), Instant::now());
-        if !flow.is_wanted(waiting, now) && (undecided || !ledger.is_due(time)) {
+        let waiting = || {
+            let waiting = ledger.pool.iter();
+            waiting.filter(|waiting| !taken.contains(&waiting.ids.action))
+        };
+        let now = Instant::now();
+        let is_wanted = flow.is_wanted(waiting().map(|waiting| &waiting.ids.action), now);
+        if !is_wanted && (undecided || !ledger.is_due(time)) {
             return Ok(false);
         }
-        let preferred = ledger.processing.get(&preference);
-        let parent =
-            preferred.map_or_else(|| ledger.processing.head(), |built| &built.block.header);
-        let height = parent.height.saturating_add(1);
+        let bytes = match undecided {
+            true => waiting().map(|waiting| waiting.bytes).sum(),
+            false => ledger.pool.bytes(),
+        };
+        let height = ledger.processing.preferred().height.saturating_add(1);
         let rank = || self.rank.get().map_or(0, |rank| rank(height));
         if flow.holds_back(preference, undecided, bytes, rank, now) {
             return Ok(false);

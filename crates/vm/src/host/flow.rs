@@ -225,10 +225,10 @@ impl Flow {
     /// Whether a block is wanted, `waiting` being the transactions that there are.
     pub(super) fn is_wanted<'a>(
         &self,
-        waiting: impl IntoIterator<Item = &'a ActionId>,
+        mut waiting: impl Iterator<Item = &'a ActionId>,
         now: Instant,
     ) -> bool {
-        waiting.into_iter().any(|action| self.is_ripe(action, now))
+        waiting.any(|action| self.is_ripe(action, now))
     }
 
     /// Forgets what lies too far back to tell the rate.

@@ -1,7 +1,7 @@
 //! What admins sign without an epoch: mode, admin set, succession. None of it can be raced by an
 //! advance, so whoever is to be removed cannot prevent it.
 
-use session_core::codec::{Decode, DecodeError, Encode, Reader, Writer};
+use session_core::codec::{Decode, DecodeError, Encode, Reader, Writer, at_least_one};
 use session_core::group::{Mode, Standing, Succession};
 use session_core::ids::{Digest, GroupId};
 use session_core::limits::GROUP_ADMINS_MAX;
@@ -140,14 +140,7 @@ impl Decode for SetAdmins {
     fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let what = "signing admins";
         let signers: Vec<Digest> = input.set(what, GROUP_ADMINS_MAX, 32)?;
-        if signers.is_empty() {
-            let (claimed, minimum) = (0, 1);
-            return Err(DecodeError::TooShort {
-                what,
-                claimed,
-                minimum,
-            });
-        }
+        at_least_one(what, signers.len())?;
         let admins = decode_admins(input)?;
         let mut cosignatures = Vec::with_capacity(signers.len());
         for _ in signers.iter().skip(1) {

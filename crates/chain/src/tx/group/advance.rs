@@ -1,7 +1,7 @@
 //! The end of an epoch: a compare-and-swap on its number, so that commits are totally ordered and
 //! a group cannot fork by accident.
 
-use session_core::codec::{Decode, DecodeError, Encode, Reader, Writer};
+use session_core::codec::{Decode, DecodeError, Encode, Reader, Writer, at_least_one};
 use session_core::group::{Mode, NextEpoch, commit_hash};
 use session_core::ids::{ChunkId, Digest};
 use session_core::limits::{ADVANCE_INTERVAL_MS, COMMIT_BYTES_MAX, COMMIT_CHUNKS_MAX};
@@ -182,14 +182,7 @@ impl Decode for Commit {
                 });
             }
         };
-        if length == 0 {
-            let (claimed, minimum) = (0, 1);
-            return Err(DecodeError::TooShort {
-                what,
-                claimed,
-                minimum,
-            });
-        }
+        at_least_one(what, length)?;
         Ok(commit)
     }
 }

@@ -1,7 +1,7 @@
 //! What members post: frames, and chunks that frames speak of. Signed by the posting key of an
 //! epoch, which every member has: the chain sees that it was a member, and not which.
 
-use session_core::codec::{Decode, DecodeError, Encode, Reader, Writer};
+use session_core::codec::{Decode, DecodeError, Encode, Reader, Writer, at_least_one};
 use session_core::group::Group;
 use session_core::hash::{Tag, sha256};
 use session_core::ids::{ActionId, ChainId, Digest, GroupId, MessageId};
@@ -168,14 +168,7 @@ impl Decode for GroupPost {
         let epoch = input.u64("epoch")?;
         let what = "frames of a post";
         let n = input.count(what, POST_FRAMES_MAX, 4)?;
-        if n == 0 {
-            let (claimed, minimum) = (0, 1);
-            return Err(DecodeError::TooShort {
-                what,
-                claimed,
-                minimum,
-            });
-        }
+        at_least_one(what, n)?;
         let mut frames = Vec::with_capacity(n);
         for _ in 0..n {
             frames.push(input.bytes("frame", FRAME_BYTES_MAX)?.to_vec());
@@ -195,14 +188,7 @@ impl Decode for PutGroupChunk {
         let epoch = input.u64("epoch")?;
         let what = "chunk";
         let bytes = input.bytes(what, CHUNK_BYTES_MAX)?.to_vec();
-        if bytes.is_empty() {
-            let (claimed, minimum) = (0, 1);
-            return Err(DecodeError::TooShort {
-                what,
-                claimed,
-                minimum,
-            });
-        }
+        at_least_one(what, bytes.len())?;
         Ok(Self { epoch, bytes })
     }
 }
