@@ -163,6 +163,42 @@ fn each_taker_gets_one_of_each_device_and_the_last_resort_when_the_rest_is_used_
 }
 
 #[test]
+fn who_takes_again_within_a_day_is_given_the_last_resort_which_uses_nothing_up() {
+    let (mut chain, owner, takers) = begin(1);
+    let last = Some(new(&chain, 2 * DAY_MS as i64, "p last"));
+    let phone = publish(1, some(&chain, &["p1", "p2"]), last);
+    let laptop = publish(2, some(&chain, &["l1", "l2"]), None);
+    let txs = vec![chain.tx(&owner, phone), chain.tx(&owner, laptop)];
+    chain.done(txs);
+    let (taker, account) = (&takers[0], owner.account);
+    assert_eq!(take(&mut chain, taker, &owner), given(2, 0));
+    let began = chain.header.time.ms();
+    chain.block(HOUR_MS / 2, Vec::new());
+    assert_eq!(take(&mut chain, taker, &owner), given(0, 1));
+    let again = [(device(1), "p last".to_owned(), true)];
+    assert_eq!(taken(&chain, taker.account, account), again);
+    assert_eq!(left(&chain, &owner).devices[0].one_time.len(), 1);
+    // Nothing of the first taking is left behind.
+    let cell = taken_key_package_key(&taker.account, &account, 1);
+    assert_eq!(chain.view.get(Table::Body, &cell).unwrap(), None);
+    let kind = || Kind::TakeKeyPackages(TakeKeyPackages { target: account });
+    let error = refused(&mut chain, taker, kind());
+    let now = chain.header.time.ms() + 1;
+    assert!(
+        matches!(error, TxError::RateLimited { retry_ms, .. } if retry_ms == began + DAY_MS - now),
+        "the day goes on from the first taking: {error:?}"
+    );
+    // The owner has replaced what it gave to everybody.
+    let last = Some(new(&chain, 2 * DAY_MS as i64, "p later"));
+    let tx = publish(1, Vec::new(), last);
+    let tx = chain.tx(&owner, tx);
+    chain.done(vec![tx]);
+    assert_eq!(take(&mut chain, taker, &owner), given(0, 1));
+    let later = [(device(1), "p later".to_owned(), true)];
+    assert_eq!(taken(&chain, taker.account, account), later);
+}
+
+#[test]
 fn strangers_use_up_no_more_than_twenty_a_day() {
     let (mut chain, owner, takers) = begin(24);
     for of in [1, 2, 3] {

@@ -458,6 +458,8 @@ async fn read_all(
                 Item::Text(_)
                 | Item::FileBegins { .. }
                 | Item::FilePart
+                | Item::Invitation(_)
+                | Item::Link(_)
                 | Item::Own
                 | Item::Pruned
                 | Item::Refused(_) => None,

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use session_client::{Account, ClientError, Gap, Inbox, Item, KeyState, Received};
 use session_core::ids::SessionId;
 
-use crate::chat::{name_of, title_of};
 use crate::home::{Home, resolve_session};
 use crate::out::{CliError, Out, bytes, note, printable, short};
+use crate::session::{name_of, title_of};
 
 #[derive(Args)]
 pub(crate) struct InboxArgs {
@@ -282,7 +282,11 @@ fn show(account: &Account, session: &SessionId, message: &Received, out: &Out) {
             "{who}: message {} is no longer stored",
             message.sequence
         )),
-        Item::FilePart | Item::Own => {}
+        Item::Invitation(_) => out.line(&format!(
+            "{who}{doubt} invites you to a conversation: `session chat` joins those of contacts, \
+             `session requests` shows those of others"
+        )),
+        Item::FilePart | Item::Link(_) | Item::Own => {}
     }
 }
 
@@ -302,6 +306,8 @@ fn message_json(session: &SessionId, message: &Received) -> Value {
         Item::FileBegins { name, .. } => ("fileBegins", json!(name)),
         Item::FilePart => ("filePart", Value::Null),
         Item::File { path, .. } => ("file", json!(path)),
+        Item::Invitation(code) => ("invitation", json!({ "groupId": code.group })),
+        Item::Link(_) => ("link", Value::Null),
         Item::Own => ("own", Value::Null),
         Item::Pruned => ("pruned", Value::Null),
         Item::Refused(why) => ("refused", json!(why)),

@@ -1,7 +1,7 @@
 //! `session`: what a person types.
 
 mod channel;
-mod chat;
+
 mod contact;
 mod demo;
 mod devnet;
@@ -14,6 +14,7 @@ mod out;
 mod outbox;
 mod progress;
 mod proof;
+mod session;
 mod vectors;
 
 use std::process::ExitCode;
@@ -77,29 +78,29 @@ enum Verb {
     #[command(subcommand)]
     Contact(contact::ContactVerb),
     /// Opens a session with a contact, or with up to 99
-    Open(chat::OpenArgs),
+    Open(session::OpenArgs),
     /// Accepts a session that somebody opened with you
-    Accept(chat::SessionArgs),
+    Accept(session::SessionArgs),
     /// Gives a session a name, for you alone
-    Name(chat::NameArgs),
+    Name(session::NameArgs),
     /// Lists your sessions and the requests of others, proved complete
     Sessions,
     /// Sends a text, standard input, or a file
-    Send(chat::SendArgs),
+    Send(session::SendArgs),
     /// Shows what others sent
     Inbox(inbox::InboxArgs),
     /// Tells what of your messages was confirmed as delivered, with proof
-    Receipts(chat::SessionArgs),
+    Receipts(session::SessionArgs),
     /// What was sent and received so far
     #[command(subcommand)]
-    History(chat::HistoryVerb),
+    History(session::HistoryVerb),
     /// Lists what waits to be accepted, and sends it if the node answers
     Outbox(outbox::OutboxArgs),
     /// Rosters with roles
     #[command(subcommand)]
     Channel(channel::ChannelVerb),
     /// Closes a session
-    Close(chat::SessionArgs),
+    Close(session::SessionArgs),
     /// Writes a proof to a file
     Prove(proof::ProveArgs),
     /// Verifies a proof file, offline
@@ -174,17 +175,17 @@ async fn dispatch(global: Global, verb: Verb, out: &Out) -> Result<(), CliError>
         Verb::Devnet(verb) => devnet::run(verb, out).await,
         Verb::Identity(verb) => identity::run(verb, &home, out).await,
         Verb::Contact(verb) => contact::run(verb, &home, out).await,
-        Verb::Open(args) => chat::open(&args, &home, out).await,
-        Verb::Accept(args) => chat::accept(&args, &home, out).await,
-        Verb::Name(args) => chat::name(&args, &home, out).await,
-        Verb::Sessions => chat::sessions(&home, out).await,
-        Verb::Send(args) => chat::send(&args, &home, out).await,
+        Verb::Open(args) => session::open(&args, &home, out).await,
+        Verb::Accept(args) => session::accept(&args, &home, out).await,
+        Verb::Name(args) => session::name(&args, &home, out).await,
+        Verb::Sessions => session::sessions(&home, out).await,
+        Verb::Send(args) => session::send(&args, &home, out).await,
         Verb::Inbox(args) => inbox::inbox(&args, &home, out).await,
-        Verb::Receipts(args) => chat::receipts(&args, &home, out).await,
-        Verb::History(verb) => chat::history(&verb, &home, out),
+        Verb::Receipts(args) => session::receipts(&args, &home, out).await,
+        Verb::History(verb) => session::history(&verb, &home, out),
         Verb::Outbox(args) => outbox::run(&args, &home, out).await,
         Verb::Channel(verb) => channel::run(verb, &home, out).await,
-        Verb::Close(args) => chat::close(&args, &home, out).await,
+        Verb::Close(args) => session::close(&args, &home, out).await,
         Verb::Prove(args) => proof::prove(&args, &home, out).await,
         Verb::Verify(args) => proof::verify(&args, out),
         Verb::Vectors(verb) => vectors::run(&verb, out),

@@ -6,9 +6,9 @@ use session_client::{Account, Kept};
 use session_core::log::Conversation;
 use session_core::time::Time;
 
-use crate::chat::title_of;
 use crate::home::Home;
 use crate::out::{CliError, Out};
+use crate::session::title_of;
 
 #[derive(Args)]
 pub(crate) struct OutboxArgs {

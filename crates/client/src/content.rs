@@ -10,6 +10,8 @@
 use session_core::codec::{Decode, DecodeError, Encode, Reader, Writer};
 use session_core::ids::{Digest, SessionId};
 
+use crate::group::InvitationCode;
+
 /// Version of the encoding.
 const VERSION: u8 = 1;
 
@@ -38,6 +40,10 @@ pub const FILE_BYTES_MAX: u64 = FILE_CHUNKS_MAX * CHUNK_BYTES as u64;
 /// Longest file name, in bytes.
 const NAME_MAX: usize = 255;
 
+/// What two devices of an account tell each other while one is linked, in bytes at most: a key
+/// package for each of ten conversations.
+pub const LINK_MAX: usize = 192 * 1024;
+
 /// Longest text, in bytes.
 pub const TEXT_MAX: usize = 128 * 1024;
 
@@ -64,6 +70,10 @@ pub enum Content {
         /// The bytes.
         bytes: Vec<u8>,
     },
+    /// What the recipient's devices join a group by.
+    Invitation(InvitationCode),
+    /// A step of linking a device.
+    Link(Vec<u8>),
 }
 
 /// Content with what binds it to its place.
@@ -86,6 +96,8 @@ impl Encode for Bound {
                 out.u8(2).bytes(name.as_bytes()).u64(*len).value(digest)
             }
             Content::Chunk { file, index, bytes } => out.u8(3).value(file).u32(*index).bytes(bytes),
+            Content::Invitation(code) => out.u8(4).value(code),
+            Content::Link(bytes) => out.u8(5).bytes(bytes),
         };
     }
 }
@@ -141,6 +153,8 @@ impl Decode for Bound {
                 index: input.u32("chunk index")?,
                 bytes: input.bytes("chunk", CHUNK_BYTES)?.to_vec(),
             },
+            4 => Content::Invitation(InvitationCode::decode(input)?),
+            5 => Content::Link(input.bytes("link step", LINK_MAX)?.to_vec()),
             other => return Err(unknown("content kind", other)),
         };
         Ok(Self {
@@ -175,6 +189,7 @@ mod tests {
                 index: 3,
                 bytes: vec![9; 10],
             },
+            Content::Link(vec![7; 99]),
         ] {
             let value = bound(content);
             assert_eq!(Bound::from_bytes(&value.to_bytes()), Ok(value));

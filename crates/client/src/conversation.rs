@@ -168,7 +168,7 @@ impl Account {
 
     /// Seals contents to everybody in the session and sends them under as few signatures as
     /// transactions have room for. Answers the first sequence number.
-    async fn send_contents(
+    pub(crate) async fn send_contents(
         &mut self,
         session: &SessionId,
         contents: Vec<Content>,

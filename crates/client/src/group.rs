@@ -16,24 +16,26 @@ mod joining;
 mod key_package;
 mod log;
 mod sending;
-mod storage;
+pub(crate) mod storage;
 
+pub(crate) use accounts::{Accounts, Position};
 pub use code::{CodeError, InvitationCode, KeyPackageCode};
 pub use log::GroupPage;
+pub(crate) use sending::put_chunks;
 pub use sending::{Flushed, Invited};
-pub(crate) use storage::follow_keys;
+pub(crate) use storage::{follow_keys, store_key};
 
 use session_core::group::Mode;
-use session_core::ids::GroupId;
+use session_core::ids::{AccountId, GroupId};
 use session_core::time::Time;
 use session_e2ee::attachment::AttachmentError;
+use session_e2ee::link::{LinkCode, LinkRequest};
 use session_e2ee::{
     Content, Device, E2eeError, Event, Invitee, Member, MemberDevice, Output, Policy, SafetyNumber,
 };
 
 use crate::account::{Account, now};
 use crate::error::ClientError;
-use accounts::{Accounts, Position};
 
 /// Why something about a group cannot be.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +61,24 @@ pub enum GroupError {
     /// the keys for 16 epochs.
     #[error("the chain shows epoch {0} of the group no more: ask to be invited again")]
     EpochNotShown(u64),
+    /// Nobody can bring that account into a group.
+    #[error(
+        "account {0} has no key packages on the chain: its owner runs `session chat` or \
+         `session device supply` once, or hands over a line of `session device key`"
+    )]
+    NoKeyPackages(AccountId),
+    /// A device is linked into a directory that has nobody in it.
+    #[error("{0} has an identity already: link a device into another --home")]
+    HasIdentity(std::path::PathBuf),
+    /// Nobody is there, or the other device went away.
+    #[error(
+        "the other device does not answer: it shows the code as long as its command runs; try again \
+         with both at hand"
+    )]
+    NotAnswered,
+    /// A conversation with nobody else.
+    #[error("a conversation with oneself")]
+    WithOneself,
     /// A commit too large for the chunks of one advance.
     #[error("a commit of {0} bytes is too large for the chain")]
     CommitTooLarge(usize),
@@ -166,6 +186,7 @@ impl Groups {
         sponsor: Option<&mut Account>,
     ) -> Result<GroupId, ClientError> {
         let mut accounts = self.about_invitees(invitees).await?;
+        self.remember_used(invitees)?;
         let invitees = bare(invitees);
         let (group, _) = loop {
             let policy = new.policy.clone();
@@ -194,6 +215,7 @@ impl Groups {
         invitees: &[KeyPackageCode],
     ) -> Result<Flushed, ClientError> {
         let accounts = self.about_invitees(invitees).await?;
+        self.remember_used(invitees)?;
         let invitees = bare(invitees);
         self.change(group, accounts, |device, accounts| {
             device.add(group, &invitees, accounts, now().ms())
@@ -307,6 +329,20 @@ impl Groups {
     /// [`ClientError::E2ee`].
     pub fn safety_number(&self, group: GroupId) -> Result<SafetyNumber, ClientError> {
         Ok(self.device.safety_number(group)?)
+    }
+
+    /// Certifies a device that asks to be linked: see [`Device::grant_link`].
+    pub(crate) fn grant_link(
+        &mut self,
+        code: &LinkCode,
+        request: &LinkRequest,
+        payload: &[u8],
+    ) -> Result<Vec<u8>, ClientError> {
+        let signing = self.account.identity.signing_key();
+        let now_ms = now().ms();
+        Ok(self
+            .device
+            .grant_link(code, request, signing, payload, now_ms)?)
     }
 
     /// A commit of this device, and its way to the chain. Nothing is done while the chain's word on

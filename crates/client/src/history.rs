@@ -6,21 +6,19 @@
 //! history.key      … an envelope v2 from the account to itself, with 32 random bytes
 //! ```
 //!
-//! Sealed lines are secret and whole; that none was taken out is not shown. A plain file beside a
+//! How lines are sealed: `sealed_lines.rs`. A plain file beside a
 //! sealed identity is sealed at the first opening and removed; what a disk keeps of removed files
 //! is out of reach.
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use session_core::ids::{AccountId, SessionId};
-use session_crypto::{Identity, Secret, aead};
+use session_crypto::{Identity, Secret};
 use zeroize::Zeroizing;
 
 use crate::error::ClientError;
+use crate::sealed_lines::{self, io};
 use crate::state::{StateDir, StateError};
 
 /// One line of the history.
@@ -53,13 +51,6 @@ pub struct History {
     dir: StateDir,
     /// None: not sealed.
     key: Option<Secret<32>>,
-}
-
-fn io(path: &Path) -> impl FnOnce(std::io::Error) -> StateError + '_ {
-    |error| StateError::Io {
-        path: path.to_owned(),
-        error,
-    }
 }
 
 impl History {
@@ -106,15 +97,7 @@ impl History {
         if lines.is_empty() {
             return Ok(());
         }
-        let path = self.path();
-        let text = self.encode(lines)?;
-        let mut options = std::fs::OpenOptions::new();
-        options.append(true).create(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let write = |mut file: std::fs::File| file.write_all(&text).and_then(|()| file.sync_all());
-        let written = options.open(&path).and_then(write);
-        Ok(written.map_err(io(&path))?)
+        Ok(sealed_lines::append(&self.path(), &self.encode(lines)?)?)
     }
 
     /// Every line; a torn last one is left out.
@@ -122,12 +105,8 @@ impl History {
     /// # Errors
     /// [`ClientError::State`].
     pub fn lines(&self) -> Result<Vec<HistoryLine>, ClientError> {
-        let path = self.path();
-        match std::fs::read_to_string(&path) {
-            Ok(text) => Ok(text.lines().filter_map(|line| self.decode(line)).collect()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => Err(io(&path)(error).into()),
-        }
+        let text = sealed_lines::read(&self.path())?;
+        Ok(text.lines().filter_map(|line| self.decode(line)).collect())
     }
 
     fn encode(&self, lines: &[HistoryLine]) -> Result<Zeroizing<Vec<u8>>, ClientError> {
@@ -139,13 +118,12 @@ impl History {
             })?;
             let json = Zeroizing::new(json);
             match &self.key {
-                Some(key) => {
-                    let sealed = aead::seal(key, AAD, &json)?;
-                    text.extend_from_slice(BASE64.encode(sealed).as_bytes());
+                Some(key) => sealed_lines::seal(key, AAD, &json, &mut text)?,
+                None => {
+                    text.extend_from_slice(&json);
+                    text.push(b'\n');
                 }
-                None => text.extend_from_slice(&json),
             }
-            text.push(b'\n');
         }
         Ok(text)
     }
@@ -153,8 +131,7 @@ impl History {
     fn decode(&self, line: &str) -> Option<HistoryLine> {
         match &self.key {
             Some(key) => {
-                let sealed = BASE64.decode(line).ok()?;
-                let json = Zeroizing::new(aead::open(key, AAD, &sealed).ok()?);
+                let json = sealed_lines::open(key, AAD, line)?;
                 serde_json::from_slice(&json).ok()
             }
             None => serde_json::from_str(line).ok(),
@@ -310,5 +287,8 @@ mod tests {
         kept[2].truncate(60);
         std::fs::write(&path, kept.join("\n")).unwrap();
         assert_eq!(history.lines().unwrap(), lines[..1]);
+        // What comes behind a torn line is whole.
+        history.remember(&[line(Some(9), "later")]).unwrap();
+        assert_eq!(history.lines().unwrap().len(), 2);
     }
 }

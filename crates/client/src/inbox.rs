@@ -18,6 +18,7 @@ use crate::account::{Account, now};
 use crate::content::{Bound, Content, chunk_bytes};
 use crate::error::{ClientError, KeyChange};
 use crate::gap::{Gap, PRUNED};
+use crate::group::InvitationCode;
 use crate::history::HistoryLine;
 use crate::people::Reading;
 use crate::rpc::RpcError;
@@ -50,6 +51,10 @@ pub enum Item {
         /// Bytes.
         len: u64,
     },
+    /// What this account's devices may join a group by; it is kept until they did.
+    Invitation(Box<InvitationCode>),
+    /// A step of linking a device.
+    Link(Vec<u8>),
     /// One of our own.
     Own,
     /// Its body is no longer stored.
@@ -130,6 +135,8 @@ impl Inbox {
                 Item::FileBegins { .. }
                 | Item::FilePart
                 | Item::File { .. }
+                | Item::Invitation(_)
+                | Item::Link(_)
                 | Item::Own
                 | Item::Pruned
                 | Item::Refused(_) => None,
@@ -253,6 +260,7 @@ impl Account {
             };
             self.state.sessions.entry(*session).or_default().cursor = next;
             self.keep_history(session, &received)?;
+            self.keep_invitations(session, &received)?;
             inbox.messages.extend(received);
             self.dir.save(&self.state)?;
             wait_ms = 0;
@@ -503,6 +511,8 @@ impl Account {
                 let chunk_bytes = chunk_bytes(progress.participants.len());
                 self.continue_file(&file, index, chunk_bytes, &bytes)
             }
+            Content::Invitation(code) => Ok(Item::Invitation(Box::new(code))),
+            Content::Link(bytes) => Ok(Item::Link(bytes)),
         }
     }
 
@@ -598,6 +608,8 @@ impl Account {
                 Item::File { path, .. } => ("file", path.display().to_string()),
                 Item::FileBegins { .. }
                 | Item::FilePart
+                | Item::Invitation(_)
+                | Item::Link(_)
                 | Item::Own
                 | Item::Pruned
                 | Item::Refused(_) => continue,

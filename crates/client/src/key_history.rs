@@ -166,6 +166,12 @@ impl KeyHistory {
         self.0.iter().rposition(|since| since.keys == *keys)
     }
 
+    /// Index of the keys with these digests.
+    pub(crate) fn position_of(&self, digests: (Digest, Digest)) -> Option<usize> {
+        let mut all = self.0.iter();
+        all.rposition(|since| key_digests(&since.keys) == digests)
+    }
+
     /// Index of the keys that counted in a block.
     pub(crate) fn at_height(&self, height: u64) -> usize {
         let later = self.0.iter().skip(1);

@@ -41,6 +41,7 @@
 
 mod account;
 mod channel;
+mod chats;
 mod claim;
 mod committee;
 pub mod content;
@@ -51,18 +52,25 @@ mod group;
 mod history;
 mod identity_file;
 mod inbox;
+mod invitations;
 mod key_history;
 mod outbox;
 mod people;
 mod rotation;
 mod rpc;
+mod sealed_lines;
 mod session;
 mod state;
 mod tls;
+mod transcript;
 mod trust;
 
 pub use account::Account;
 pub use channel::{ChannelView, ListedMember};
+pub use chats::{
+    Chats, Entered, Glance, Known, LinkOffer, Linked, Looked, Mail, NewDeviceLink, Request, Standing,
+    Update,
+};
 pub use claim::{Claim, Claimed};
 pub use committee::{Committee, Member};
 pub use conversation::Sent;
@@ -75,6 +83,7 @@ pub use group::{
 pub use history::{History, HistoryLine};
 pub use identity_file::{IdentityFile, Lock};
 pub use inbox::{Inbox, Item, KeyState, Received};
+pub use invitations::{HeldInvitation, INVITATIONS_OF_ONE_MAX};
 pub use key_history::fingerprint;
 pub use outbox::{Flushed, Kept};
 pub use people::Lookup;
@@ -83,4 +92,5 @@ pub use session::{Receipt, SessionEntry};
 pub use session_e2ee as e2ee;
 pub use state::{Contact, Progress, State, StateDir, StateError};
 pub use tls::TlsError;
+pub use transcript::{Change, Gone, Line, Record, Said, Tick, Told, Transcript, Words};
 pub use trust::{Met, STALE_MS, ShownHead, Trust, TrustError, decode_proof, head_is_signed_by};

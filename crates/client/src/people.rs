@@ -52,10 +52,15 @@ pub(crate) fn key_digest(key: &SigningPublicKey) -> Digest {
     Digest::from_bytes(Tag::PublicKey.hash(&[key.as_ref()]))
 }
 
+/// Digests of the ML-KEM-768 and the ML-DSA-65 key, as records hold them.
+pub(crate) fn key_digests(keys: &PublicIdentity) -> (Digest, Digest) {
+    let kem = Digest::from_bytes(Tag::PublicKey.hash(&[keys.kem().as_ref()]));
+    (kem, key_digest(keys.signing()))
+}
+
 /// Whether these are the keys in a record.
 pub(crate) fn has_digests(keys: &PublicIdentity, record: &AccountKeys) -> bool {
-    let kem = Digest::from_bytes(Tag::PublicKey.hash(&[keys.kem().as_ref()]));
-    record.kem == kem && record.signing == key_digest(keys.signing())
+    key_digests(keys) == (record.kem, record.signing)
 }
 
 impl Account {

@@ -5,16 +5,17 @@
 //! of others for the time when the node does not answer. Contacts are sealed where the identity
 //! is; the texts of messages are in the [history](crate::History).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
-use session_core::ids::{AccountId, Digest, SessionId};
+use session_core::ids::{AccountId, Digest, GroupId, KeyPackageId, SessionId};
 use session_crypto::{KemPublicKey, PublicIdentity, Secret, SigningPublicKey, aead};
 
+use crate::chats::Known;
 use crate::trust::Trust;
 
 /// Why state cannot be kept.
@@ -145,6 +146,19 @@ pub struct State {
     pub outbox_since: BTreeMap<u64, u64>,
     /// Whether the account was registered on the chain when it was last looked at.
     pub registered: bool,
+    /// Keys and devices of people in conversations, as they were seen last.
+    pub people: BTreeMap<AccountId, Known>,
+    /// Conversations without a bell.
+    pub muted: BTreeSet<GroupId>,
+    /// Accounts whose invitations are followed at once: their request was accepted, or this account
+    /// wrote to them first.
+    pub welcome: BTreeSet<AccountId>,
+    /// Accounts from which nothing is read any more.
+    pub blocked: BTreeSet<AccountId>,
+    /// Sessions of strangers that are not shown any more.
+    pub ignored: BTreeSet<SessionId>,
+    /// Key packages of others that were used, the latest last.
+    pub used_packages: Vec<KeyPackageId>,
     /// Hash of the recovery key to register with, where the identity file holds no seed.
     pub recovery: Option<Digest>,
 }

@@ -87,6 +87,10 @@ pub enum Tag {
     LinkRequest,
     /// Link code and agreed secret to the key that seals a grant (keyed BLAKE2b).
     LinkGrant,
+    /// Link code to the identity through which both devices meet (keyed BLAKE2b).
+    LinkMeeting,
+    /// Key of a device's store to the key of what was said (keyed BLAKE2b).
+    TranscriptKey,
     /// Epoch authenticator to the digits that people compare (keyed BLAKE2b).
     SafetyNumber,
     /// Hash of an attachment's sealed bytes.
@@ -152,6 +156,8 @@ impl Tag {
             Self::LinkPlace => "LUX:SessionVM:link-place:v1",
             Self::LinkRequest => "LUX:SessionVM:link-request:v1",
             Self::LinkGrant => "LUX:SessionVM:link-grant:v1",
+            Self::LinkMeeting => "LUX:SessionVM:link-meeting:v1",
+            Self::TranscriptKey => "LUX:SessionVM:transcript-key:v1",
             Self::SafetyNumber => "LUX:SessionVM:safety-number:v1",
             Self::Attachment => "LUX:SessionVM:attachment:v1",
             Self::PublishedSession => "LUX:Session:v1",

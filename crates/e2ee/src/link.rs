@@ -102,6 +102,13 @@ impl LinkCode {
         Digest::from_bytes(*place.expose())
     }
 
+    /// Seeds of two identities through which the devices meet where there is nothing but a chain: the
+    /// new device writes as the first, the one that is there as the second. Both are known to both,
+    /// and nothing links them to the account.
+    pub fn meeting(&self) -> [Secret<32>; 2] {
+        [0_u8, 1].map(|side| keyed(&self.0, Tag::LinkMeeting, &[&[side]]))
+    }
+
     pub(crate) const fn secret(&self) -> &Secret<32> {
         &self.0
     }

@@ -41,7 +41,8 @@ pub struct PublishKeyPackages {
     pub last_resort: Option<NewKeyPackage>,
 }
 
-/// Takes one key package of each device of an account.
+/// Takes one key package of each device of an account. Within a day of it, taking again brings the
+/// packages of last resort, which use nothing up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TakeKeyPackages {
     /// Whose.
@@ -114,28 +115,30 @@ impl TakeKeyPackages {
         let now = scope.context.time;
         let key = RecordKey::TakenKeyPackages(tx.signer, self.target);
         let before: Option<TakenKeyPackages> = scope.record(&key)?;
-        if let Some(before) = &before {
-            if before.expires > now {
-                return Err(TxError::RateLimited {
-                    what: "key packages of one account for one taker",
-                    retry_ms: before.expires.since(now),
-                });
-            }
-            // What the sweep has not come to yet.
-            for (position, _) in (0u8..).zip(&before.packages) {
-                let cell = taken_key_package_key(&tx.signer, &self.target, position);
-                scope.over.delete(Table::Body, cell);
-            }
-        }
+        let within_a_day = before.as_ref().filter(|before| before.expires > now);
         let target = scope.account(&self.target)?;
         let target = target.filter(|target| target.keys.is_some());
         if target.ok_or(TxError::UnknownAccount)?.revoked {
             return Err(TxError::NoKeyPackages);
         }
         let (mut packages, due) = scope.key_packages(&self.target)?;
-        let taken = scope.take_of_each(&tx.signer, &self.target, &mut packages)?;
-        if taken.is_empty() {
-            return Err(TxError::NoKeyPackages);
+        let first = within_a_day.is_none();
+        let taken = scope.take_of_each(&tx.signer, &self.target, &mut packages, first)?;
+        match within_a_day {
+            Some(before) if taken.is_empty() || taken == before.packages => {
+                return Err(TxError::RateLimited {
+                    what: "key packages of one account for one taker",
+                    retry_ms: before.expires.since(now),
+                });
+            }
+            None if taken.is_empty() => return Err(TxError::NoKeyPackages),
+            Some(_) | None => {}
+        }
+        // Of an earlier taking: cells beyond those that were written now.
+        let earlier = before.iter().flat_map(|before| &before.packages);
+        for (position, _) in (0u8..).zip(earlier).skip(taken.len()) {
+            let cell = taken_key_package_key(&tx.signer, &self.target, position);
+            scope.over.delete(Table::Body, cell);
         }
         scope.put_key_packages(&self.target, packages, due)?;
         let count = |last_resort: bool| {
@@ -144,7 +147,8 @@ impl TakeKeyPackages {
             u8::try_from(some.count()).unwrap_or(u8::MAX)
         };
         let (one_time, last_resort) = (count(false), count(true));
-        let expires = now.after_ms(KEY_PACKAGE_WINDOW_MS);
+        let day = now.after_ms(KEY_PACKAGE_WINDOW_MS);
+        let expires = within_a_day.map_or(day, |before| before.expires);
         scope.set_deadline(&key, before.map(|before| before.expires), expires);
         let packages = taken;
         scope.put_record(&key, &TakenKeyPackages { expires, packages })?;
@@ -213,14 +217,16 @@ impl Scope<'_, '_> {
         self.over.delete(Table::Body, key_package_key(id, package));
     }
 
-    /// Takes a package of each device and puts its bytes where the taker finds them for a day.
+    /// Takes a package of each device and puts its bytes where the taker finds them for a day: one
+    /// for one use where it is the `first` time and there is one, or the one of last resort.
     fn take_of_each(
         &mut self,
         taker: &AccountId,
         target: &AccountId,
         packages: &mut KeyPackages,
+        first: bool,
     ) -> Result<Vec<TakenPackage>, TxError> {
-        let has_one_time = packages.devices.iter().any(|d| !d.one_time.is_empty());
+        let has_one_time = first && packages.devices.iter().any(|d| !d.one_time.is_empty());
         // A taker weighs a day's milliseconds, and twenty of them drain in a day.
         let rate = Rate {
             per_second: ONE_TIME_PER_DAY * 1_000,

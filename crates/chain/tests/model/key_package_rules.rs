@@ -103,12 +103,8 @@ impl Model {
     ) -> Result<Outcome> {
         self.signer(tx, ids)?;
         let (now, pair) = (self.time, (tx.signer, k.target));
-        if let Some(before) = self.taken_packages.get(&pair).filter(|t| t.expires > now) {
-            return Err(TxError::RateLimited {
-                what: "key packages of one account for one taker",
-                retry_ms: before.expires - now,
-            });
-        }
+        let before = self.taken_packages.get(&pair).filter(|t| t.expires > now);
+        let before = before.cloned();
         let target = self.accounts.get(&k.target).filter(|t| t.keys.is_some());
         if target.ok_or(TxError::UnknownAccount)?.revoked {
             return Err(TxError::NoKeyPackages);
@@ -120,7 +116,8 @@ impl Model {
             burst: 20 * DAY_MS,
         };
         let some = packages.devices.values().any(|d| !d.one_time.is_empty());
-        let may = some && fill(&mut packages.taken, now, DAY_MS, rate, "").is_ok();
+        let may =
+            before.is_none() && some && fill(&mut packages.taken, now, DAY_MS, rate, "").is_ok();
         let mut given = Vec::new();
         for (id, device) in &mut packages.devices {
             if may && !device.one_time.is_empty() {
@@ -128,6 +125,14 @@ impl Model {
             } else if let Some((_, bytes)) = &device.last_resort {
                 given.push((*id, bytes.clone(), true));
             }
+        }
+        if let Some(before) = &before
+            && (given.is_empty() || given == before.given)
+        {
+            return Err(TxError::RateLimited {
+                what: "key packages of one account for one taker",
+                retry_ms: before.expires - now,
+            });
         }
         if given.is_empty() {
             return Err(TxError::NoKeyPackages);
@@ -142,7 +147,7 @@ impl Model {
             one_time: count(false),
             last_resort: count(true),
         };
-        let expires = now + DAY_MS;
+        let expires = before.map_or(now + DAY_MS, |before| before.expires);
         self.taken_packages.insert(pair, MTaken { expires, given });
         self.touch(RecordKey::TakenKeyPackages(pair.0, pair.1));
         Ok(outcome)

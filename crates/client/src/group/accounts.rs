@@ -14,28 +14,28 @@ use crate::account::Account;
 use crate::error::ClientError;
 
 /// Answers of one position of a log.
-pub(super) struct Accounts {
+pub(crate) struct Accounts {
     known: BTreeMap<AccountId, Option<AccountState>>,
     asked: RefCell<BTreeSet<AccountId>>,
 }
 
 /// A position: entries of later blocks do not count.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Position {
-    pub(super) height: u64,
-    pub(super) time: Time,
+pub(crate) struct Position {
+    pub(crate) height: u64,
+    pub(crate) time: Time,
 }
 
 impl Position {
     /// As the chain is now.
-    pub(super) const NOW: Self = Self {
+    pub(crate) const NOW: Self = Self {
         height: u64::MAX,
         time: Time::from_ms(u64::MAX),
     };
 }
 
 impl Accounts {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             known: BTreeMap::new(),
             asked: RefCell::new(BTreeSet::new()),
@@ -43,7 +43,7 @@ impl Accounts {
     }
 
     /// Fetches what was asked in vain. Answers whether there was anything.
-    pub(super) async fn fetch(
+    pub(crate) async fn fetch(
         &mut self,
         account: &mut Account,
         at: Position,

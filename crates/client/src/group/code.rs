@@ -15,7 +15,8 @@ use core::str::FromStr;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use session_core::codec::{Decode, DecodeError, Encode, Reader, Writer};
-use session_core::ids::GroupId;
+use session_core::ids::{GroupId, KeyPackageId};
+use session_core::key_package::key_package_id;
 use session_core::limits::KEY_PACKAGE_BYTES_MAX;
 use session_e2ee::{Attachment, Invitee};
 
@@ -53,6 +54,13 @@ pub struct InvitationCode {
     pub epoch: u64,
     /// The sealed welcome and ratchet tree.
     pub(crate) sealed: Attachment,
+}
+
+impl KeyPackageCode {
+    /// What names the key package.
+    pub fn id(&self) -> KeyPackageId {
+        key_package_id(&self.0.key_package)
+    }
 }
 
 fn write(f: &mut fmt::Formatter<'_>, word: &str, body: &impl Encode) -> fmt::Result {

@@ -246,7 +246,7 @@ impl Groups {
     }
 
     /// A chunk, the one that its id names.
-    pub(super) async fn chunk(&mut self, id: ChunkId) -> Result<Vec<u8>, ClientError> {
+    pub(crate) async fn chunk(&mut self, id: ChunkId) -> Result<Vec<u8>, ClientError> {
         let params = json!({ "chunkId": id });
         let rpc = &self.account.rpc;
         let reply: ChunkReply = rpc.call("sessionvm.GetChunk", params).await?;

@@ -372,7 +372,7 @@ impl Groups {
 }
 
 /// Stores chunks at an account's cost, and answers their ids.
-async fn put_chunks(
+pub(crate) async fn put_chunks(
     account: &mut Account,
     chunks: Vec<Vec<u8>>,
 ) -> Result<Vec<session_core::ids::ChunkId>, ClientError> {

@@ -1,12 +1,14 @@
 //! What can be asked of a device.
 
 use openmls_traits::OpenMlsProvider as _;
+use session_core::codec::Decode as _;
 use session_core::ids::GroupId;
 use session_crypto::{Secret, Signature, SigningKey, SigningPublicKey};
 use std::collections::BTreeSet;
 
 use super::Device;
 use crate::chain_keys::Seeds;
+use crate::content::{Body, MessageName};
 use crate::credential::DeviceId;
 use crate::error::E2eeError;
 use crate::event::{Event, MemberDevice};
@@ -141,17 +143,41 @@ impl Device {
         })
     }
 
+    /// What this device said in a conversation and its log has not shown yet, in the order in which
+    /// it was said. What is shown for moments only is not among it.
+    ///
+    /// # Errors
+    /// [`E2eeError::Vault`], [`E2eeError::Stored`].
+    pub fn unsent(&self, group: GroupId) -> Result<Vec<(MessageName, Body)>, E2eeError> {
+        let device = self.member()?.device;
+        let mut all = Vec::new();
+        for record in self.waiting()? {
+            let body = record.body.filter(|_| record.outgoing.group == group);
+            let Some(body) = body else { continue };
+            let body = Body::from_bytes(&body).map_err(E2eeError::Stored)?;
+            if body.content.is_stored() {
+                let sequence = body.sequence;
+                all.push((MessageName { device, sequence }, body));
+            }
+        }
+        all.sort_by_key(|(name, _)| name.sequence);
+        Ok(all)
+    }
+
     /// What waits to be sent, oldest first.
     ///
     /// # Errors
     /// [`E2eeError::Vault`], [`E2eeError::Stored`].
     pub fn outbox(&self) -> Result<Vec<Outgoing>, E2eeError> {
+        let waiting = self.waiting()?.into_iter();
+        Ok(waiting.map(|record| record.outgoing).collect())
+    }
+
+    fn waiting(&self) -> Result<Vec<OutboxRecord>, E2eeError> {
         let buffer = Buffer::new(&self.vault);
         let mut all = Vec::new();
         for name in buffer.names(&named(b'o', &[])) {
-            let number = number_of(&name);
-            let record: Option<OutboxRecord> = buffer.load_record(&number)?;
-            all.extend(record.map(|record| record.outgoing));
+            all.extend(buffer.load_record::<OutboxRecord>(&number_of(&name))?);
         }
         Ok(all)
     }
