@@ -110,7 +110,7 @@ impl Model {
             });
         }
         let target = self.accounts.get(&k.target).filter(|t| t.keys.is_some());
-        if target.ok_or(TxError::UnknownAccount)?.revoked {
+        if target.ok_or(TxError::UnknownAccount)?.revoked.is_some() {
             return Err(TxError::NoKeyPackages);
         }
         let mut packages = self.packages(&k.target);

@@ -45,7 +45,7 @@ pub(crate) struct MAccount {
     pub(crate) legacy: Option<LegacyKey>,
     pub(crate) recovery: Option<Digest>,
     pub(crate) registered: u64,
-    pub(crate) revoked: bool,
+    pub(crate) revoked: Option<u64>,
     pub(crate) balance: u64,
     pub(crate) quota: Leak,
     pub(crate) request_quota: Leak,
@@ -57,6 +57,24 @@ pub(crate) struct MAccount {
 }
 
 impl MAccount {
+    /// What the record says of all rotations.
+    fn rotation_history(&self) -> Digest {
+        let mut history = [0; 32];
+        for (height, tx) in &self.rotations {
+            let session_chain::tx::Kind::RotateKeys(keys) = &tx.kind else {
+                unreachable!("only rotations are kept here");
+            };
+            let parts = [
+                &history[..],
+                &height.to_be_bytes(),
+                keys.kem.digest().as_bytes(),
+                keys.signing.digest().as_bytes(),
+            ];
+            history = session_core::hash::Tag::KeyRotation.hash(&parts);
+        }
+        Digest::from_bytes(history)
+    }
+
     /// The Ed25519 key, while no other counts.
     pub(crate) fn legacy_key(&self) -> Option<LegacyKey> {
         let first = self
@@ -395,6 +413,7 @@ impl Model {
                 signing,
                 index: *index,
                 since_height: *since_height,
+                history: account.rotation_history(),
             },
         );
         if let Some((kem, signing)) = &account.first {
