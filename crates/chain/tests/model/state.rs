@@ -211,7 +211,7 @@ pub(crate) struct MGroup {
     pub(crate) admins: Vec<SigningKey>,
     pub(crate) budget: u64,
     pub(crate) reserve: u64,
-    pub(crate) succession: Option<(GroupId, u64)>,
+    pub(crate) succession: Option<(GroupId, u64, Option<ChunkId>)>,
     pub(crate) log: Vec<Rc<MItem>>,
     /// Items at its beginning whose leaves are gone.
     pub(crate) dropped: usize,
@@ -559,9 +559,10 @@ impl Model {
             posting: epoch.posting.digest(),
             ended: Time::from_ms(epoch.ended.unwrap()),
         });
-        let succession = group.succession.map(|(successor, time)| Succession {
+        let succession = group.succession.map(|(successor, time, invitation)| Succession {
             successor,
             time: Time::from_ms(time),
+            invitation,
         });
         let record = Group {
             sponsor: group.sponsor,

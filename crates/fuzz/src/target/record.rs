@@ -157,6 +157,7 @@ pub(super) const TARGETS: &[Target] = &[
                 succession: Some(Succession {
                     successor: GROUP,
                     time: Time::from_ms(5),
+                    invitation: Some(ChunkId::from_bytes([6; 32])),
                 }),
                 ..whole.clone()
             };
