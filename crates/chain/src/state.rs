@@ -496,7 +496,7 @@ impl<'a> Scope<'a, '_> {
         if !tx.is_signed() {
             return Err(TxError::SignatureRequired);
         }
-        if signer.revoked {
+        if signer.revoked.is_some() {
             return Err(TxError::Revoked);
         }
         let keys = signer.keys.ok_or(TxError::UnknownAccount)?;
@@ -576,7 +576,7 @@ impl<'a> Scope<'a, '_> {
             return self.require_signer(tx);
         };
         let account = self.account(&tx.signer)?.ok_or(TxError::UnknownAccount)?;
-        if account.revoked {
+        if account.revoked.is_some() {
             return Err(TxError::Revoked);
         }
         if account.recovery != Some(recovery.digest()) {

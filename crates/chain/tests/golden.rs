@@ -425,7 +425,11 @@ fn tell_of_groups() -> Value {
     let proof = h.proof(LogId::Group(group.id));
     let admin = admin_key(7).digest();
     let successor = next.id;
-    let supersede = Kind::Supersede(Supersede { admin, successor });
+    let supersede = Kind::Supersede(Supersede {
+        admin,
+        successor,
+        invitation: Some(piece),
+    });
     let tx = group.sign(&mut h.chain, &admin_key(7), supersede);
     h.block(2_000, vec![tx]);
     // Packages expire, what was taken goes, then the closed group, and in the end the idle one.

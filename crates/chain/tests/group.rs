@@ -36,7 +36,7 @@ use session_core::group::{Mode, StalePost, Standing, commit_hash, group_salt};
 use session_core::ids::{ChunkId, Digest, GroupId};
 use session_core::log::{Conversation, Entry, LogId};
 use session_core::parameters::{Admission, Parameters, Rate};
-use session_core::record::{Outcome, RecordKey};
+use session_core::record::{Chunk, Outcome, RecordKey};
 use session_core::time::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Time};
 
 /// A chain with a registered sponsor, and a group that can pay.
@@ -60,6 +60,12 @@ fn begin_on(
     let (group, tx) = Members::create(&mut chain, &sponsor, ("group", admins, mode), paid);
     assert_eq!(chain.done(vec![tx]), [Outcome::Group(group.id)]);
     (chain, sponsor, group)
+}
+
+fn chunk_of(chain: &Chain, id: ChunkId) -> Chunk {
+    let key = RecordKey::Chunk(id).to_bytes();
+    let cell = chain.view.cells().get(&(Table::Record, key));
+    Chunk::from_bytes(cell.unwrap()).unwrap()
 }
 
 /// The one refusal of a block of one transaction.
@@ -476,17 +482,37 @@ fn a_superseded_group_takes_nothing_and_names_its_successor() {
     let (mut chain, sponsor, group) = begin(1, Mode::Open);
     let key = group.admins[0].clone();
     let admin = key.digest();
-    let supersede = |successor| Kind::Supersede(Supersede { admin, successor });
+    let supersede = |successor, invitation| {
+        Kind::Supersede(Supersede {
+            admin,
+            successor,
+            invitation,
+        })
+    };
     for nowhere in [group.id, GroupId::from_bytes([9; 32])] {
-        let tx = group.sign(&mut chain, &key, supersede(nowhere));
+        let tx = group.sign(&mut chain, &key, supersede(nowhere, None));
         assert_refused!(&mut chain, tx, TxError::NoSuccessor);
     }
     let named = ("next", 1, Mode::Open);
     let (next, tx) = Members::create(&mut chain, &sponsor, named, (100_000, 0));
     chain.done(vec![tx]);
-    let tx = group.sign(&mut chain, &key, supersede(next.id));
+    // The invitation lies where members find it, and longer than its last put would keep it.
+    let bytes = b"sealed".to_vec();
+    let invitation = PutChunk::id(&bytes);
+    let unknown = supersede(next.id, Some(invitation));
+    let tx = group.sign(&mut chain, &key, unknown);
+    assert_refused!(&mut chain, tx, TxError::UnknownChunk { .. });
+    let tx = chain.tx(&sponsor, Kind::PutChunk(PutChunk { bytes }));
+    chain.done(vec![tx]);
+    let put = chunk_of(&chain, invitation);
+    wait(&mut chain, 5_000);
+    let kind = supersede(next.id, Some(invitation));
+    let tx = group.sign(&mut chain, &key, kind);
     chain.done(vec![tx]);
     let now = chain.header.time;
+    assert!(chunk_of(&chain, invitation).expires > put.expires);
+    let succession = group.record(&chain).succession.unwrap();
+    assert_eq!(succession.invitation, Some(invitation));
     assert_eq!(
         group.record(&chain).standing(now),
         Standing::Superseded(next.id)
@@ -516,6 +542,7 @@ fn a_superseded_group_takes_nothing_and_names_its_successor() {
     let back = Kind::Supersede(Supersede {
         admin,
         successor: group.id,
+        invitation: None,
     });
     let tx = next.sign(&mut chain, &key, back);
     assert_refused!(&mut chain, tx, TxError::NoSuccessor);

@@ -11,6 +11,7 @@
 //! any number of times: the chain knows a frame by its id, and an epoch ends once.
 
 mod accounts;
+mod certificate;
 mod code;
 mod joining;
 mod key_package;
@@ -124,7 +125,9 @@ impl Groups {
     /// [`ClientError::HistoryKey`].
     pub fn open(account: Account, device_name: &str) -> Result<Self, ClientError> {
         let device = storage::open(&account, device_name, now().ms())?;
-        Ok(Self { account, device })
+        let mut this = Self { account, device };
+        this.follow_own_keys()?;
+        Ok(this)
     }
 
     /// Overwrites the keys of everything that was replaced, closes the device, and gives the
@@ -164,6 +167,7 @@ impl Groups {
     /// # Errors
     /// [`ClientError::E2ee`].
     pub fn key_package(&mut self, expires: Time) -> Result<KeyPackageCode, ClientError> {
+        self.follow_own_keys()?;
         let made = self.device.key_packages(1, expires.ms())?;
         let package = made.into_iter().next();
         let package = package.ok_or(E2eeError::NothingToDo)?;
@@ -185,6 +189,7 @@ impl Groups {
         invitees: &[KeyPackageCode],
         sponsor: Option<&mut Account>,
     ) -> Result<GroupId, ClientError> {
+        self.follow_own_keys()?;
         let mut accounts = self.about_invitees(invitees).await?;
         self.remember_used(invitees)?;
         let invitees = bare(invitees);
@@ -280,12 +285,15 @@ impl Groups {
         Ok(())
     }
 
-    /// Does what is due at `now_ms`, in every group: signatures over messages, rotations. Then
+    /// Does what is due at `now_ms`: signatures over messages and rotations, in every group, and key
+    /// packages that are to be published anew because the account has other keys. Then
     /// [`Groups::flush`] sends it. When it has to be called next: [`Device::next_tick_ms`].
     ///
     /// # Errors
     /// [`ClientError`].
     pub async fn tick(&mut self, now_ms: u64) -> Result<(), ClientError> {
+        self.follow_own_keys()?;
+        self.replace_key_packages().await?;
         let mut accounts = Accounts::new();
         loop {
             let done = self.device.tick(now_ms, &accounts);
@@ -355,6 +363,7 @@ impl Groups {
     ) -> Result<Flushed, ClientError> {
         // A commit on an old epoch would be made in vain.
         self.receive(group).await?;
+        self.follow_own_keys()?;
         loop {
             let made = change(&mut self.device, &accounts);
             let fetched = accounts.fetch(&mut self.account, Position::NOW).await?;

@@ -7,12 +7,12 @@
 //!
 //! The chain of signatures needs nobody's word. A link by the recovery key is as good as the
 //! record that names it: the state root vouches for it, the previous keys do not. From which block
-//! on keys counted is the node's word, held to the order of the rotations and to the record.
+//! on keys counted is the record's word as well: it holds a fold over all rotations and heights.
 
 use serde::Deserialize;
 use serde_json::json;
 use session_chain::tx::{Kind, Tx};
-use session_core::account::Account as AccountRecord;
+use session_core::account::{Account as AccountRecord, AccountKeys};
 use session_core::codec::Decode;
 use session_core::ids::{AccountId, ChainId};
 use session_crypto::{KemPublicKey, PublicIdentity, Signature, SigningPublicKey};
@@ -22,7 +22,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use crate::account::Account;
 use crate::error::{ClientError, KeyChange};
-use crate::people::has_digests;
+use crate::people::key_digests;
 use crate::rpc::RpcError;
 
 /// Rotations of one account that are followed.
@@ -99,13 +99,18 @@ impl KeyHistory {
         if usize::try_from(current.index) != Ok(rotations.len()) {
             return Err("rotations are missing");
         }
+        let (kem, signing) = key_digests(&first);
+        let mut folded = AccountKeys::first(kem, signing, 0);
         let mut this = Self::of_first(first);
         for rotation in rotations {
             let next = this.link(chain, account, record, rotation)?;
+            let (kem, signing) = key_digests(&next.keys);
+            let rotated = folded.rotated(kem, signing, next.height);
+            folded = rotated.ok_or("there are too many rotations")?;
             this.0.push(next);
         }
-        let last = this.last().ok_or("there are no keys")?;
-        if !has_digests(&last.keys, current) || last.height != current.since_height {
+        // Also the heights: by them everybody judges alike which keys counted where.
+        if folded != *current {
             return Err("the rotations do not end in the current keys");
         }
         Ok(this)
@@ -248,8 +253,8 @@ mod tests {
     use super::*;
     use crate::account::tx_keys;
     use session_chain::tx::identity::RotateKeys;
-    use session_core::account::AccountKeys;
     use session_core::codec::Encode;
+    use session_core::ids::Digest;
     use session_core::time::Time;
     use session_crypto::{Identity, Seed};
 
@@ -286,18 +291,22 @@ mod tests {
                 tx: BASE64.encode(tx.to_bytes()),
             }
         };
-        let (kem, signing) = tx_keys(ids[2].public());
-        let verify = |rotations: &[Rotation]| {
+        let verify_at = |heights: &[u64], rotations: &[Rotation]| {
             let record = AccountRecord {
-                keys: Some(AccountKeys {
-                    kem: kem.digest(),
-                    signing: signing.digest(),
-                    index: 2,
-                    since_height: rotations[1].height,
-                }),
+                keys: heights.iter().zip(&ids[1..]).try_fold(
+                    AccountKeys::first(Digest::from_bytes([0; 32]), Digest::from_bytes([0; 32]), 1),
+                    |keys, (height, id)| {
+                        let (kem, signing) = key_digests(id.public());
+                        keys.rotated(kem, signing, *height)
+                    },
+                ),
                 ..AccountRecord::default()
             };
             KeyHistory::verify(&chain, &account, &record, &first, rotations)
+        };
+        let verify = |rotations: &[Rotation]| {
+            let heights: Vec<u64> = rotations.iter().map(|rotation| rotation.height).collect();
+            verify_at(&heights, rotations)
         };
         let history = verify(&[rotation(1, 0, 5), rotation(2, 0, 5)]).unwrap();
         assert_eq!(
@@ -312,5 +321,10 @@ mod tests {
         // The second key does not count before the next block, and the first no longer then.
         assert!(verify(&[rotation(1, 0, 5), rotation(2, 1, 5)]).is_err());
         assert!(verify(&[rotation(1, 0, 5), rotation(2, 0, 6)]).is_err());
+        // Heights that the signatures fit are the chain's, or they are none.
+        let told = [rotation(1, 0, 4), rotation(2, 1, 6)];
+        assert!(verify(&told).is_ok());
+        assert!(verify_at(&[4, 6], &told).is_ok());
+        assert!(verify_at(&[5, 6], &told).is_err());
     }
 }

@@ -52,7 +52,7 @@ pub(crate) fn key_digest(key: &SigningPublicKey) -> Digest {
     Digest::from_bytes(Tag::PublicKey.hash(&[key.as_ref()]))
 }
 
-/// Digests of the ML-KEM-768 and the ML-DSA-65 key, as records hold them.
+/// Both hashes of an account's keys: of the ML-KEM key and of the ML-DSA key.
 pub(crate) fn key_digests(keys: &PublicIdentity) -> (Digest, Digest) {
     let kem = Digest::from_bytes(Tag::PublicKey.hash(&[keys.kem().as_ref()]));
     (kem, key_digest(keys.signing()))
@@ -60,7 +60,7 @@ pub(crate) fn key_digests(keys: &PublicIdentity) -> (Digest, Digest) {
 
 /// Whether these are the keys in a record.
 pub(crate) fn has_digests(keys: &PublicIdentity, record: &AccountKeys) -> bool {
-    key_digests(keys) == (record.kem, record.signing)
+    (record.kem, record.signing) == key_digests(keys)
 }
 
 impl Account {
@@ -80,7 +80,7 @@ impl Account {
             return self.lookup_offline(account);
         }
         let shown = self.shown_keys(account).await?;
-        if shown.record.revoked {
+        if shown.record.revoked.is_some() {
             return Err(ClientError::PeerRevoked(account));
         }
         if let Some((name, contact)) = self.contact_of(&account) {
@@ -195,7 +195,7 @@ impl Account {
         account: AccountId,
     ) -> Result<Option<KeyChange>, ClientError> {
         let shown = self.shown_keys(account).await?;
-        if shown.record.revoked {
+        if shown.record.revoked.is_some() {
             return Err(ClientError::PeerRevoked(account));
         }
         let before = self.state.contacts.get(name).cloned();

@@ -46,7 +46,7 @@ impl Account {
     /// its seed has them.
     pub(crate) async fn settle_own_keys(&mut self) -> Result<(), ClientError> {
         let record = self.own_record().await?;
-        let revoked = record.as_ref().is_some_and(|record| record.revoked);
+        let revoked = record.as_ref().is_some_and(|record| record.revoked.is_some());
         match record.and_then(|record| record.keys) {
             None => self.register().await?,
             Some(_) if revoked => return Err(ClientError::Revoked),
@@ -66,7 +66,7 @@ impl Account {
     /// What is wrong with this identity's keys, where the chain no longer takes them.
     pub(crate) async fn own_keys_problem(&mut self) -> Result<Option<ClientError>, ClientError> {
         let record = self.own_record().await?;
-        if record.as_ref().is_some_and(|record| record.revoked) {
+        if record.as_ref().is_some_and(|record| record.revoked.is_some()) {
             return Ok(Some(ClientError::Revoked));
         }
         let keys = record.and_then(|record| record.keys);
@@ -199,7 +199,7 @@ impl Account {
         let Some(keys) = record.as_ref().and_then(|record| record.keys) else {
             return Ok(0);
         };
-        if record.is_some_and(|record| record.revoked) {
+        if record.is_some_and(|record| record.revoked.is_some()) {
             return Err(ClientError::Revoked);
         }
         let index = keys.index;
@@ -219,7 +219,7 @@ impl Account {
         let record = self.own_record().await?;
         let record = record.ok_or(ClientError::NotRegistered(id))?;
         let keys = record.keys.ok_or(ClientError::NotRegistered(id))?;
-        if record.revoked {
+        if record.revoked.is_some() {
             return Err(ClientError::Revoked);
         }
         let key = recovery_key(seed)?;

@@ -1,6 +1,7 @@
 //! The account record: who may sign, what it may spend, and which conversations it is in.
 
 use crate::codec::{Decode, DecodeError, Encode, Reader, Writer};
+use crate::hash::Tag;
 use crate::ids::Digest;
 use crate::merkle::Frontier;
 use crate::parameters::Bucket;
@@ -17,6 +18,41 @@ pub struct AccountKeys {
     pub index: u32,
     /// Height of the block that set them; they count from the next one.
     pub since_height: u64,
+    /// Every rotation until these, with its height: see [`AccountKeys::rotated`]. Zero for the
+    /// original keys. So the record vouches for when each earlier key counted.
+    pub history: Digest,
+}
+
+impl AccountKeys {
+    /// The keys that an account registers with, in the block at `height`.
+    pub const fn first(kem: Digest, signing: Digest, height: u64) -> Self {
+        Self {
+            kem,
+            signing,
+            index: 0,
+            since_height: height,
+            history: Digest::from_bytes([0; 32]),
+        }
+    }
+
+    /// The keys that a rotation in the block at `height` puts in the place of these: their history is
+    /// `H(key-rotation, history before 32 || u64 height || kem 32 || signing 32)`. None: 2^32
+    /// rotations are the limit.
+    pub fn rotated(&self, kem: Digest, signing: Digest, height: u64) -> Option<Self> {
+        let history = Tag::KeyRotation.hash(&[
+            self.history.as_bytes(),
+            &height.to_be_bytes(),
+            kem.as_bytes(),
+            signing.as_bytes(),
+        ]);
+        Some(Self {
+            kem,
+            signing,
+            index: self.index.checked_add(1)?,
+            since_height: height,
+            history: Digest::from_bytes(history),
+        })
+    }
 }
 
 /// State of an account. It may exist before it is registered: as somebody's peer.
@@ -28,8 +64,9 @@ pub struct Account {
     pub recovery: Option<Digest>,
     /// Block time of registration.
     pub registered: Time,
-    /// Whether the account was revoked for good.
-    pub revoked: bool,
+    /// Height of the block that revoked the account for good. It counts from the next one: whoever
+    /// reads an older log judges by where the entry is, and not by when it is read.
+    pub revoked: Option<u64>,
     /// Weight used lately.
     pub quota: Bucket,
     /// Requests received lately.
@@ -49,7 +86,8 @@ impl Encode for AccountKeys {
         out.value(&self.kem)
             .value(&self.signing)
             .u32(self.index)
-            .u64(self.since_height);
+            .u64(self.since_height)
+            .value(&self.history);
     }
 }
 
@@ -60,6 +98,7 @@ impl Decode for AccountKeys {
             signing: Digest::decode(input)?,
             index: input.u32("key index")?,
             since_height: input.u64("key height")?,
+            history: Digest::decode(input)?,
         })
     }
 }
@@ -69,7 +108,7 @@ impl Encode for Account {
         out.option(self.keys.as_ref())
             .option(self.recovery.as_ref())
             .value(&self.registered)
-            .bool(self.revoked)
+            .option(self.revoked.as_ref())
             .value(&self.quota)
             .value(&self.request_quota)
             .u64(self.balance)
@@ -85,7 +124,7 @@ impl Decode for Account {
             keys: input.option("account keys")?,
             recovery: input.option("recovery key")?,
             registered: Time::decode(input)?,
-            revoked: input.bool("revoked")?,
+            revoked: input.option("revoked")?,
             quota: Bucket::decode(input)?,
             request_quota: Bucket::decode(input)?,
             balance: input.u64("balance")?,

@@ -52,6 +52,9 @@ pub struct Succession {
     pub successor: GroupId,
     /// Block time of the close.
     pub time: Time,
+    /// The chunk with the invitation of those who are brought along, sealed by a secret of the closed
+    /// group's last epoch. None: they are invited some other way.
+    pub invitation: Option<ChunkId>,
 }
 
 /// State of a group. Public keys lie beside it, named by their hashes here.
@@ -309,7 +312,9 @@ impl Decode for PastEpoch {
 
 impl Encode for Succession {
     fn encode(&self, out: &mut Writer) {
-        out.value(&self.successor).value(&self.time);
+        out.value(&self.successor)
+            .value(&self.time)
+            .option(self.invitation.as_ref());
     }
 }
 
@@ -318,6 +323,7 @@ impl Decode for Succession {
         Ok(Self {
             successor: GroupId::decode(input)?,
             time: Time::decode(input)?,
+            invitation: input.option("invitation to a successor")?,
         })
     }
 }
@@ -485,7 +491,11 @@ mod tests {
         assert_eq!(group.end(), end.after_ms(DAY_MS));
         let successor = GroupId::from_bytes([3; 32]);
         let time = Time::from_ms(77);
-        group.succession = Some(Succession { successor, time });
+        group.succession = Some(Succession {
+            successor,
+            time,
+            invitation: None,
+        });
         assert_eq!(group.end(), time);
         assert_eq!(group.standing(time), Standing::Superseded(successor));
         let salt = group_salt(time, &[9; 24]);
@@ -569,7 +579,9 @@ mod tests {
             record.last_admin = removal.then(|| Time::from_ms(a));
             let successor = GroupId::from_bytes([9; 32]);
             let time = Time::from_ms(b);
-            record.succession = superseded.then_some(Succession { successor, time });
+            let invitation = removal.then_some(ChunkId::from_bytes([8; 32]));
+            let succession = Succession { successor, time, invitation };
+            record.succession = superseded.then_some(succession);
             let bytes = record.to_bytes();
             // A frontier has 64 peaks at most.
             prop_assert!(bytes.len() + 64 * 32 <= crate::limits::RECORD_BYTES_MAX);

@@ -55,6 +55,8 @@ pub enum Tag {
     HeadKey,
     /// Hash of a public key kept in a record.
     PublicKey,
+    /// Fold over the rotations of an account's keys.
+    KeyRotation,
     /// Hash of a roster kept in a record.
     Roster,
     /// Identity seed to ML-DSA seed (keyed BLAKE2b).
@@ -140,6 +142,7 @@ impl Tag {
             Self::Head => "LUX:SessionVM:head:v1",
             Self::HeadKey => "LUX:SessionVM:head-key:v1",
             Self::PublicKey => "LUX:SessionVM:public-key:v1",
+            Self::KeyRotation => "LUX:SessionVM:key-rotation:v1",
             Self::Roster => "LUX:SessionVM:roster:v1",
             Self::SeedSign => "LUX:SessionVM:seed-sign:v1",
             Self::SeedKem => "LUX:SessionVM:seed-kem:v1",

@@ -7,6 +7,7 @@
 //!
 //! Nothing of a group is kept in memory between calls: what the next call reads is what the disk has.
 
+mod certificate;
 mod epoch;
 mod joining;
 mod linking;
@@ -119,6 +120,7 @@ impl Device {
             leaf_seed,
             certificate: Some(claim.certify(new.signing, leaf.public())?),
             link: None,
+            republish_until_ms: None,
         };
         let counters = Counters {
             serial: new.serial.saturating_add(1),

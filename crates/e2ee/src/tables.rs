@@ -86,6 +86,8 @@ pub(crate) struct DeviceRecord {
     /// While it waits to be linked: the code's secret, and the seed of the key that the grant is
     /// sealed to.
     pub(crate) link: Option<(Secret<32>, Secret<64>)>,
+    /// Published key packages are by an earlier certificate: until when new ones are to be good.
+    pub(crate) republish_until_ms: Option<u64>,
 }
 
 /// What is counted for the whole device.
@@ -143,6 +145,8 @@ pub(crate) struct GroupRecord {
     /// Nothing of this epoch was signed yet.
     pub(crate) first_of_epoch: bool,
     pub(crate) admin_seed: Option<Secret<32>>,
+    /// Until when the key package is good that this device left here for a successor; 0: none.
+    pub(crate) reserved_until_ms: u64,
     pub(crate) predecessor: Option<Predecessor>,
     pub(crate) policy: Policy,
 }

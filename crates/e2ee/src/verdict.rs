@@ -8,7 +8,7 @@
 //! |---|---|
 //! | a member made the commit | MLS also takes commits by outsiders, whatever the wire format policy |
 //! | only adds, removes, one change of policy; none by reference | nothing else is used here, and what is not used is not open |
-//! | every new leaf and every new key is certified by its account's current key | MLS shows the credential and not the key, and verifies neither |
+//! | every new leaf and every new leaf key is certified by its account's current key | MLS shows the credential and not the key, and verifies neither |
 //! | an update keeps account and device | else any member could take any name |
 //! | key packages live for ever | openmls asks the local clock at every commit; a shorter life parts those who come late |
 //! | sender's role allows it, an owner stays | the chain knows no roles |
@@ -270,7 +270,15 @@ impl Judge<'_> {
         if became.device != by.device {
             return Err(Refusal::DeviceTwice(became));
         }
-        self.certified(&certificate, key, Keys::Current)
+        // Another certificate for the key that the leaf had gives it nothing that it did not have. Were
+        // it judged like a new leaf, an account that rotates while this commit is under way would end
+        // the group.
+        let which = if key == old_key {
+            Keys::OfAnUnchangedLeaf
+        } else {
+            Keys::Current
+        };
+        self.certified(&certificate, key, which)
     }
 
     fn certified(
@@ -288,12 +296,12 @@ impl Judge<'_> {
             .directory
             .account(account)
             .ok_or(Refusal::UnknownAccount(account))?;
-        if revoked {
+        if revoked && which != Keys::OfAnUnchangedLeaf {
             return Err(Refusal::RevokedAccount(account));
         }
         let earlier = match which {
             Keys::Current => Vec::new(),
-            Keys::Earlier => earlier,
+            Keys::Earlier | Keys::OfAnUnchangedLeaf => earlier,
         };
         let verifier = &self.crypto.verifier;
         let mut keys = core::iter::once(&current).chain(earlier.iter().rev());
@@ -306,12 +314,14 @@ impl Judge<'_> {
 }
 
 /// Which keys of an account may have certified a leaf.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Keys {
     /// A leaf that comes now.
     Current,
     /// A leaf that has been there for a while.
     Earlier,
+    /// A leaf that keeps its key and gets another certificate for it.
+    OfAnUnchangedLeaf,
 }
 
 /// The one lifetime that leaves have here.

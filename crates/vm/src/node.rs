@@ -527,7 +527,7 @@ impl Node {
         let account: Option<Account> = head.record(&RecordKey::Account(tx.signer))?;
         let account = account.ok_or(TxError::UnknownAccount)?;
         let keys = account.keys.ok_or(TxError::UnknownAccount)?;
-        if account.revoked {
+        if account.revoked.is_some() {
             return Err(TxError::Revoked);
         }
         let Some(recovery) = recovery else {

@@ -83,12 +83,7 @@ pub(crate) fn session(i: u64) -> SessionId {
 fn registered() -> Account {
     let digest = Digest::from_bytes([3; 32]);
     Account {
-        keys: Some(AccountKeys {
-            kem: digest,
-            signing: digest,
-            index: 0,
-            since_height: 0,
-        }),
+        keys: Some(AccountKeys::first(digest, digest, 0)),
         registered: TIME,
         ..Account::default()
     }

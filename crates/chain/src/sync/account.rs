@@ -13,10 +13,10 @@ use crate::tx::{KemKey, Kind, SigningKey, Tx};
 pub(super) struct AccountCells {
     current: bool,
     legacy: Option<LegacyKey>,
-    /// Rotations so far, and the keys after them.
-    rotations: u32,
-    at: Option<(Digest, SigningKey)>,
-    since: u64,
+    /// What the rotations so far make of the record's keys.
+    rotated: Option<AccountKeys>,
+    /// The signing key after them.
+    at: Option<SigningKey>,
     /// The key that counted before the block of the last rotation: new ones count from the next.
     counted: Option<SigningKey>,
 }
@@ -61,10 +61,10 @@ impl AccountCells {
                 Ok(0) => {
                     let (kem, signing) = read_keys(value)?;
                     let fits = rules.crypto.account_id(&kem, &signing) == Some(id);
-                    self.at = Some((kem.digest(), signing));
+                    self.at = Some(signing);
                     fits && keys.index > 0
                 }
-                Ok(index) if index <= keys.index && index == self.rotations + 1 => {
+                Ok(index) if index <= keys.index && Some(index) == self.next_index() => {
                     let followed = self.take_rotation(value, id, account.recovery, rules);
                     followed.is_some()
                 }
@@ -77,17 +77,18 @@ impl AccountCells {
     /// Whether everything came that leads to these keys.
     pub(super) fn are_whole(&self, keys: &AccountKeys, id: &AccountId) -> bool {
         if keys.index > 0 {
-            let at = self.at.as_ref();
-            return self.current
-                && self.rotations == keys.index
-                && self.since == keys.since_height
-                && at.is_some_and(|(kem, key)| (*kem, key.digest()) == (keys.kem, keys.signing));
+            return self.current && self.rotated == Some(*keys);
         }
         if keys.kem == encryption_digest(id) {
             let legacy = self.legacy.as_ref();
             return legacy.is_some_and(|key| key.digest() == keys.signing);
         }
         self.current
+    }
+
+    /// Index of the rotation that comes next.
+    fn next_index(&self) -> Option<u32> {
+        self.rotated.map_or(0, |keys| keys.index).checked_add(1)
     }
 
     /// Follows one rotation: it is signed by the key before, or by the recovery key.
@@ -105,11 +106,12 @@ impl AccountCells {
         let Kind::RotateKeys(rotate) = &tx.kind else {
             return None;
         };
-        if tx.signer != id || height < self.since || height > rules.header.height {
+        let since = self.rotated.map_or(0, |keys| keys.since_height);
+        if tx.signer != id || height < since || height > rules.header.height {
             return None;
         }
-        if height > self.since {
-            self.counted = self.at.as_ref().map(|(_, key)| key.clone());
+        if height > since {
+            self.counted.clone_from(&self.at);
         }
         let digest = tx.signed_digest(&rules.header.chain);
         let crypto = rules.crypto;
@@ -125,9 +127,14 @@ impl AccountCells {
         if !signed || (self.at.is_none() && self.legacy.is_none()) {
             return None;
         }
-        self.at = Some((rotate.kem.digest(), rotate.signing.clone()));
-        self.rotations += 1;
-        self.since = height;
+        // The history of the first rotation does not depend on the keys before it.
+        let before = self.rotated.unwrap_or_else(|| {
+            let zero = Digest::from_bytes([0; 32]);
+            AccountKeys::first(zero, zero, 0)
+        });
+        let (kem, signing) = (rotate.kem.digest(), rotate.signing.digest());
+        self.rotated = Some(before.rotated(kem, signing, height)?);
+        self.at = Some(rotate.signing.clone());
         Some(())
     }
 }

@@ -44,12 +44,8 @@ impl RegisterIdentity {
             return Err(TxError::NotTheKeysAccount);
         }
         scope.require_signature_by(tx, &self.signing)?;
-        let keys = AccountKeys {
-            kem: self.kem.digest(),
-            signing: self.signing.digest(),
-            index: 0,
-            since_height: scope.context.height,
-        };
+        let height = scope.context.height;
+        let keys = AccountKeys::first(self.kem.digest(), self.signing.digest(), height);
         scope.register(tx, keys, self.recovery)?;
         scope.put_keys(&tx.signer, &self.kem, &self.signing);
         Ok(Outcome::Done)
@@ -64,16 +60,12 @@ impl RotateKeys {
             return Err(TxError::InvalidKey);
         }
         let mut account = scope.account(&tx.signer)?.ok_or(TxError::UnknownAccount)?;
-        let Some(keys) = account.keys.as_mut() else {
-            return Err(TxError::UnknownAccount);
-        };
-        keys.kem = self.kem.digest();
-        keys.signing = self.signing.digest();
-        keys.index = keys
-            .index
-            .checked_add(1)
+        let before = account.keys.ok_or(TxError::UnknownAccount)?;
+        let height = scope.context.height;
+        let keys = before
+            .rotated(self.kem.digest(), self.signing.digest(), height)
             .ok_or(TxError::LimitReached { what: "rotations" })?;
-        keys.since_height = scope.context.height;
+        account.keys = Some(keys);
         let index = keys.index;
         scope.put_account(&tx.signer, &account)?;
         scope.keep_rotation(tx, index)?;
@@ -104,7 +96,7 @@ impl RevokeIdentity {
     pub(crate) fn apply(&self, scope: &mut Scope<'_, '_>, tx: &Tx) -> Result<Outcome, TxError> {
         scope.require_owner(tx, self.recovery.as_ref())?;
         let mut account = scope.account(&tx.signer)?.ok_or(TxError::UnknownAccount)?;
-        account.revoked = true;
+        account.revoked = Some(scope.context.height);
         scope.put_account(&tx.signer, &account)?;
         Ok(Outcome::Done)
     }

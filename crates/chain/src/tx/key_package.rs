@@ -118,7 +118,7 @@ impl TakeKeyPackages {
         let within_a_day = before.as_ref().filter(|before| before.expires > now);
         let target = scope.account(&self.target)?;
         let target = target.filter(|target| target.keys.is_some());
-        if target.ok_or(TxError::UnknownAccount)?.revoked {
+        if target.ok_or(TxError::UnknownAccount)?.revoked.is_some() {
             return Err(TxError::NoKeyPackages);
         }
         let (mut packages, due) = scope.key_packages(&self.target)?;

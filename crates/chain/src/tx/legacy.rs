@@ -65,12 +65,8 @@ impl RegisterLegacy {
             return Err(TxError::NotTheKeysAccount);
         }
         scope.require_legacy_signature(tx, &self.signing)?;
-        let keys = AccountKeys {
-            kem: encryption_digest(&tx.signer),
-            signing: self.signing.digest(),
-            index: 0,
-            since_height: scope.context.height,
-        };
+        let kem = encryption_digest(&tx.signer);
+        let keys = AccountKeys::first(kem, self.signing.digest(), scope.context.height);
         scope.register(tx, keys, self.recovery)?;
         let key = legacy_key_key(&tx.signer);
         scope.over.put(Table::Keys, key, self.signing.to_bytes());

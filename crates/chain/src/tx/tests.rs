@@ -190,6 +190,7 @@ fn group_kinds(b: u8, bytes: &[u8]) -> Vec<Kind> {
         Kind::Supersede(Supersede {
             admin: signing(b).digest(),
             successor: group,
+            invitation: b.is_multiple_of(2).then_some(ChunkId::from_bytes([b; 32])),
         }),
         Kind::GroupPost(GroupPost {
             epoch: b.into(),

@@ -57,7 +57,7 @@ impl MGroup {
     /// When it closes, or was closed.
     pub(crate) fn end(&self) -> u64 {
         let idle = (self.last_post / DAY_MS + 1) * DAY_MS + 90 * DAY_MS;
-        self.succession.map_or(idle, |(_, time)| time)
+        self.succession.map_or(idle, |(_, time, _)| time)
     }
 
     /// When it is dropped: the next even millisecond.
@@ -120,7 +120,7 @@ impl Model {
     fn open_group(&self, id: &GroupId) -> Result<&MGroup> {
         let group = self.groups.get(id).ok_or(TxError::UnknownGroup)?;
         match group.succession {
-            Some((successor, _)) => Err(TxError::GroupSuperseded { successor }),
+            Some((successor, ..)) => Err(TxError::GroupSuperseded { successor }),
             None if group.end() <= self.time => Err(TxError::GroupIdle),
             None => Ok(group),
         }
@@ -227,12 +227,7 @@ impl Model {
         let pieces = match &k.commit {
             Commit::Bytes(bytes) => vec![Tag::Chunk.hash(&[bytes])],
             Commit::Chunks(chunks) => {
-                let kept = now + self.parameters.retention_ms;
-                for id in chunks {
-                    let chunk = self.chunks.get_mut(id).filter(|chunk| chunk.2 > now);
-                    chunk.ok_or(TxError::UnknownChunk { id: *id })?.2 = kept;
-                    self.touch(RecordKey::Chunk(*id));
-                }
+                self.keep_chunks(chunks)?;
                 chunks.iter().map(|id| *id.as_bytes()).collect()
             }
         };
@@ -267,6 +262,17 @@ impl Model {
             .push(Rc::new(MItem::Advance(entry, tx.to_bytes())));
         self.touch(RecordKey::Group(id));
         Ok(Outcome::Sequence(sequence))
+    }
+
+    fn keep_chunks(&mut self, chunks: &[ChunkId]) -> Result<()> {
+        let now = self.time;
+        let kept = now + self.parameters.retention_ms;
+        for id in chunks {
+            let chunk = self.chunks.get_mut(id).filter(|chunk| chunk.2 > now);
+            chunk.ok_or(TxError::UnknownChunk { id: *id })?.2 = kept;
+            self.touch(RecordKey::Chunk(*id));
+        }
+        Ok(())
     }
 
     pub(crate) fn set_mode(&mut self, tx: &Tx, ids: &TxIds, k: &SetMode) -> Result<Outcome> {
@@ -306,7 +312,10 @@ impl Model {
         if k.successor == id || self.open_group(&k.successor).is_err() {
             return Err(TxError::NoSuccessor);
         }
-        self.groups.get_mut(&id).unwrap().succession = Some((k.successor, now));
+        if let Some(invitation) = k.invitation {
+            self.keep_chunks(&[invitation])?;
+        }
+        self.groups.get_mut(&id).unwrap().succession = Some((k.successor, now, k.invitation));
         self.touch(RecordKey::Group(id));
         Ok(Outcome::Done)
     }

@@ -63,7 +63,19 @@ impl Schedule {
             82..85 => {
                 let (admin, key) = self.admin(group);
                 let successor = *self.chance.pick(&some).unwrap();
-                let kind = Kind::Supersede(Supersede { admin, successor });
+                // One that was put, or that nobody knows.
+                let some: Vec<_> = model.chunks.keys().copied().collect();
+                let known = self.chance.pick(&some).copied();
+                let invitation = match self.chance.below(3) {
+                    0 => None,
+                    1 => known,
+                    _ => Some(ChunkId::from_bytes(self.chance.bytes())),
+                };
+                let kind = Kind::Supersede(Supersede {
+                    admin,
+                    successor,
+                    invitation,
+                });
                 (kind, key, Vec::new())
             }
             _ => {

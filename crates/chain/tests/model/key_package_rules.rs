@@ -106,7 +106,7 @@ impl Model {
         let before = self.taken_packages.get(&pair).filter(|t| t.expires > now);
         let before = before.cloned();
         let target = self.accounts.get(&k.target).filter(|t| t.keys.is_some());
-        if target.ok_or(TxError::UnknownAccount)?.revoked {
+        if target.ok_or(TxError::UnknownAccount)?.revoked.is_some() {
             return Err(TxError::NoKeyPackages);
         }
         let mut packages = self.packages(&k.target);

@@ -155,10 +155,11 @@ impl Model {
             }
             Kind::RevokeIdentity(k) => {
                 self.owner(tx, ids, k.recovery.as_ref())?;
+                let height = self.height;
                 self.accounts
                     .get_mut(&tx.signer)
                     .ok_or(TxError::UnknownAccount)?
-                    .revoked = true;
+                    .revoked = Some(height);
                 self.touch(RecordKey::Account(tx.signer));
                 Ok(Outcome::Done)
             }
@@ -280,7 +281,7 @@ impl Model {
             .accounts
             .get(&tx.signer)
             .ok_or(TxError::UnknownAccount)?;
-        if account.revoked {
+        if account.revoked.is_some() {
             return Err(TxError::Revoked);
         }
         if account.keys.is_none() {
@@ -301,7 +302,7 @@ impl Model {
             .accounts
             .get(&tx.signer)
             .ok_or(TxError::UnknownAccount)?;
-        if account.revoked {
+        if account.revoked.is_some() {
             return Err(TxError::Revoked);
         }
         if account.recovery != Some(key.digest()) {

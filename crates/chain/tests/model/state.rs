@@ -45,7 +45,7 @@ pub(crate) struct MAccount {
     pub(crate) legacy: Option<LegacyKey>,
     pub(crate) recovery: Option<Digest>,
     pub(crate) registered: u64,
-    pub(crate) revoked: bool,
+    pub(crate) revoked: Option<u64>,
     pub(crate) balance: u64,
     pub(crate) quota: Leak,
     pub(crate) request_quota: Leak,
@@ -57,6 +57,24 @@ pub(crate) struct MAccount {
 }
 
 impl MAccount {
+    /// What the record says of all rotations.
+    fn rotation_history(&self) -> Digest {
+        let mut history = [0; 32];
+        for (height, tx) in &self.rotations {
+            let session_chain::tx::Kind::RotateKeys(keys) = &tx.kind else {
+                unreachable!("only rotations are kept here");
+            };
+            let parts = [
+                &history[..],
+                &height.to_be_bytes(),
+                keys.kem.digest().as_bytes(),
+                keys.signing.digest().as_bytes(),
+            ];
+            history = session_core::hash::Tag::KeyRotation.hash(&parts);
+        }
+        Digest::from_bytes(history)
+    }
+
     /// The Ed25519 key, while no other counts.
     pub(crate) fn legacy_key(&self) -> Option<LegacyKey> {
         let first = self
@@ -193,7 +211,7 @@ pub(crate) struct MGroup {
     pub(crate) admins: Vec<SigningKey>,
     pub(crate) budget: u64,
     pub(crate) reserve: u64,
-    pub(crate) succession: Option<(GroupId, u64)>,
+    pub(crate) succession: Option<(GroupId, u64, Option<ChunkId>)>,
     pub(crate) log: Vec<Rc<MItem>>,
     /// Items at its beginning whose leaves are gone.
     pub(crate) dropped: usize,
@@ -395,6 +413,7 @@ impl Model {
                 signing,
                 index: *index,
                 since_height: *since_height,
+                history: account.rotation_history(),
             },
         );
         if let Some((kem, signing)) = &account.first {
@@ -540,9 +559,10 @@ impl Model {
             posting: epoch.posting.digest(),
             ended: Time::from_ms(epoch.ended.unwrap()),
         });
-        let succession = group.succession.map(|(successor, time)| Succession {
+        let succession = group.succession.map(|(successor, time, invitation)| Succession {
             successor,
             time: Time::from_ms(time),
+            invitation,
         });
         let record = Group {
             sponsor: group.sponsor,

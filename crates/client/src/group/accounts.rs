@@ -96,6 +96,7 @@ async fn state_of(
     Ok(Some(AccountState {
         current,
         earlier: (0..index).filter_map(key).collect(),
-        revoked: reading.shown.record.revoked,
+        // Like keys it counts from the block after: at the entry, and not when somebody reads it.
+        revoked: (reading.shown.record.revoked).is_some_and(|since| since < at.height),
     }))
 }

@@ -61,6 +61,7 @@ impl Groups {
     /// # Errors
     /// [`ClientError`].
     pub async fn publish_key_packages(&mut self, expires: Time) -> Result<(), ClientError> {
+        self.follow_own_keys()?;
         let one_time = self
             .device
             .key_packages(ONE_TIME_PACKAGES_MAX, expires.ms())?;
@@ -73,7 +74,15 @@ impl Groups {
             last_resort: Some(new_package(last_resort)),
         };
         let kind = Kind::PublishKeyPackages(publish);
-        self.account.submit_one(kind).await.map(drop)
+        match self.account.submit_one(kind).await {
+            Ok(_) => Ok(self.device.republished()?),
+            // The outbox has it, and sends it until the chain answers.
+            Err(waiting @ ClientError::Waiting { .. }) => {
+                self.device.republished()?;
+                Err(waiting)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Takes a device's key packages from the chain: nobody brings it into a group by them any more.

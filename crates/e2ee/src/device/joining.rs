@@ -102,6 +102,7 @@ impl Device {
             let package = event.make_key_package(KeyPackageUse::Reserved, expires_ms)?;
             let content = Content::ReservedKeyPackage(package.bytes);
             event.say(group, &mut record, content, now_ms)?;
+            record.reserved_until_ms = expires_ms;
             event.buffer().save_record(&group, &record);
             Ok(())
         })?;
@@ -386,6 +387,7 @@ impl Transaction<'_> {
             unsigned_since_ms: facts.time_ms,
             first_of_epoch: true,
             admin_seed: before.and_then(|before| before.admin_seed),
+            reserved_until_ms: 0,
             predecessor: invitation.predecessor,
             policy,
         };

@@ -47,6 +47,7 @@ impl Device {
             leaf_seed,
             certificate: None,
             link: Some((code.secret().clone(), kem_seed)),
+            republish_until_ms: None,
         };
         this.write(|buffer| {
             buffer.save_record(&(), &record);

@@ -5,7 +5,7 @@
 
 use openmls::group::{CommitMessageBundle, MlsGroup};
 use openmls::prelude::{
-    Extension, Extensions, GroupContext, KeyPackage, LeafNodeIndex, MlsMessageBodyIn, MlsMessageIn,
+    Extension, Extensions, GroupContext, KeyPackage, LeafNodeIndex, LeafNodeParameters, MlsMessageBodyIn, MlsMessageIn,
     PreSharedKeyProposal, Proposal, ProtocolVersion, Sender, UnknownExtension,
 };
 use openmls::schedule::PreSharedKeyId;
@@ -276,8 +276,8 @@ impl Transaction<'_> {
             directory,
         };
         let to = self.judge_invitees(&judge, invitees)?;
-        let aad = commit_aad(record.chain, group, record.last_commit);
-        let made = self.build(group, &mut loaded, &record, &intent, link.as_ref(), aad)?;
+        let leaf = LeafNodeParameters::default();
+        let made = self.build(group, &mut loaded, &record, &intent, (link.as_ref(), leaf))?;
         loaded
             .merge_pending_commit(&self.provider)
             .map_err(library("merging the first commit"))?;
@@ -333,6 +333,7 @@ impl Transaction<'_> {
             unsigned_since_ms: 0,
             first_of_epoch: true,
             admin_seed: Some(admin_seed),
+            reserved_until_ms: 0,
             predecessor,
             policy,
         }
@@ -374,8 +375,14 @@ impl Transaction<'_> {
             return Err(E2eeError::CommitPending(group));
         }
         let mut loaded = self.load(group)?;
-        let aad = commit_aad(record.chain, group, record.last_commit);
-        let made = self.build(group, &mut loaded, record, &intent, None, aad)?;
+        let leaf = match intent {
+            // Without an update path the leaf stays as it is.
+            Intent::Add(_) => LeafNodeParameters::default(),
+            Intent::Remove { .. } | Intent::Rotate | Intent::Policy { .. } => {
+                self.renewed_leaf(&loaded, directory)?
+            }
+        };
+        let made = self.build(group, &mut loaded, record, &intent, (None, leaf))?;
         let epoch = self.epoch(group, record.epoch)?;
         let judge = Judge {
             crypto: self.provider.crypto,
@@ -413,12 +420,12 @@ impl Transaction<'_> {
         loaded: &mut MlsGroup,
         record: &GroupRecord,
         intent: &Intent,
-        link: Option<&Link>,
-        aad: Vec<u8>,
+        (link, leaf): (Option<&Link>, LeafNodeParameters),
     ) -> Result<Made, E2eeError> {
-        loaded.set_aad(aad);
+        loaded.set_aad(commit_aad(record.chain, group, record.last_commit));
         let tree = loaded.export_ratchet_tree();
         let builder = loaded.commit_builder().consume_proposal_store(false);
+        let builder = builder.leaf_node_parameters(leaf);
         let builder = match intent {
             Intent::Add(packages) => {
                 if packages.is_empty() || packages.len() > ADDS_MAX {

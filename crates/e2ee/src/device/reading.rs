@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use super::Device;
 use crate::chain_keys::Seeds;
 use crate::content::{Body, MessageName};
-use crate::credential::DeviceId;
+use crate::credential::{DeviceCertificate, DeviceId};
 use crate::error::E2eeError;
 use crate::event::{Event, MemberDevice};
 use crate::outgoing::Outgoing;
@@ -90,6 +90,24 @@ impl Device {
                 })
             });
             members.collect()
+        })
+    }
+
+    /// The certificates that its members' leaves have, by leaf.
+    ///
+    /// # Errors
+    /// As [`Device::status`].
+    pub fn certificates(&self, group: GroupId) -> Result<Vec<DeviceCertificate>, E2eeError> {
+        self.look(|event| {
+            let loaded = event.load(group)?;
+            let certificates = loaded
+                .members()
+                .map(|member| DeviceCertificate::of_credential(&member.credential))
+                .collect();
+            let certificates: Option<Vec<_>> = certificates;
+            certificates.ok_or(E2eeError::Library {
+                doing: "reading a roster that was judged",
+            })
         })
     }
 

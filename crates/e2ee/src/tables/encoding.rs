@@ -46,6 +46,7 @@ impl Encode for DeviceRecord {
         if let Some((code, seed)) = &self.link {
             out.raw(code.expose()).raw(seed.expose());
         }
+        out.option(self.republish_until_ms.as_ref());
     }
 }
 
@@ -63,6 +64,7 @@ impl Decode for DeviceRecord {
             } else {
                 None
             },
+            republish_until_ms: input.option("republish until")?,
         })
     }
 }
@@ -105,7 +107,9 @@ impl Encode for GroupRecord {
         if let Some(seed) = &self.admin_seed {
             out.raw(seed.expose());
         }
-        out.option(self.predecessor.as_ref()).value(&self.policy);
+        out.u64(self.reserved_until_ms)
+            .option(self.predecessor.as_ref())
+            .value(&self.policy);
     }
 }
 
@@ -129,6 +133,7 @@ impl Decode for GroupRecord {
             unsigned_since_ms: input.u64("unsigned since")?,
             first_of_epoch: input.bool("first of epoch")?,
             admin_seed: optional_secret(input, "admin seed")?,
+            reserved_until_ms: input.u64("reserved until")?,
             predecessor: input.option("predecessor")?,
             policy: Decode::decode(input)?,
         })

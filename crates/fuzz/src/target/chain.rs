@@ -299,6 +299,7 @@ fn txs_without_keys() -> Vec<Tx> {
         Kind::Supersede(Supersede {
             admin: Digest::from_bytes([18; 32]),
             successor: GROUP,
+            invitation: Some(ChunkId::from_bytes([18; 32])),
         }),
         Kind::GroupPost(GroupPost {
             epoch: 7,

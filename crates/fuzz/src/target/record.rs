@@ -50,15 +50,11 @@ pub(super) const TARGETS: &[Target] = &[
         name: "account",
         run: codec::<Account>,
         seeds: || {
-            let keys = AccountKeys {
-                kem: DIGEST,
-                signing: DIGEST,
-                index: 1,
-                since_height: 2,
-            };
+            let keys = AccountKeys::first(DIGEST, DIGEST, 1).rotated(DIGEST, DIGEST, 2);
             let whole = Account {
-                keys: Some(keys),
+                keys,
                 recovery: Some(DIGEST),
+                revoked: Some(3),
                 memberships: frontier(5),
                 requests: frontier(7),
                 ..Account::default()
@@ -161,6 +157,7 @@ pub(super) const TARGETS: &[Target] = &[
                 succession: Some(Succession {
                     successor: GROUP,
                     time: Time::from_ms(5),
+                    invitation: Some(ChunkId::from_bytes([6; 32])),
                 }),
                 ..whole.clone()
             };

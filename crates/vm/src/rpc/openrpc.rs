@@ -157,7 +157,7 @@ pub const METHODS: &[Method] = &[
             PROOF,
             HEIGHT,
         ],
-        result: "account, identity (07… or 05…), registered, kemPublicKey or x25519PublicKey, signingPublicKey, keyIndex, revoked, …",
+        result: "account, identity (07… or 05…), registered, kemPublicKey or x25519PublicKey, signingPublicKey, keyIndex, revoked, revokedAt, …",
     },
     Method {
         name: "sessionvm.ListSessions",

@@ -3,7 +3,7 @@
 
 use session_core::codec::{Decode, DecodeError, Encode, Reader, Writer, at_least_one};
 use session_core::group::{Mode, Standing, Succession};
-use session_core::ids::{Digest, GroupId};
+use session_core::ids::{ChunkId, Digest, GroupId};
 use session_core::limits::GROUP_ADMINS_MAX;
 use session_core::record::{Outcome, RecordKey};
 
@@ -40,6 +40,9 @@ pub struct Supersede {
     pub admin: Digest,
     /// An open group.
     pub successor: GroupId,
+    /// A chunk with what members join the successor by, sealed to them. It is kept from now on as if
+    /// it were put.
+    pub invitation: Option<ChunkId>,
 }
 
 impl SetMode {
@@ -104,9 +107,13 @@ impl Supersede {
         if self.successor == id || !is_open {
             return Err(TxError::NoSuccessor);
         }
+        scope.keep_chunks(self.invitation.as_slice())?;
         let before = group.deadline(scope.context.parameters.retention_ms);
-        let successor = self.successor;
-        group.succession = Some(Succession { successor, time });
+        group.succession = Some(Succession {
+            successor: self.successor,
+            time,
+            invitation: self.invitation,
+        });
         scope.put_moved_group(&id, before, &group)?;
         Ok(Outcome::Done)
     }
@@ -156,7 +163,9 @@ impl Decode for SetAdmins {
 
 impl Encode for Supersede {
     fn encode(&self, out: &mut Writer) {
-        out.value(&self.admin).value(&self.successor);
+        out.value(&self.admin)
+            .value(&self.successor)
+            .option(self.invitation.as_ref());
     }
 }
 
@@ -165,6 +174,7 @@ impl Decode for Supersede {
         Ok(Self {
             admin: Digest::decode(input)?,
             successor: GroupId::decode(input)?,
+            invitation: input.option("invitation to a successor")?,
         })
     }
 }

@@ -135,8 +135,8 @@ impl AdvanceGroup {
 }
 
 impl Scope<'_, '_> {
-    /// Keeps the chunks of a commit as long as its entry is kept.
-    fn keep_chunks(&mut self, chunks: &[ChunkId]) -> Result<(), TxError> {
+    /// Keeps chunks that members will ask for as long as an entry of now is kept.
+    pub(super) fn keep_chunks(&mut self, chunks: &[ChunkId]) -> Result<(), TxError> {
         let kept = self.context.parameters.retention_ms;
         let expires = self.context.time.after_ms(kept);
         for id in chunks {

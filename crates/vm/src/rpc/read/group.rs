@@ -71,6 +71,7 @@ pub(in crate::rpc) fn get_group(context: &Context, head: &Arc<Head>, params: Par
         "ends": group.end().to_string(),
         "status": status,
         "successor": successor,
+        "invitation": group.succession.and_then(|succession| succession.invitation),
         "mode": group.mode.as_str(),
         "epoch": group.epoch,
         "floor": group.floor,

@@ -1,0 +1,193 @@
+//! Accounts that change while they are in groups: revoked ones are judged alike by whoever comes
+//! early and late, and devices of accounts with new keys are certified by them.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "in a test a panic is the verdict"
+)]
+
+mod support;
+
+use session_client::e2ee::{EventKind, GroupStatus, Policy, Unusable};
+use session_client::{Account, ClientError, Groups, IdentityFile, Lock, NewGroup, RpcClient};
+use session_core::ids::GroupId;
+use session_crypto::Identity;
+use session_fixture::ThrowawayNode;
+use support::Proxy;
+use support::group::{
+    flush_all, hand_over, in_a_week, line, owned_by, person, read, shown, together,
+};
+
+/// Why a group halted, as a person was told.
+fn halted(groups: &mut Groups) -> Option<Unusable> {
+    let mut events = shown(groups).into_iter();
+    events.find_map(|event| {
+        if let EventKind::Halted { reason, .. } = event.kind {
+            Some(reason)
+        } else {
+            None
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_follows_before_a_revocation_and_who_follows_after_it_come_to_the_same_verdict() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = ThrowawayNode::start().await.unwrap();
+    let rpc = RpcClient::new(&node.url(), None).unwrap();
+    let proxy = Proxy::before(rpc.clone()).await;
+    let path = |name: &str| directory.path().join(name);
+    let mut alice = person(proxy.client(), &path("alice")).await;
+    let mut bob = person(rpc.clone(), &path("bob")).await;
+    let mut dave = person(rpc.clone(), &path("dave")).await;
+    let mut carol = person(rpc.clone(), &path("carol")).await;
+    let mut erin = person(rpc, &path("erin")).await;
+    let new = NewGroup::open(owned_by(&alice));
+    let group = together(&mut alice, &mut [&mut bob, &mut dave], new).await;
+
+    // Carol comes in, Bob follows, she revokes her account, Dave follows.
+    let package = line(&mut carol);
+    alice.add(group, &[package]).await.unwrap();
+    bob.receive(group).await.unwrap();
+    carol.account_mut().revoke().await.unwrap();
+    dave.receive(group).await.unwrap();
+    for person in [&alice, &bob, &dave] {
+        assert_eq!(person.device().epoch(group).unwrap(), 2);
+        assert_eq!(person.device().status(group).unwrap(), GroupStatus::Active);
+    }
+
+    // Erin revokes hers while the commit that adds her is under way: for nobody she comes in.
+    let package = line(&mut erin);
+    proxy.cut(Some(("sessionvm.Submit", false)));
+    let cut = alice.add(group, &[package]).await;
+    assert!(matches!(cut, Err(ClientError::Waiting { .. })), "{cut:?}");
+    erin.account_mut().revoke().await.unwrap();
+    proxy.cut(None);
+    flush_all(&mut alice, group).await;
+    bob.receive(group).await.unwrap();
+    dave.receive(group).await.unwrap();
+    for person in [&mut alice, &mut bob, &mut dave] {
+        assert_eq!(halted(person), Some(Unusable::Credential));
+        assert_eq!(person.device().status(group).unwrap(), GroupStatus::Halted);
+    }
+}
+
+/// The how-manieth certificate of its account a person's leaf has, as another member sees it.
+fn serial(of: &Groups, by: &Groups, group: GroupId) -> u64 {
+    let device = of.device().member().unwrap().device;
+    let all = by.device().certificates(group).unwrap();
+    let own = all.iter().find(|found| found.claim().device == device);
+    own.unwrap().claim().serial
+}
+
+async fn kept(rpc: RpcClient, file: &IdentityFile, path: &std::path::Path) -> Groups {
+    let account = Account::open_file(rpc, file.clone(), path).await.unwrap();
+    Groups::open(account, "phone").unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_its_account_has_rotated_a_device_comes_into_new_groups_and_rotates_in_old_ones() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = ThrowawayNode::start().await.unwrap();
+    let rpc = RpcClient::new(&node.url(), None).unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let file = IdentityFile::new(&path("alice"), Lock::Exposed).unwrap();
+    file.save(&Identity::generate().unwrap()).unwrap();
+    let mut alice = kept(rpc.clone(), &file, &path("alice")).await;
+    let mut bob = person(rpc.clone(), &path("bob")).await;
+    let mut carol = person(rpc.clone(), &path("carol")).await;
+    let alice_id = alice.account().id();
+    let chain = alice.account().chain();
+    let pair = Policy::between(chain, alice_id, bob.account().id());
+    let old = together(&mut alice, &mut [&mut bob], NewGroup::open(pair.clone())).await;
+    alice.publish_key_packages(in_a_week()).await.unwrap();
+    let early = line(&mut alice);
+    alice.account_mut().rotate().await.unwrap();
+
+    // What the key of before has certified is refused by others.
+    let refused = carol
+        .create(NewGroup::open(owned_by(&carol)), &[early], None)
+        .await;
+    assert!(matches!(refused, Err(ClientError::E2ee(_))), "{refused:?}");
+    // What is made now is taken, and what lies on the chain is replaced.
+    let package = line(&mut alice);
+    let new = NewGroup::open(pair);
+    let fresh = bob.create(new, &[package], None).await.unwrap();
+    hand_over(&mut bob, fresh, &mut [&mut alice]).await;
+    alice.tick(0).await.unwrap();
+    let taken = carol.take_key_packages(alice_id).await.unwrap();
+    let policy = Policy::between(chain, carol.account().id(), alice_id);
+    let by_carol = carol
+        .create(NewGroup::open(policy), &taken, None)
+        .await
+        .unwrap();
+    hand_over(&mut carol, by_carol, &mut [&mut alice]).await;
+    for (person, group) in [(&mut bob, fresh), (&mut carol, by_carol)] {
+        assert_eq!(serial(&alice, person, group), 1);
+        alice.say(group, "with new keys").await.unwrap();
+        assert_eq!(read(person, group).await, ["with new keys"]);
+    }
+
+    // In the old group the leaf gets the new certificate with its next keys, also after a restart.
+    assert_eq!(serial(&alice, &bob, old), 0);
+    drop(alice);
+    let mut alice = kept(rpc, &file, &path("alice")).await;
+    alice.rotate(old).await.unwrap();
+    flush_all(&mut alice, old).await;
+    bob.receive(old).await.unwrap();
+    assert_eq!(serial(&alice, &bob, old), 1);
+    bob.say(old, "so it is").await.unwrap();
+    assert_eq!(read(&mut alice, old).await, ["so it is"]);
+    // Who joins there now takes both leaves.
+    let package = line(&mut carol);
+    alice.add(old, &[package]).await.unwrap();
+    flush_all(&mut alice, old).await;
+    hand_over(&mut alice, old, &mut [&mut carol]).await;
+    carol.say(old, "hello").await.unwrap();
+    assert_eq!(read(&mut alice, old).await, ["hello"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_taken_an_account_back_has_a_device_that_others_take() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = ThrowawayNode::start().await.unwrap();
+    let rpc = RpcClient::new(&node.url(), None).unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let identity = Identity::generate().unwrap();
+    let seed = identity.seed().unwrap().clone();
+    let file = IdentityFile::new(&path("alice"), Lock::Exposed).unwrap();
+    file.save(&identity).unwrap();
+    let mut alice = kept(rpc.clone(), &file, &path("alice")).await;
+    let mut bob = person(rpc.clone(), &path("bob")).await;
+    alice.publish_key_packages(in_a_week()).await.unwrap();
+    let pair = Policy::between(
+        alice.account().chain(),
+        alice.account().id(),
+        bob.account().id(),
+    );
+    let group = together(&mut alice, &mut [&mut bob], NewGroup::open(pair)).await;
+    drop(alice);
+    // A thief rotates, she takes the account back with her words.
+    let stolen = IdentityFile::new(&path("thief"), Lock::Exposed).unwrap();
+    stolen.save(&identity).unwrap();
+    let thief = Account::open_file(rpc.clone(), stolen, &path("thief")).await;
+    thief.unwrap().rotate().await.unwrap();
+    let account = Account::take_back(rpc.clone(), seed, file, &path("alice")).await;
+    let mut alice = Groups::open(account.unwrap(), "phone").unwrap();
+    alice.tick(0).await.unwrap();
+    alice.rotate(group).await.unwrap();
+    flush_all(&mut alice, group).await;
+    bob.receive(group).await.unwrap();
+    assert_eq!(bob.device().status(group).unwrap(), GroupStatus::Active);
+    assert_eq!(serial(&alice, &bob, group), 1);
+    let taken = bob.take_key_packages(alice.account().id()).await.unwrap();
+    let new = NewGroup::open(owned_by(&bob));
+    let other = bob.create(new, &taken, None).await.unwrap();
+    hand_over(&mut bob, other, &mut [&mut alice]).await;
+    alice.say(other, "it is me").await.unwrap();
+    assert_eq!(read(&mut bob, other).await, ["it is me"]);
+}
