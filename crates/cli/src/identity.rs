@@ -238,6 +238,11 @@ fn file_for(identity: &Identity, home: &Home, plain: bool) -> Result<IdentityFil
         }
         return Ok(IdentityFile::new(&home.dir, Lock::Exposed)?);
     }
+    Ok(IdentityFile::new(&home.dir, new_lock()?)?)
+}
+
+/// A passphrase that nobody has typed before, asked for twice on a terminal.
+pub(crate) fn new_lock() -> Result<Lock, CliError> {
     let passphrase = ask_passphrase("New passphrase: ")?;
     if std::env::var_os("SESSION_PASSPHRASE").is_none()
         && *ask_passphrase("The same again: ")? != *passphrase
@@ -248,8 +253,7 @@ fn file_for(identity: &Identity, home: &Home, plain: bool) -> Result<IdentityFil
         let message = "an empty passphrase seals nothing: choose one, or use --plain";
         return Err(CliError::Usage(message.to_owned()));
     }
-    let lock = Lock::Passphrase(passphrase, KdfCost::STANDARD);
-    Ok(IdentityFile::new(&home.dir, lock)?)
+    Ok(Lock::Passphrase(passphrase, KdfCost::STANDARD))
 }
 
 fn remember_recovery_key(seed: &Seed, home: &Home) -> Result<(), CliError> {

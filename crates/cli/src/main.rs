@@ -1,10 +1,13 @@
 //! `session`: what a person types.
 
 mod channel;
+mod chat;
 
 mod contact;
 mod demo;
+mod device;
 mod devnet;
+mod group;
 mod home;
 mod identity;
 mod inbox;
@@ -14,6 +17,7 @@ mod out;
 mod outbox;
 mod progress;
 mod proof;
+mod request;
 mod session;
 mod vectors;
 
@@ -30,7 +34,7 @@ use crate::out::{CliError, Out};
     name = "session",
     version,
     about,
-    after_help = "Examples:\n  session demo                          a node, two people, messages, a crash, proofs\n  session node run --data-dir ./node    a node of your own on 127.0.0.1:9652\n  session devnet up --nodes 5           five avalanchego nodes with SessionVM, here\n  session identity new                  who you are\n  session contact add bob 07…           who you write to\n  session open bob                      a session\n  session open bob carol --name trip    one with several people\n  session send bob \"Hello\"              words, or --file PATH\n  session inbox --follow                what others sent\n\nExit codes: 0 done, 1 failed, 2 wrong arguments, 3 not accepted yet (kept in the outbox),\n4 a proof or signature does not hold, 130 interrupted."
+    after_help = "Examples:\n  session demo                          a node, two people, messages, a crash, proofs\n  session node run --data-dir ./node    a node of your own on 127.0.0.1:9652\n  session devnet up --nodes 5           five avalanchego nodes with SessionVM, here\n  session identity new                  who you are\n  session contact add bob 07…           who you write to\n  session chat bob                      a conversation that only you two can read, ever\n  session group new crew bob carol      one with several people\n  session open bob                      a session, without forward secrecy\n  session send bob \"Hello\"              words, or --file PATH\n  session inbox --follow                what others sent\n\nExit codes: 0 done, 1 failed, 2 wrong arguments, 3 not accepted yet (kept in the outbox),\n4 a proof or signature does not hold, 130 interrupted."
 )]
 struct Args {
     #[command(flatten)]
@@ -77,6 +81,17 @@ enum Verb {
     /// Who you write to
     #[command(subcommand)]
     Contact(contact::ContactVerb),
+    /// Talks: a conversation with forward secrecy, on a terminal or line by line
+    Chat(chat::ChatArgs),
+    /// Conversations of several people
+    #[command(subcommand)]
+    Group(group::GroupVerb),
+    /// What strangers want
+    #[command(subcommand)]
+    Request(request::RequestVerb),
+    /// The devices of your account
+    #[command(subcommand)]
+    Device(device::DeviceVerb),
     /// Opens a session with a contact, or with up to 99
     Open(session::OpenArgs),
     /// Accepts a session that somebody opened with you
@@ -175,6 +190,10 @@ async fn dispatch(global: Global, verb: Verb, out: &Out) -> Result<(), CliError>
         Verb::Devnet(verb) => devnet::run(verb, out).await,
         Verb::Identity(verb) => identity::run(verb, &home, out).await,
         Verb::Contact(verb) => contact::run(verb, &home, out).await,
+        Verb::Chat(args) => chat::run(&args, &home, out).await,
+        Verb::Group(verb) => group::run(verb, &home, out).await,
+        Verb::Request(verb) => request::run(verb, &home, out).await,
+        Verb::Device(verb) => device::run(verb, &home, out).await,
         Verb::Open(args) => session::open(&args, &home, out).await,
         Verb::Accept(args) => session::accept(&args, &home, out).await,
         Verb::Name(args) => session::name(&args, &home, out).await,

@@ -49,6 +49,11 @@ pub(crate) enum CliError {
     NoContact(String),
     #[error("no session with {0} yet: open one with `session open {0}`")]
     NoSession(String),
+    #[error(
+        "{0} is no contact, no group here and no whole id: `session contact add NAME 07…` adds a \
+         contact, `session group list` lists conversations"
+    )]
+    NoChat(String),
     #[error("{0}")]
     Usage(String),
     #[error("{0}")]
@@ -64,6 +69,12 @@ pub(crate) enum CliError {
 
 impl From<RpcError> for CliError {
     fn from(error: RpcError) -> Self {
+        Self::Client(error.into())
+    }
+}
+
+impl From<session_client::e2ee::E2eeError> for CliError {
+    fn from(error: session_client::e2ee::E2eeError) -> Self {
         Self::Client(error.into())
     }
 }

@@ -461,6 +461,22 @@ impl Chats {
     }
 }
 
+impl Account {
+    /// Whether a conversation has a bell on this device.
+    ///
+    /// # Errors
+    /// [`ClientError::State`].
+    pub fn mute(&mut self, group: GroupId, muted: bool) -> Result<(), ClientError> {
+        let muted_now = &mut self.state.muted;
+        if muted {
+            muted_now.insert(group);
+        } else {
+            muted_now.remove(&group);
+        }
+        Ok(self.dir.save(&self.state)?)
+    }
+}
+
 /// Events of each group, in their order.
 fn by_group(events: Vec<Event>) -> BTreeMap<GroupId, Vec<Event>> {
     let mut out: BTreeMap<GroupId, Vec<Event>> = BTreeMap::new();

@@ -255,6 +255,21 @@ impl Groups {
         .await
     }
 
+    /// Changes name, roles, rights, timer: what every member checks against the policy before it.
+    ///
+    /// # Errors
+    /// [`ClientError`]; [`E2eeError::Policy`] where this account's role is too low.
+    pub async fn set_policy(
+        &mut self,
+        group: GroupId,
+        policy: Policy,
+    ) -> Result<Flushed, ClientError> {
+        self.change(group, Accounts::new(), |device, accounts| {
+            device.set_policy(group, policy.clone(), accounts)
+        })
+        .await
+    }
+
     /// Says words in a group. They are in the outbox, durable, before anything is sent.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use serde_json::json;
 use session_chain::tx::{Kind, Tx};
 use session_core::account::{Account as AccountRecord, AccountKeys};
 use session_core::codec::Decode;
-use session_core::ids::{AccountId, ChainId};
+use session_core::ids::{AccountId, ChainId, Digest};
 use session_crypto::{KemPublicKey, PublicIdentity, Signature, SigningPublicKey};
 
 use base64::Engine as _;
@@ -254,7 +254,6 @@ mod tests {
     use crate::account::tx_keys;
     use session_chain::tx::identity::RotateKeys;
     use session_core::codec::Encode;
-    use session_core::ids::Digest;
     use session_core::time::Time;
     use session_crypto::{Identity, Seed};
 

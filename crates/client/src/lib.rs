@@ -68,8 +68,8 @@ mod trust;
 pub use account::Account;
 pub use channel::{ChannelView, ListedMember};
 pub use chats::{
-    Chats, Entered, Glance, Known, LinkOffer, Linked, Looked, Mail, NewDeviceLink, Request, Standing,
-    Update,
+    Chats, Entered, Glance, Known, LinkOffer, Linked, Looked, Mail, NewDeviceLink, Request,
+    Standing, Update,
 };
 pub use claim::{Claim, Claimed};
 pub use committee::{Committee, Member};

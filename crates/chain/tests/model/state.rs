@@ -559,11 +559,13 @@ impl Model {
             posting: epoch.posting.digest(),
             ended: Time::from_ms(epoch.ended.unwrap()),
         });
-        let succession = group.succession.map(|(successor, time, invitation)| Succession {
-            successor,
-            time: Time::from_ms(time),
-            invitation,
-        });
+        let succession = group
+            .succession
+            .map(|(successor, time, invitation)| Succession {
+                successor,
+                time: Time::from_ms(time),
+                invitation,
+            });
         let record = Group {
             sponsor: group.sponsor,
             created: Time::from_ms(group.created),

@@ -32,22 +32,42 @@ pub(crate) enum Command {
 /// A command, its arguments, and what it does.
 const TABLE: &[(&str, &str, &str)] = &[
     ("/add", "WHO…", "brings people into this conversation"),
-    ("/remove", "WHO…", "removes people; what comes after it they cannot read"),
+    (
+        "/remove",
+        "WHO…",
+        "removes people; what comes after it they cannot read",
+    ),
     ("/leave", "", "asks to be removed"),
     ("/members", "", "who is here, and what they may do"),
     ("/devices", "", "their devices, and when each was heard of"),
     ("/safety", "", "the digits that everybody here compares"),
-    ("/verify", "WHO", "you compared them with WHO, by another way"),
-    ("/timer", "TIME|off", "messages disappear after 30s, 5m, 1h, 2d"),
+    (
+        "/verify",
+        "WHO",
+        "you compared them with WHO, by another way",
+    ),
+    (
+        "/timer",
+        "TIME|off",
+        "messages disappear after 30s, 5m, 1h, 2d",
+    ),
     ("/mute", "[off]", "no bell for this conversation"),
     ("/name", "NAME", "names the conversation, for everybody"),
     ("/reply", "N TEXT", "answers message N"),
-    ("/react", "N [EMOJI]", "puts an emoji to message N; none takes it back"),
+    (
+        "/react",
+        "N [EMOJI]",
+        "puts an emoji to message N; none takes it back",
+    ),
     ("/edit", "N TEXT", "new words for your message N"),
     ("/delete", "N", "takes your message N back"),
     ("/file", "PATH", "sends a file of at most 100 MiB"),
     ("/save", "N [DIR]", "saves the file of message N"),
-    ("/export", "PATH", "writes this conversation to a file: JSON lines where it ends in .jsonl"),
+    (
+        "/export",
+        "PATH",
+        "writes this conversation to a file: JSON lines where it ends in .jsonl",
+    ),
     ("/rotate", "", "new keys for this device, now"),
     ("/outbox", "", "what waits to be sent, and why"),
     ("/help", "", "this list"),
@@ -72,7 +92,11 @@ impl Command {
             return Ok(Some(Self::Say(line.to_owned())));
         }
         let (word, rest) = split(line);
-        let names = || rest.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let names = || {
+            rest.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
         let usage = || usage_of(word);
         let command = match word {
             "/add" | "/remove" if rest.is_empty() => return Err(usage()),
@@ -92,9 +116,15 @@ impl Command {
             },
             "/name" if rest.is_empty() => return Err(usage()),
             "/name" => Self::Name(rest.to_owned()),
-            "/reply" => numbered(rest, true).map(|(n, text)| Self::Reply(n, text)).ok_or_else(usage)?,
-            "/react" => numbered(rest, false).map(|(n, text)| Self::React(n, text)).ok_or_else(usage)?,
-            "/edit" => numbered(rest, true).map(|(n, text)| Self::Edit(n, text)).ok_or_else(usage)?,
+            "/reply" => numbered(rest, true)
+                .map(|(n, text)| Self::Reply(n, text))
+                .ok_or_else(usage)?,
+            "/react" => numbered(rest, false)
+                .map(|(n, text)| Self::React(n, text))
+                .ok_or_else(usage)?,
+            "/edit" => numbered(rest, true)
+                .map(|(n, text)| Self::Edit(n, text))
+                .ok_or_else(usage)?,
             "/delete" => match numbered(rest, false) {
                 Some((n, more)) if more.is_empty() => Self::Delete(n),
                 Some(_) | None => return Err(usage()),
@@ -212,12 +242,21 @@ mod tests {
         assert_eq!(parse("  hello there "), said("hello there"));
         assert_eq!(parse("//etc/hosts"), said("/etc/hosts"));
         assert_eq!(parse("   "), None);
-        assert_eq!(parse("/reply #3 yes please"), Some(Command::Reply(3, "yes please".to_owned())));
+        assert_eq!(
+            parse("/reply #3 yes please"),
+            Some(Command::Reply(3, "yes please".to_owned()))
+        );
         assert_eq!(parse("/react 3"), Some(Command::React(3, String::new())));
         assert_eq!(parse("/timer 5m"), Some(Command::Timer(300)));
         assert_eq!(parse("/timer off"), Some(Command::Timer(0)));
-        assert_eq!(parse("/add bob carol"), Some(Command::Add(vec!["bob".to_owned(), "carol".to_owned()])));
-        assert_eq!(parse("/save 4 /tmp/x y"), Some(Command::Save(4, Some(PathBuf::from("/tmp/x y")))));
+        assert_eq!(
+            parse("/add bob carol"),
+            Some(Command::Add(vec!["bob".to_owned(), "carol".to_owned()]))
+        );
+        assert_eq!(
+            parse("/save 4 /tmp/x y"),
+            Some(Command::Save(4, Some(PathBuf::from("/tmp/x y"))))
+        );
         assert_eq!(parse("/mute off"), Some(Command::Mute(false)));
     }
 

@@ -136,11 +136,26 @@ impl Chats {
     /// [`ClientError::E2ee`].
     pub fn direct_with(&self, peer: AccountId) -> Result<Option<GroupId>, ClientError> {
         let device = self.groups.device();
-        let mut found = None;
-        for group in device.groups() {
-            let active = device.status(group)? == GroupStatus::Active;
-            if active && found.is_none() && self.other_of(&device.policy(group)?) == Some(peer) {
-                found = Some(group);
+        for group in self.all_with(peer)? {
+            if device.status(group)? == GroupStatus::Active {
+                return Ok(Some(group));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Every conversation of two with an account, also those that are over, by their ids.
+    ///
+    /// # Errors
+    /// [`ClientError::E2ee`].
+    pub fn all_with(&self, peer: AccountId) -> Result<Vec<GroupId>, ClientError> {
+        let device = self.groups.device();
+        let mut all = device.groups();
+        all.sort_unstable();
+        let mut found = Vec::new();
+        for group in all {
+            if self.other_of(&device.policy(group)?) == Some(peer) {
+                found.push(group);
             }
         }
         Ok(found)

@@ -1,0 +1,804 @@
+//! What goes on behind a chat: the conversation is followed, what is typed is done, and after each
+//! change the screen gets a new view. The screen never waits for it.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use session_client::e2ee::{Content, GroupStatus, Policy};
+use session_client::{Chats, ClientError, Entered, GroupFlushed, Standing, Told, Words};
+use session_core::ids::{AccountId, GroupId};
+use tokio::sync::{mpsc, watch};
+
+use super::command::{Command, timer_text};
+use super::view::{Message, Part, Shown, Trusted, View, device_name, lines_of, person, role_word};
+use crate::home::resolve_account;
+use crate::out::{CliError, counted, printable, read_at_most, short};
+
+/// How long the node may hold a question.
+const WAIT_MS: u64 = 20_000;
+/// How often sessions are read for invitations, and how often people are looked at.
+const MAIL: Duration = Duration::from_secs(20);
+const SAFETY: Duration = Duration::from_secs(60);
+const SUPPLY: Duration = Duration::from_secs(3_600);
+/// After a failure it is tried again so much later.
+const RETRY: Duration = Duration::from_secs(2);
+/// Receipts wait so long for further messages: each costs the group.
+const RECEIPTS_AFTER: Duration = Duration::from_millis(1_200);
+/// Typing is told at most so often.
+const TYPING: Duration = Duration::from_secs(6);
+/// And is shown for so long.
+const TYPING_SHOWN: Duration = Duration::from_secs(8);
+
+/// What a screen asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ask {
+    Do(Command),
+    Typing,
+    /// Sends what waits.
+    Send,
+}
+
+/// What a screen is told beside the view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Tell {
+    /// Lines in answer to a command, for this person alone.
+    Lines(Vec<String>),
+    /// Something that must not be overlooked.
+    Loud(String),
+    /// Ring the bell.
+    Bell,
+}
+
+/// A conversation that is followed.
+pub(crate) struct Engine {
+    chats: Chats,
+    /// Where this person speaks.
+    group: GroupId,
+    with: Option<AccountId>,
+    view: View,
+    views: watch::Sender<View>,
+    tells: mpsc::UnboundedSender<Tell>,
+    options: Options,
+    away: Option<String>,
+    mail_at: Instant,
+    safety_at: Instant,
+    supply_at: Instant,
+    receipts_at: Option<Instant>,
+    typing_at: Option<Instant>,
+    typing: Vec<(AccountId, Instant)>,
+    alarms: Vec<String>,
+}
+
+/// How a chat is held.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Options {
+    /// Whether senders are told that their messages were read.
+    pub(crate) receipts: bool,
+}
+
+impl Engine {
+    pub(crate) fn new(
+        chats: Chats,
+        group: GroupId,
+        options: Options,
+        views: watch::Sender<View>,
+        tells: mpsc::UnboundedSender<Tell>,
+    ) -> Result<Self, CliError> {
+        let now = Instant::now();
+        let mut this = Self {
+            chats,
+            group,
+            with: None,
+            view: View::default(),
+            views,
+            tells,
+            options,
+            away: None,
+            mail_at: now + MAIL,
+            safety_at: now,
+            supply_at: now,
+            receipts_at: Some(now + RECEIPTS_AFTER),
+            typing_at: None,
+            typing: Vec::new(),
+            alarms: Vec::new(),
+        };
+        this.with = this.chats.glance(group)?.with;
+        this.show()?;
+        Ok(this)
+    }
+
+    /// Follows the conversation until it is told to stop, or nobody listens any more.
+    pub(crate) async fn run(mut self, mut asks: mpsc::Receiver<Ask>) -> Result<Chats, CliError> {
+        self.due().await?;
+        self.look().await?;
+        loop {
+            tokio::select! {
+                biased;
+                ask = asks.recv() => match ask {
+                    None | Some(Ask::Do(Command::Quit)) => break,
+                    Some(Ask::Do(command)) => self.answer(command).await?,
+                    Some(Ask::Typing) => self.tell_typing().await?,
+                    Some(Ask::Send) => {
+                        let sent = self.flush().await;
+                        self.settle(sent)?;
+                        self.show()?;
+                    }
+                },
+                () = tokio::time::sleep_until(self.next_due().into()) => self.due().await?,
+                () = self.wait() => self.look().await?,
+            }
+        }
+        // What was read is told before the program ends, and what waits is tried once more.
+        if self.options.receipts && self.away.is_none() {
+            let _told = self.chats.tell(self.group, Told::Read)?;
+            let _sent = self.flush().await;
+        }
+        self.chats.looked(self.group)?;
+        Ok(self.chats)
+    }
+
+    /// Until there may be something new. Nothing that comes of it is believed.
+    fn wait(&self) -> impl Future<Output = ()> + use<> {
+        let rpc = self.chats.account().rpc().clone();
+        let from = self.chats.groups().device().next_position(self.group);
+        let (group, away) = (self.group, self.away.is_some());
+        let over = self.view.ended.is_some();
+        async move {
+            let wait_ms = WAIT_MS.min(rpc.wait_ms_max());
+            let params = json!({
+                "groupId": group, "from": from.unwrap_or_default(), "limit": 1, "waitMs": wait_ms,
+            });
+            if away || over {
+                tokio::time::sleep(RETRY).await;
+                return;
+            }
+            let asked: Result<Value, _> = rpc.call("sessionvm.GetMessages", params).await;
+            if asked.is_err() {
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+
+    fn next_due(&self) -> Instant {
+        let mut next = self.mail_at.min(self.safety_at).min(self.supply_at);
+        let tick_ms = self.chats.groups().device().next_tick_ms();
+        if let Ok(Some(at_ms)) = tick_ms {
+            next = next.min(in_ms(at_ms));
+        }
+        let typing = self.typing.iter().map(|(_, since)| *since + TYPING_SHOWN);
+        for at in typing.chain(self.receipts_at) {
+            next = next.min(at);
+        }
+        // While the node is away nothing is due more often than it is tried.
+        let least = if self.away.is_some() {
+            RETRY
+        } else {
+            Duration::from_millis(50)
+        };
+        next.max(Instant::now() + least)
+    }
+
+    /// Does what is due.
+    async fn due(&mut self) -> Result<(), CliError> {
+        let now = Instant::now();
+        self.typing.retain(|(_, since)| *since + TYPING_SHOWN > now);
+        let done = self.due_now(now).await;
+        self.settle(done)?;
+        self.show()
+    }
+
+    async fn due_now(&mut self, now: Instant) -> Result<(), ClientError> {
+        if self.receipts_at.is_some_and(|at| at <= now) {
+            self.receipts_at = None;
+            self.confirm().await?;
+        }
+        self.chats.tick().await?;
+        self.flush().await?;
+        if self.mail_at <= now {
+            self.mail_at = now + MAIL;
+            self.mail().await?;
+        }
+        if self.safety_at <= now {
+            self.safety_at = now + SAFETY;
+            self.safety().await?;
+        }
+        if self.supply_at <= now {
+            self.supply_at = now + SUPPLY;
+            self.chats.supply().await?;
+        }
+        Ok(())
+    }
+
+    /// Reads what is new.
+    async fn look(&mut self) -> Result<(), CliError> {
+        let looked = self.look_now().await;
+        self.settle(looked)?;
+        self.show()
+    }
+
+    async fn look_now(&mut self) -> Result<(), ClientError> {
+        let mut groups = self.parts()?;
+        groups.push(self.group);
+        groups.dedup();
+        for group in groups {
+            let looked = self.chats.receive(group, 0).await?;
+            let now = Instant::now();
+            for account in looked.typing {
+                self.typing.retain(|(other, _)| *other != account);
+                self.typing.push((account, now));
+            }
+            if !looked.updates.is_empty() {
+                self.receipts_at.get_or_insert(now + RECEIPTS_AFTER);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what waits. What the chain takes only later is no failure.
+    async fn flush(&mut self) -> Result<(), ClientError> {
+        let (_, flushed) = self.chats.flush(self.group).await?;
+        self.note_flushed(&flushed);
+        Ok(())
+    }
+
+    fn note_flushed(&mut self, flushed: &GroupFlushed) {
+        self.view.waiting = flushed.waiting;
+    }
+
+    /// Tells the senders of what is shown that it was read.
+    async fn confirm(&mut self) -> Result<(), ClientError> {
+        if !self.options.receipts {
+            return Ok(());
+        }
+        for group in self.parts()? {
+            let active = self.chats.groups().device().status(group)? == GroupStatus::Active;
+            if active && self.chats.tell(group, Told::Read)? {
+                self.chats.flush(group).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads sessions for invitations, and what this account's other devices say.
+    async fn mail(&mut self) -> Result<(), ClientError> {
+        let mut entered = Vec::new();
+        for mail in self.chats.read_mail(self.with).await? {
+            for text in mail.inbox.texts() {
+                let who = match self.with {
+                    Some(with) => person(self.chats.account(), &with),
+                    None => "somebody".to_owned(),
+                };
+                let line = format!(
+                    "{who} wrote outside of this conversation: {}",
+                    printable(text)
+                );
+                self.say(vec![line]);
+            }
+        }
+        entered.extend(self.chats.enter().await?);
+        entered.extend(self.chats.follow_devices().await?);
+        for entered in entered {
+            match entered {
+                Entered::Joined { group, from } if Some(from) == self.with => {
+                    // Both began one at once: from now on both speak in the same.
+                    if let Some(first) = self.chats.direct_with(from)? {
+                        self.group = first;
+                    }
+                    self.chats.receive(group, 0).await?;
+                }
+                Entered::Joined { group, from } => {
+                    let name = self.chats.glance(group)?.name;
+                    let who = person(self.chats.account(), &from);
+                    let name = if name.is_empty() {
+                        short(&group.to_string())
+                    } else {
+                        printable(&name)
+                    };
+                    self.say(vec![format!(
+                        "{who} brought you into {name}: `session chat {name}`"
+                    )]);
+                }
+                Entered::Useless { from, why, .. } => {
+                    let who = person(self.chats.account(), &from);
+                    self.say(vec![format!("an invitation of {who} is of no use: {why}")]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks whether people are still who they were.
+    async fn safety(&mut self) -> Result<(), ClientError> {
+        if self.chats.groups().device().status(self.group)? != GroupStatus::Active {
+            return Ok(());
+        }
+        let standing = self.chats.safety(self.group).await?;
+        let alarming = standing.iter().any(Standing::is_alarming);
+        let confirmed = !standing.is_empty() && standing.iter().all(|one| one.is_confirmed);
+        self.view.standing = match (alarming, confirmed) {
+            (true, _) => Trusted::Changed,
+            (false, true) => Trusted::Verified,
+            (false, false) => Trusted::Unknown,
+        };
+        for one in standing.iter().filter(|one| one.is_alarming()) {
+            let alarm = alarm_of(self.chats.account(), one);
+            if !self.alarms.contains(&alarm) {
+                self.alarms.push(alarm.clone());
+                let _gone = self.tells.send(Tell::Loud(alarm));
+            }
+        }
+        Ok(())
+    }
+
+    async fn tell_typing(&mut self) -> Result<(), CliError> {
+        let now = Instant::now();
+        let lately = self.typing_at.is_some_and(|at| at + TYPING > now);
+        if lately || self.away.is_some() || !self.options.receipts {
+            return Ok(());
+        }
+        self.typing_at = Some(now);
+        let said = self.chats.say(self.group, &[Content::Typing]).await;
+        self.settle(said.map(drop))
+    }
+
+    // ---- commands
+
+    async fn answer(&mut self, command: Command) -> Result<(), CliError> {
+        let done = self.answer_now(command).await;
+        match done {
+            // What was typed can be wrong without anything else being so.
+            Err(CliError::Usage(problem)) => self.say(vec![problem]),
+            Err(CliError::Client(error)) => self.settle(Err(error))?,
+            Err(error @ (CliError::File { .. } | CliError::Io(_) | CliError::NoContact(_))) => {
+                self.say(vec![error.to_string()]);
+            }
+            done => done?,
+        }
+        self.show()
+    }
+
+    async fn answer_now(&mut self, command: Command) -> Result<(), CliError> {
+        match command {
+            Command::Say(text) => self.send(Content::Text(text)).await,
+            Command::Reply(n, text) => {
+                let to = self.numbered(n)?.name;
+                self.send(Content::Reply { to, text }).await
+            }
+            Command::React(n, emoji) => {
+                let to = self.numbered(n)?.name;
+                self.send(Content::Reaction { to, emoji }).await
+            }
+            Command::Edit(n, text) => {
+                let of = self.own(n)?.name;
+                self.send(Content::Edit { of, text }).await
+            }
+            Command::Delete(n) => {
+                let of = self.own(n)?.name;
+                self.send(Content::Delete { of }).await
+            }
+            Command::Add(who) => self.add(&who).await,
+            Command::Remove(who) => self.remove(&who).await,
+            Command::Leave => self.leave().await,
+            Command::Members => self.members(),
+            Command::Devices => self.devices(),
+            Command::Safety => self.show_safety().await,
+            Command::Verify(who) => self.verify(&who).await,
+            Command::Timer(seconds) => {
+                self.set_policy(|policy| policy.disappear_after_s = seconds)
+                    .await
+            }
+            Command::Name(name) => self.set_policy(|policy| policy.name = name.clone()).await,
+            Command::Mute(muted) => {
+                self.chats.account_mut().mute(self.group, muted)?;
+                self.view.muted = muted;
+                Ok(())
+            }
+            Command::File(path) => self.send_file(&path).await,
+            Command::Save(n, directory) => self.save(n, directory.as_deref()).await,
+            Command::Export(path) => self.export(&path),
+            Command::Rotate => {
+                let flushed = self.chats.groups_mut().rotate(self.group).await?;
+                self.committed(&flushed);
+                Ok(())
+            }
+            Command::Outbox => self.outbox().await,
+            Command::Help => {
+                self.say(Command::help());
+                Ok(())
+            }
+            Command::Quit => Ok(()),
+        }
+    }
+
+    /// Says something: it is durable before this returns, whether the node answers or not.
+    async fn send(&mut self, content: Content) -> Result<(), CliError> {
+        self.chats.keep(self.group, &[content])?;
+        self.show()?;
+        if self.away.is_some() {
+            return Ok(());
+        }
+        Ok(self.flush().await?)
+    }
+
+    fn numbered(&self, number: usize) -> Result<Message, CliError> {
+        let found = self.view.lines.iter().find_map(|line| match line {
+            Shown::Message(message) if message.number == number => Some(message.clone()),
+            Shown::Message(_) | Shown::Notice(_) => None,
+        });
+        found.ok_or_else(|| CliError::Usage(format!("there is no message {number} here")))
+    }
+
+    fn own(&self, number: usize) -> Result<Message, CliError> {
+        let message = self.numbered(number)?;
+        if message.own {
+            return Ok(message);
+        }
+        let problem = format!("message {number} is not yours: only its sender changes a message");
+        Err(CliError::Usage(problem))
+    }
+
+    fn accounts(&self, who: &[String]) -> Result<Vec<AccountId>, CliError> {
+        let account = self.chats.account();
+        who.iter()
+            .map(|who| resolve_account(account, who))
+            .collect()
+    }
+
+    async fn add(&mut self, who: &[String]) -> Result<(), CliError> {
+        let people = self.accounts(who)?;
+        if self.with.is_some() {
+            let problem = "this conversation stays between two, so that what was said in it does: \
+                           begin another with `session group new NAME WHO…`";
+            return Err(CliError::Usage(problem.to_owned()));
+        }
+        let (_, flushed) = self.chats.add(self.group, &people).await?;
+        self.committed(&flushed);
+        Ok(())
+    }
+
+    async fn remove(&mut self, who: &[String]) -> Result<(), CliError> {
+        let people = self.accounts(who)?;
+        let (_, flushed) = self.chats.remove(self.group, &people).await?;
+        self.committed(&flushed);
+        Ok(())
+    }
+
+    async fn leave(&mut self) -> Result<(), CliError> {
+        let leave = Content::Leave {
+            whole_account: true,
+        };
+        self.send(leave).await?;
+        self.say(vec![
+            "you asked to be removed: it happens when somebody who may do it is there".to_owned(),
+        ]);
+        Ok(())
+    }
+
+    /// What became of a commit.
+    fn committed(&mut self, flushed: &GroupFlushed) {
+        self.note_flushed(flushed);
+        if let Some(why) = &flushed.why {
+            self.say(vec![format!("it waits for the chain: {}", printable(why))]);
+        }
+        self.safety_at = Instant::now();
+    }
+
+    fn members(&mut self) -> Result<(), CliError> {
+        let policy = self.chats.groups().device().policy(self.group)?;
+        let mut lines = Vec::new();
+        for account in &self.chats.glance(self.group)?.accounts {
+            let role = role_word(policy.role(*account));
+            let confirmed = if self.chats.account().is_confirmed(account) {
+                ", compared"
+            } else {
+                ""
+            };
+            let who = person(self.chats.account(), account);
+            lines.push(format!("{who:<20} {role}{confirmed}"));
+        }
+        self.say(lines);
+        Ok(())
+    }
+
+    fn devices(&mut self) -> Result<(), CliError> {
+        let me = self.chats.me()?;
+        let mut lines = Vec::new();
+        for member in self.chats.members(self.group)? {
+            let who = person(self.chats.account(), &member.member.account);
+            let device = device_name(&member.member.device);
+            let heard = match member.heard_of_ms {
+                _ if member.member == me => "this device".to_owned(),
+                0 => "not heard of yet".to_owned(),
+                ms => format!("heard of {}", super::view::day(ms)),
+            };
+            lines.push(format!("{who:<20} {device} {heard}"));
+        }
+        self.say(lines);
+        Ok(())
+    }
+
+    async fn show_safety(&mut self) -> Result<(), CliError> {
+        let number = self.chats.groups().safety_number(self.group)?;
+        let mut lines = vec![
+            format!("{number}"),
+            format!(
+                "  digits of this conversation at epoch {}: equal ones mean that nobody stands \
+                 between you. They change when somebody comes, goes or has new keys",
+                number.epoch()
+            ),
+        ];
+        for one in self.chats.safety(self.group).await? {
+            let who = person(self.chats.account(), &one.account);
+            let compared = if one.is_confirmed {
+                "compared"
+            } else {
+                "not compared"
+            };
+            lines.push(format!("{who} ({compared}): keys {}", one.fingerprint));
+            if one.is_alarming() {
+                lines.push(format!("  {}", alarm_of(self.chats.account(), &one)));
+            }
+        }
+        lines.push("compare by another way, then /verify WHO".to_owned());
+        self.say(lines);
+        Ok(())
+    }
+
+    async fn verify(&mut self, who: &str) -> Result<(), CliError> {
+        let account = resolve_account(self.chats.account(), who)?;
+        if !self.chats.others(self.group)?.contains(&account) {
+            return Err(CliError::Usage(format!(
+                "{who} is not in this conversation"
+            )));
+        }
+        self.chats.confirm(self.group, account).await?;
+        self.alarms.clear();
+        self.safety().await?;
+        let who = person(self.chats.account(), &account);
+        self.say(vec![format!("{who} is verified, with the devices of now")]);
+        Ok(())
+    }
+
+    async fn set_policy(&mut self, change: impl Fn(&mut Policy)) -> Result<(), CliError> {
+        let mut policy = self.chats.groups().device().policy(self.group)?;
+        change(&mut policy);
+        let flushed = self
+            .chats
+            .groups_mut()
+            .set_policy(self.group, policy)
+            .await?;
+        self.committed(&flushed);
+        Ok(())
+    }
+
+    async fn send_file(&mut self, path: &Path) -> Result<(), CliError> {
+        let limit = session_client::e2ee::attachment::ATTACHMENT_MAX;
+        let content = read_at_most(path, limit)?;
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or("file");
+        let tells = self.tells.clone();
+        let progress = |done: usize, total: usize| {
+            if total > 8 && (done == total || done % 64 == 0) {
+                let line = format!("{done} of {} are there", counted(total as u64, "piece"));
+                let _gone = tells.send(Tell::Lines(vec![line]));
+            }
+        };
+        let sent = self
+            .chats
+            .send_file(self.group, name, &content, "", progress)
+            .await;
+        let (_, flushed) = sent?;
+        self.note_flushed(&flushed);
+        Ok(())
+    }
+
+    async fn save(&mut self, number: usize, directory: Option<&Path>) -> Result<(), CliError> {
+        let message = self.numbered(number)?;
+        let said = self.chats.transcript(message.group)?.said(&message.name);
+        let file = match said.map(|said| &said.words) {
+            Some(Words::File(file, _)) => (**file).clone(),
+            Some(Words::Text(_) | Words::Unknown(_)) | None => {
+                return Err(CliError::Usage(format!("message {number} has no file")));
+            }
+        };
+        let here = std::env::current_dir()?;
+        let directory = directory.unwrap_or(&here);
+        let path = self.chats.save_file(&file, directory, |_, _| {}).await?;
+        self.say(vec![format!(
+            "saved {}",
+            printable(&path.display().to_string())
+        )]);
+        Ok(())
+    }
+
+    fn export(&mut self, path: &Path) -> Result<(), CliError> {
+        let json = path.extension().is_some_and(|suffix| suffix == "jsonl");
+        let mut text = String::new();
+        for line in &self.view.lines {
+            match line {
+                Shown::Message(message) if json => text.push_str(&message.as_json().to_string()),
+                Shown::Message(message) => {
+                    text.push_str(&super::view::day(message.time_ms));
+                    text.push(' ');
+                    text.push_str(&message.as_text());
+                }
+                Shown::Notice(_) if json => continue,
+                Shown::Notice(notice) => {
+                    text.push_str(&super::view::day(notice.time_ms));
+                    text.push_str(&format!(" -- {}", notice.text));
+                }
+            }
+            text.push('\n');
+        }
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let written = options.open(path).and_then(|mut file| {
+            use std::io::Write as _;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        });
+        written.map_err(CliError::file(path))?;
+        let count = self.view.lines.len() as u64;
+        self.say(vec![format!(
+            "{} are in {}, readable to anybody who has it",
+            counted(count, "line"),
+            path.display()
+        )]);
+        Ok(())
+    }
+
+    async fn outbox(&mut self) -> Result<(), CliError> {
+        let (_, flushed) = self.chats.flush(self.group).await?;
+        self.note_flushed(&flushed);
+        let waiting = flushed.waiting as u64;
+        let mut line = format!("{} waiting to be sent", counted(waiting, "thing"));
+        if let Some(why) = &flushed.why {
+            line.push_str(&format!(": {}", printable(why)));
+        }
+        let own = self.chats.account().outbox()?.len() as u64;
+        self.say(vec![
+            line,
+            format!("{own} of the account: see `session outbox`"),
+        ]);
+        Ok(())
+    }
+
+    // ---- showing
+
+    fn say(&self, lines: Vec<String>) {
+        let _gone = self.tells.send(Tell::Lines(lines));
+    }
+
+    /// What a failure means for a chat: a node that is away comes back, the rest is told.
+    fn settle(&mut self, done: Result<(), ClientError>) -> Result<(), CliError> {
+        match done {
+            Ok(()) => self.away = None,
+            Err(ClientError::Rpc(error)) if error.is_temporary() => {
+                self.away = Some(printable(&error.to_string()));
+            }
+            // A transaction of the account waits in its outbox.
+            Err(error @ ClientError::Waiting { .. }) => self.say(vec![error.to_string()]),
+            // Nothing of it is believed; it is no node to go on with.
+            Err(error @ ClientError::Trust(_)) => return Err(error.into()),
+            Err(error @ (ClientError::State(_) | ClientError::Store(_))) => {
+                return Err(error.into());
+            }
+            Err(error) => self.say(vec![printable(&error.to_string())]),
+        }
+        Ok(())
+    }
+
+    /// Every conversation that is shown: two where both people began one at once.
+    fn parts(&self) -> Result<Vec<GroupId>, ClientError> {
+        match self.with {
+            Some(with) => self.chats.all_with(with),
+            None => Ok(vec![self.group]),
+        }
+    }
+
+    fn show(&mut self) -> Result<(), CliError> {
+        let glance = self.chats.glance(self.group)?;
+        let mut parts = Vec::new();
+        for group in self.parts()? {
+            let others = self.chats.others(group).unwrap_or_default();
+            parts.push((group, others, self.chats.transcript(group)?.clone()));
+        }
+        let account = self.chats.account();
+        let shown: Vec<Part<'_>> = parts
+            .iter()
+            .map(|(group, others, transcript)| Part {
+                group: *group,
+                transcript,
+                others: others.clone(),
+            })
+            .collect();
+        let lines = lines_of(account, &shown);
+        let view = &mut self.view;
+        view.title = match glance.with {
+            Some(with) => person(account, &with),
+            None if glance.name.is_empty() => short(&self.group.to_string()),
+            None => printable(&glance.name),
+        };
+        view.people = glance.accounts.len();
+        view.devices = self.chats.members(self.group).map_or(0, |all| all.len());
+        view.muted = account.state().muted.contains(&self.group);
+        let policy = self.chats.groups().device().policy(self.group);
+        view.timer_s = policy.map_or(0, |policy| policy.disappear_after_s);
+        view.ended = match glance.status {
+            GroupStatus::Active => None,
+            GroupStatus::Halted => Some("this conversation stands still"),
+            GroupStatus::Removed => Some("you are not in this conversation any more"),
+            GroupStatus::Superseded => Some("this conversation goes on in another one"),
+        };
+        view.away.clone_from(&self.away);
+        let typing = self.typing.iter().map(|(who, _)| person(account, who));
+        view.typing = typing.collect();
+        view.waiting = lines.iter().filter(|line| is_waiting(line)).count();
+        let last = view.lines.len();
+        let rings = lines.iter().skip(last).any(is_of_others);
+        view.lines = lines;
+        if rings && !view.muted && last > 0 {
+            let _gone = self.tells.send(Tell::Bell);
+        }
+        let view = self.view.clone();
+        self.views.send_if_modified(|before| {
+            let changed = *before != view;
+            if changed {
+                *before = view;
+            }
+            changed
+        });
+        Ok(())
+    }
+}
+
+const fn is_waiting(line: &Shown) -> bool {
+    matches!(line, Shown::Message(message) if message.own
+        && matches!(message.tick, session_client::Tick::Waiting))
+}
+
+const fn is_of_others(line: &Shown) -> bool {
+    matches!(line, Shown::Message(message) if !message.own)
+}
+
+fn alarm_of(account: &session_client::Account, one: &Standing) -> String {
+    let who = person(account, &one.account);
+    if one.is_revoked {
+        return format!("{who} has ENDED this account: nobody speaks for it any more");
+    }
+    if let Some(how) = one.keys_changed {
+        return format!(
+            "the keys of {who} have CHANGED, {}: ask {who} by another way, compare with /safety, \
+             then /verify",
+            how.clause()
+        );
+    }
+    let count = one.new_devices.len() as u64;
+    format!(
+        "{who} has {} more: ask whether that is so, compare with /safety, then /verify",
+        counted(count, "device")
+    )
+}
+
+/// When a wall-clock time comes.
+fn in_ms(at_ms: u64) -> Instant {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now_ms = u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
+    // Far ahead is as good as a day.
+    let ahead = at_ms.saturating_sub(now_ms).min(86_400_000);
+    Instant::now() + Duration::from_millis(ahead)
+}
+
+/// The timer as it is shown in a header; empty where messages stay.
+pub(crate) fn timer_mark(seconds: u32) -> String {
+    if seconds == 0 {
+        String::new()
+    } else {
+        format!(" · disappear after {}", timer_text(seconds))
+    }
+}

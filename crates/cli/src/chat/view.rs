@@ -1,0 +1,444 @@
+//! A conversation as it is shown, whichever way: lines of text with their marks, and what a person
+//! should know. It is made anew after each change, and has no terminal in it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+use session_client::e2ee::{
+    Authenticity, DeviceId, EventKind, MemberDevice, MessageName, Policy, Role, Unusable,
+};
+use session_client::{Account, Gone, Line, Said, Tick, Transcript, Words};
+use session_core::ids::{AccountId, GroupId};
+use session_core::time::Time;
+
+use super::command::timer_text;
+use crate::out::{bytes, printable};
+use crate::session::name_of;
+
+/// One line of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Shown {
+    Message(Message),
+    Notice(Notice),
+}
+
+/// A message, ready to be shown: no text in it can steer a terminal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Message {
+    /// What `/reply N` calls it.
+    pub(crate) number: usize,
+    pub(crate) name: MessageName,
+    pub(crate) group: GroupId,
+    pub(crate) who: String,
+    pub(crate) from: MemberDevice,
+    pub(crate) own: bool,
+    pub(crate) time_ms: u64,
+    pub(crate) text: String,
+    /// The beginning of what it answers.
+    pub(crate) quote: Option<String>,
+    pub(crate) file: bool,
+    pub(crate) edited: bool,
+    pub(crate) gone: Option<Gone>,
+    /// Emojis, and how often each.
+    pub(crate) reactions: Vec<(String, usize)>,
+    pub(crate) authenticity: Authenticity,
+    pub(crate) tick: Tick,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Notice {
+    pub(crate) text: String,
+    pub(crate) time_ms: u64,
+    /// Whether it must not be overlooked.
+    pub(crate) loud: bool,
+}
+
+/// Everything that a screen shows of a conversation.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct View {
+    pub(crate) title: String,
+    /// How its people stand: `verified`, `not compared`, `CHANGED`.
+    pub(crate) standing: Trusted,
+    pub(crate) people: usize,
+    pub(crate) devices: usize,
+    pub(crate) timer_s: u32,
+    pub(crate) muted: bool,
+    pub(crate) ended: Option<&'static str>,
+    pub(crate) lines: Vec<Shown>,
+    /// Messages in the outbox.
+    pub(crate) waiting: usize,
+    /// Why the node is not reached.
+    pub(crate) away: Option<String>,
+    pub(crate) typing: Vec<String>,
+}
+
+/// How the people of a conversation stand.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Trusted {
+    /// Nobody compared the digits.
+    #[default]
+    Unknown,
+    /// Everybody was compared.
+    Verified,
+    /// Somebody's keys or devices are others than before.
+    Changed,
+}
+
+impl Message {
+    /// The mark behind one's own message.
+    pub(crate) const fn tick_mark(&self) -> &'static str {
+        match self.tick {
+            Tick::Waiting => "…",
+            Tick::Failed => "✗",
+            Tick::Accepted => "✓",
+            Tick::Delivered | Tick::Read => "✓✓",
+        }
+    }
+
+    /// A word for programs.
+    pub(crate) const fn tick_word(&self) -> &'static str {
+        match self.tick {
+            Tick::Waiting => "waiting",
+            Tick::Failed => "failed",
+            Tick::Accepted => "accepted",
+            Tick::Delivered => "delivered",
+            Tick::Read => "read",
+        }
+    }
+
+    /// Whether it is proved to the reader who sealed it.
+    pub(crate) const fn authenticity_word(&self) -> &'static str {
+        match self.authenticity {
+            Authenticity::FromMember => "fromMember",
+            Authenticity::Verified => "verified",
+            Authenticity::Deniable => "deniable",
+        }
+    }
+
+    pub(crate) fn as_json(&self) -> Value {
+        json!({
+            "kind": "message", "number": self.number, "groupId": self.group,
+            "device": const_hex::encode(self.name.device.as_bytes()), "sequence": self.name.sequence,
+            "account": self.from.account, "from": self.who, "own": self.own, "timeMs": self.time_ms,
+            "text": self.text, "quote": self.quote, "file": self.file, "edited": self.edited,
+            "gone": self.gone.map(gone_word), "state": self.own.then(|| self.tick_word()),
+            "authenticity": self.authenticity_word(),
+            "reactions": self.reactions.iter().map(|(emoji, n)| json!([emoji, n])).collect::<Vec<_>>(),
+        })
+    }
+
+    /// `12:34 bob: text`, with what is to be known of it.
+    pub(crate) fn as_text(&self) -> String {
+        let quote = self.quote.as_ref();
+        let quote = quote.map_or_else(String::new, |quote| format!("[re: {quote}] "));
+        let mut marks = String::new();
+        if self.authenticity == Authenticity::FromMember && !self.own {
+            marks.push_str(" (from a member, not verified yet)");
+        }
+        if self.edited {
+            marks.push_str(" (edited)");
+        }
+        for (emoji, count) in &self.reactions {
+            marks.push_str(&format!(" {emoji}{}", times(*count)));
+        }
+        if self.own {
+            marks.push_str(&format!(" {}", self.tick_mark()));
+        }
+        format!(
+            "{} #{} {}: {quote}{}{marks}",
+            clock(self.time_ms),
+            self.number,
+            self.who,
+            self.text
+        )
+    }
+}
+
+/// `×3`; nothing for one.
+pub(crate) fn times(count: usize) -> String {
+    if count > 1 {
+        format!("×{count}")
+    } else {
+        String::new()
+    }
+}
+
+/// Hours and minutes, UTC.
+pub(crate) fn clock(ms: u64) -> String {
+    let minutes = ms / 60_000;
+    format!("{:02}:{:02}", minutes / 60 % 24, minutes % 60)
+}
+
+/// The day, UTC.
+pub(crate) fn day(ms: u64) -> String {
+    let text = Time::from_ms(ms).to_string();
+    text.split(['T', ' ']).next().unwrap_or_default().to_owned()
+}
+
+const fn gone_word(gone: Gone) -> &'static str {
+    match gone {
+        Gone::Deleted => "deleted",
+        Gone::Disappeared => "disappeared",
+        Gone::Forged => "forged",
+    }
+}
+
+/// A part of a view: one group of it.
+pub(crate) struct Part<'a> {
+    pub(crate) group: GroupId,
+    pub(crate) transcript: &'a Transcript,
+    pub(crate) others: BTreeSet<AccountId>,
+}
+
+/// The lines of a conversation, numbered.
+pub(crate) fn lines_of(account: &Account, parts: &[Part<'_>]) -> Vec<Shown> {
+    let mut out: Vec<(u64, Shown)> = Vec::new();
+    let blocked = &account.state().blocked;
+    for part in parts {
+        for line in part.transcript.lines() {
+            match line {
+                Line::Said(name) => {
+                    let Some(said) = part.transcript.said(name) else {
+                        continue;
+                    };
+                    if !blocked.contains(&said.from.account) {
+                        out.push((order(said), message(account, part, said)));
+                    }
+                }
+                Line::Notice(kind, at_ms) => {
+                    if let Some((text, loud)) = notice(account, kind) {
+                        let time_ms = *at_ms;
+                        let notice = Notice {
+                            text,
+                            time_ms,
+                            loud,
+                        };
+                        out.push((time_ms, Shown::Notice(notice)));
+                    }
+                }
+                Line::WantsToLeave { who, at_ms, .. } => {
+                    let notice = Notice {
+                        text: format!("{} wants to leave", person(account, &who.account)),
+                        time_ms: *at_ms,
+                        loud: false,
+                    };
+                    out.push((*at_ms, Shown::Notice(notice)));
+                }
+            }
+        }
+    }
+    if parts.len() > 1 {
+        // Two conversations with the same person, which both began at once.
+        out.sort_by_key(|(order, _)| *order);
+    }
+    let mut lines: Vec<Shown> = out.into_iter().map(|(_, line)| line).collect();
+    let mut number = 0;
+    for line in &mut lines {
+        if let Shown::Message(message) = line {
+            number += 1;
+            message.number = number;
+        }
+    }
+    lines
+}
+
+/// What waits comes last.
+const fn order(said: &Said) -> u64 {
+    if said.place.is_some() {
+        said.time_ms
+    } else {
+        u64::MAX
+    }
+}
+
+fn message(account: &Account, part: &Part<'_>, said: &Said) -> Shown {
+    let own = part.transcript.is_own(said);
+    let quote = said.reply_to.as_ref().map(|to| {
+        let to = part.transcript.said(to);
+        to.map_or_else(
+            || "an earlier message".to_owned(),
+            |to| beginning(&words_of(to)),
+        )
+    });
+    let mut reactions: BTreeMap<String, usize> = BTreeMap::new();
+    for emoji in said.reactions.values() {
+        *reactions.entry(printable(emoji)).or_default() += 1;
+    }
+    Shown::Message(Message {
+        number: 0,
+        name: said.name,
+        group: part.group,
+        who: if own {
+            "you".to_owned()
+        } else {
+            person(account, &said.from.account)
+        },
+        from: said.from,
+        own,
+        time_ms: said.time_ms,
+        text: words_of(said),
+        quote,
+        file: matches!(said.words, Words::File(..)),
+        edited: said.edited,
+        gone: said.gone,
+        reactions: reactions.into_iter().collect(),
+        authenticity: said.authenticity,
+        tick: part.transcript.tick(said, &part.others),
+    })
+}
+
+/// A message's words, or what is there instead of them.
+fn words_of(said: &Said) -> String {
+    match (said.gone, &said.words) {
+        (Some(Gone::Deleted), _) => "(taken back)".to_owned(),
+        (Some(Gone::Disappeared), _) => "(disappeared)".to_owned(),
+        (Some(Gone::Forged), _) => "(forged by another member: not from this person)".to_owned(),
+        (None, Words::Text(text)) => printable(text),
+        (None, Words::File(file, text)) => {
+            let about = format!("[file {}, {}]", printable(&file.name), bytes(file.bytes));
+            if text.is_empty() {
+                about
+            } else {
+                format!("{about} {}", printable(text))
+            }
+        }
+        (None, Words::Unknown(kind)) => {
+            format!("(something that this version does not know, kind {kind})")
+        }
+    }
+}
+
+fn beginning(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    let short: String = line.chars().take(40).collect();
+    if short.len() < text.len() {
+        format!("{short}…")
+    } else {
+        short
+    }
+}
+
+/// A contact's name, or the beginning and end of an id; oneself is `you`.
+pub(crate) fn person(account: &Account, who: &AccountId) -> String {
+    if *who == account.id() {
+        "you".to_owned()
+    } else {
+        printable(&name_of(account, who))
+    }
+}
+
+/// The first half of a device's id: nobody has two devices that begin so.
+pub(crate) fn device_name(device: &DeviceId) -> String {
+    let hex = const_hex::encode(device.as_bytes());
+    hex.chars().take(16).collect()
+}
+
+/// An event in words, and whether it is loud. None: it is not shown.
+fn notice(account: &Account, kind: &EventKind) -> Option<(String, bool)> {
+    let who = |member: &MemberDevice| person(account, &member.account);
+    let plain = |text: String| Some((text, false));
+    let loud = |text: String| Some((text, true));
+    match kind {
+        EventKind::Joined { .. } => plain("you are in this conversation".to_owned()),
+        EventKind::Added {
+            device,
+            new_account: true,
+            by,
+        } => plain(format!("{} added {}", who(by), who(device))),
+        EventKind::Added { device, .. } => loud(format!(
+            "{} has a new device: if that is a surprise, compare with /safety",
+            who(device)
+        )),
+        EventKind::Removed {
+            device,
+            last_of_account: true,
+            by,
+        } if device.account == by.account => plain(format!("{} left", who(device))),
+        EventKind::Removed {
+            device,
+            last_of_account: true,
+            by,
+        } => plain(format!("{} removed {}", who(by), who(device))),
+        EventKind::Removed { device, by, .. } => {
+            plain(format!("{} removed a device of {}", who(by), who(device)))
+        }
+        EventKind::RemovedHere { by } => loud(format!(
+            "{} removed you: what comes now is not for you",
+            who(by)
+        )),
+        EventKind::PolicyChanged { policy, by } => plain(format!(
+            "{} changed the conversation: {}",
+            who(by),
+            policy_text(policy)
+        )),
+        EventKind::Halted { reason, .. } => loud(format!(
+            "this conversation stands still: a change came that {}. An admin can begin it anew",
+            reason_text(*reason)
+        )),
+        EventKind::SealedInOurName { signed: true, .. } => loud(
+            "a COPY of this device speaks in your name: revoke it with `session device revoke`, or \
+             rotate with /rotate"
+                .to_owned(),
+        ),
+        EventKind::SealedInOurName { .. } => {
+            loud("somebody in this conversation sealed a message in your name".to_owned())
+        }
+        EventKind::Superseded { successor } => plain(format!(
+            "this conversation goes on in another one, {successor}"
+        )),
+        EventKind::Message(_)
+        | EventKind::Verified(_)
+        | EventKind::Forged(_)
+        | EventKind::Accepted { .. }
+        | EventKind::NotSent(_)
+        | EventKind::BeforeJoining { .. }
+        | EventKind::Unreadable { .. } => None,
+    }
+}
+
+fn policy_text(policy: &Policy) -> String {
+    let name = match policy.name.as_str() {
+        "" => String::new(),
+        name => format!("named {}, ", printable(name)),
+    };
+    format!(
+        "{name}messages disappear: {}",
+        timer_text(policy.disappear_after_s)
+    )
+}
+
+pub(crate) const fn reason_text(reason: Unusable) -> &'static str {
+    match reason {
+        Unusable::Malformed => "nobody can process",
+        Unusable::NotByMember => "no member made",
+        Unusable::WrongContext => "belongs to another conversation",
+        Unusable::Credential => "brings in a credential that is not its account's",
+        Unusable::Policy => "its sender had no right to make",
+        Unusable::WrongKeys => "names keys that nobody has",
+        Unusable::Foreign => "claims to be this device's and is not",
+    }
+}
+
+pub(crate) const fn role_word(role: Role) -> &'static str {
+    match role {
+        Role::Member => "member",
+        Role::Admin => "admin",
+        Role::Owner => "owner",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_beginnings_are_short() {
+        assert_eq!(clock(0), "00:00");
+        assert_eq!(clock(86_400_000 + 3_600_000 * 13 + 60_000 * 7), "13:07");
+        assert_eq!(beginning("one\ntwo"), "one…");
+        assert_eq!(beginning("one"), "one");
+        assert_eq!(times(1), "");
+        assert_eq!(times(3), "×3");
+    }
+}

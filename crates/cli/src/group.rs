@@ -1,0 +1,366 @@
+//! `session group …`: conversations of several people, without a screen.
+
+use clap::Subcommand;
+use serde_json::json;
+use session_client::e2ee::{GroupStatus, Policy, Role, SignatureRule};
+use session_client::{Chats, GroupFlushed, NewGroup};
+use session_core::ids::{AccountId, GroupId};
+
+use crate::chat::{
+    device_name, enter, find_group, open, parse_timer, person, role_word, timer_text,
+};
+use crate::home::{Home, resolve_account};
+use crate::out::{CliError, Out, counted, note, printable, short};
+
+#[derive(Subcommand)]
+#[command(
+    after_help = "Examples:\n  session group new crew bob carol       a group, and invitations on their way\n  session group list                     every conversation, and what is unread\n  session group show crew                its people, their roles and devices\n  session group add crew dave\n  session group role crew bob admin\n  session group set crew --timer 1d --sign-each\n  session chat crew                      speaks in it"
+)]
+pub(crate) enum GroupVerb {
+    /// Makes a group, and invites every device of these people
+    New {
+        /// What it is called; every member sees it
+        name: String,
+        /// Contacts, or 07… ids
+        #[arg(required = true)]
+        with: Vec<String>,
+    },
+    /// Lists every conversation, after joining what contacts invite to
+    List,
+    /// People, roles and devices of a group
+    Show {
+        /// Name or id
+        group: String,
+    },
+    /// Brings people into a group
+    Add {
+        /// Name or id
+        group: String,
+        /// Contacts, or 07… ids
+        #[arg(required = true)]
+        who: Vec<String>,
+    },
+    /// Removes people from a group: what comes after it they cannot read
+    Remove {
+        /// Name or id
+        group: String,
+        /// Contacts, or 07… ids
+        #[arg(required = true)]
+        who: Vec<String>,
+    },
+    /// Asks to be removed from a group
+    Leave {
+        /// Name or id
+        group: String,
+    },
+    /// Makes somebody a member, an admin or an owner
+    Role {
+        /// Name or id
+        group: String,
+        /// A contact, or a 07… id
+        who: String,
+        /// member, admin or owner
+        #[arg(value_parser = parse_role)]
+        role: Role,
+    },
+    /// Changes what a group agrees on
+    Set {
+        /// Name or id
+        group: String,
+        /// What it is called
+        #[arg(long)]
+        name: Option<String>,
+        /// After how long messages disappear: 30s, 5m, 1h, 2d, off
+        #[arg(long, value_name = "TIME")]
+        timer: Option<String>,
+        /// Every message is signed at once, and shown only then
+        #[arg(long, conflicts_with = "sign_batches")]
+        sign_each: bool,
+        /// Messages are signed in batches, within 5 seconds
+        #[arg(long)]
+        sign_batches: bool,
+    },
+    /// Gives this device new keys in a group: whoever stole the old ones reads nothing more
+    Rotate {
+        /// Name or id
+        group: String,
+    },
+    /// Writes down what is new in every group, and prints how much that is
+    Sync,
+}
+
+fn parse_role(text: &str) -> Result<Role, String> {
+    match text {
+        "member" => Ok(Role::Member),
+        "admin" => Ok(Role::Admin),
+        "owner" => Ok(Role::Owner),
+        other => Err(format!("{other} is no role: member, admin or owner")),
+    }
+}
+
+pub(crate) async fn run(verb: GroupVerb, home: &Home, out: &Out) -> Result<(), CliError> {
+    let mut chats = open(home).await?;
+    let done = run_with(&mut chats, verb, out).await;
+    // Keys that were replaced are overwritten, whatever came of it.
+    chats.close()?;
+    done
+}
+
+async fn run_with(chats: &mut Chats, verb: GroupVerb, out: &Out) -> Result<(), CliError> {
+    match verb {
+        GroupVerb::New { name, with } => new(chats, name, &with, out).await,
+        GroupVerb::List => list(chats, out).await,
+        GroupVerb::Show { group } => {
+            let group = named(chats, &group)?;
+            show(chats, group, out)
+        }
+        GroupVerb::Add { group, who } => {
+            let (group, people) = (named(chats, &group)?, accounts(chats, &who)?);
+            let (_, flushed) = chats.add(group, &people).await?;
+            done(group, &flushed, "invitations are on their way", out)
+        }
+        GroupVerb::Remove { group, who } => {
+            let (group, people) = (named(chats, &group)?, accounts(chats, &who)?);
+            let (_, flushed) = chats.remove(group, &people).await?;
+            done(group, &flushed, "what comes now they cannot read", out)
+        }
+        GroupVerb::Leave { group } => {
+            let group = named(chats, &group)?;
+            let leave = session_client::e2ee::Content::Leave {
+                whole_account: true,
+            };
+            chats.say(group, &[leave]).await?;
+            let text = "you asked to be removed: it happens when somebody who may do it is there";
+            out.result(
+                text,
+                &json!({ "ok": true, "groupId": group, "message": text }),
+            )
+        }
+        GroupVerb::Role { group, who, role } => {
+            let group = named(chats, &group)?;
+            let account = resolve_account(chats.account(), &who)?;
+            let change = |policy: &mut Policy| {
+                if role == Role::Member {
+                    policy.roles.remove(&account);
+                } else {
+                    policy.roles.insert(account, role);
+                }
+            };
+            set(chats, group, change, out).await
+        }
+        GroupVerb::Set {
+            group,
+            name,
+            timer,
+            sign_each,
+            sign_batches,
+        } => {
+            let group = named(chats, &group)?;
+            let problem = "a time is 30s, 5m, 1h, 2d or off, and four weeks at most";
+            let timer = match timer.as_deref().map(parse_timer) {
+                Some(None) => return Err(CliError::Usage(problem.to_owned())),
+                timer => timer.flatten(),
+            };
+            let change = |policy: &mut Policy| {
+                if let Some(name) = &name {
+                    policy.name.clone_from(name);
+                }
+                policy.disappear_after_s = timer.unwrap_or(policy.disappear_after_s);
+                if sign_each {
+                    policy.signatures = SignatureRule::Each;
+                } else if sign_batches {
+                    policy.signatures = SignatureRule::Batched;
+                }
+            };
+            set(chats, group, change, out).await
+        }
+        GroupVerb::Rotate { group } => {
+            let group = named(chats, &group)?;
+            let flushed = chats.groups_mut().rotate(group).await?;
+            done(group, &flushed, "this device has new keys", out)
+        }
+        GroupVerb::Sync => sync(chats, out).await,
+    }
+}
+
+fn named(chats: &mut Chats, text: &str) -> Result<GroupId, CliError> {
+    if let Some(group) = find_group(chats, text)? {
+        return Ok(group);
+    }
+    // A conversation of two is named by the other.
+    let peer = resolve_account(chats.account(), text).ok();
+    let direct = peer.map(|peer| chats.direct_with(peer)).transpose()?;
+    direct
+        .flatten()
+        .ok_or_else(|| CliError::NoChat(text.to_owned()))
+}
+
+fn accounts(chats: &Chats, who: &[String]) -> Result<Vec<AccountId>, CliError> {
+    let account = chats.account();
+    who.iter()
+        .map(|who| resolve_account(account, who))
+        .collect()
+}
+
+async fn new(chats: &mut Chats, name: String, with: &[String], out: &Out) -> Result<(), CliError> {
+    let people = accounts(chats, with)?;
+    chats.supply().await?;
+    let mut policy = Policy::new(chats.account().chain(), chats.me()?.account);
+    policy.name = name;
+    let group = chats.create(NewGroup::open(policy), &people).await?;
+    let count = people.len() as u64;
+    out.result(
+        &format!(
+            "group {group}\n{} on the way: they come in when they look next",
+            counted(count, "invitation")
+        ),
+        &json!({ "ok": true, "groupId": group, "invited": people }),
+    )
+}
+
+async fn list(chats: &mut Chats, out: &Out) -> Result<(), CliError> {
+    if let Err(error) = enter(chats, out).await {
+        note(&format!("{error}; this is what was known before"));
+    }
+    let own = chats.own_group()?;
+    let (mut lines, mut values) = (Vec::new(), Vec::new());
+    for glance in chats.list()? {
+        if Some(glance.group) == own {
+            continue;
+        }
+        let name = match glance.with {
+            Some(with) => person(chats.account(), &with),
+            None if glance.name.is_empty() => short(&glance.group.to_string()),
+            None => printable(&glance.name),
+        };
+        let unread = match glance.unread {
+            0 => String::new(),
+            n => format!("{n} unread"),
+        };
+        let people = counted(glance.accounts.len() as u64, "account");
+        lines.push(format!(
+            "{name:<20} {:<10} {people:<12} {unread}",
+            status_word(glance.status)
+        ));
+        values.push(json!({
+            "groupId": glance.group, "name": glance.name, "with": glance.with,
+            "accounts": glance.accounts, "status": status_word(glance.status),
+            "unread": glance.unread, "lastMs": glance.last_ms,
+        }));
+    }
+    if lines.is_empty() {
+        lines.push("no conversations yet: `session chat WHO` begins one".to_owned());
+    }
+    out.result(&lines.join("\n"), &json!(values))
+}
+
+const fn status_word(status: GroupStatus) -> &'static str {
+    match status {
+        GroupStatus::Active => "active",
+        GroupStatus::Halted => "halted",
+        GroupStatus::Removed => "removed",
+        GroupStatus::Superseded => "superseded",
+    }
+}
+
+fn show(chats: &mut Chats, group: GroupId, out: &Out) -> Result<(), CliError> {
+    let glance = chats.glance(group)?;
+    let policy = chats.groups().device().policy(group)?;
+    let epoch = chats.groups().device().epoch(group)?;
+    let number = chats.groups().safety_number(group).ok();
+    let me = chats.me()?;
+    let signed = match policy.signatures {
+        SignatureRule::Never => "not signed: between two it is known who it was",
+        SignatureRule::Batched => "signed in batches",
+        SignatureRule::Each => "each signed at once",
+    };
+    let mut lines = vec![
+        format!("group {group}"),
+        format!(
+            "{}, epoch {epoch}, messages {signed}",
+            status_word(glance.status)
+        ),
+        format!(
+            "messages disappear: {}",
+            timer_text(policy.disappear_after_s)
+        ),
+    ];
+    lines.extend(number.map(|number| format!("safety number {number}")));
+    let mut values = Vec::new();
+    for member in chats.members(group).unwrap_or_default() {
+        let who = person(chats.account(), &member.member.account);
+        let device = device_name(&member.member.device);
+        let here = if member.member == me {
+            ", this device"
+        } else {
+            ""
+        };
+        lines.push(format!(
+            "{who:<20} {:<7} {device}{here}",
+            role_word(member.role)
+        ));
+        values.push(json!({
+            "account": member.member.account, "device": device, "role": role_word(member.role),
+            "leaf": member.leaf, "heardOfMs": member.heard_of_ms,
+        }));
+    }
+    let value = json!({
+        "groupId": group, "name": policy.name, "status": status_word(glance.status),
+        "epoch": epoch, "disappearAfterS": policy.disappear_after_s,
+        "safetyNumber": number.map(|number| number.to_string()), "members": values,
+    });
+    out.result(&lines.join("\n"), &value)
+}
+
+async fn set(
+    chats: &mut Chats,
+    group: GroupId,
+    change: impl Fn(&mut Policy),
+    out: &Out,
+) -> Result<(), CliError> {
+    let mut policy = chats.groups().device().policy(group)?;
+    change(&mut policy);
+    let flushed = chats.groups_mut().set_policy(group, policy).await?;
+    done(group, &flushed, "every member sees it", out)
+}
+
+/// What became of a commit: 3 where it waits.
+fn done(group: GroupId, flushed: &GroupFlushed, text: &str, out: &Out) -> Result<(), CliError> {
+    if flushed.waiting > 0 {
+        let away = flushed.why.clone();
+        let waiting = flushed.waiting;
+        return Err(session_client::ClientError::Waiting { waiting, away }.into());
+    }
+    out.result(
+        text,
+        &json!({ "ok": true, "groupId": group, "message": text }),
+    )
+}
+
+async fn sync(chats: &mut Chats, out: &Out) -> Result<(), CliError> {
+    enter(chats, out).await?;
+    chats.supply().await?;
+    chats.tick().await?;
+    let own = chats.own_group()?;
+    let (mut lines, mut values) = (Vec::new(), Vec::new());
+    for glance in chats.list()? {
+        let group = glance.group;
+        if glance.status != GroupStatus::Active || Some(group) == own {
+            continue;
+        }
+        let looked = chats.receive(group, 0).await?;
+        if chats.tell(group, session_client::Told::Delivered)? {
+            chats.flush(group).await?;
+        }
+        let name = crate::chat::title(chats, group)?;
+        let (new, unread) = (looked.updates.len(), chats.glance(group)?.unread);
+        if new > 0 || unread > 0 {
+            lines.push(format!("{name:<20} {new} changed, {unread} unread"));
+        }
+        values.push(json!({ "groupId": group, "changed": new, "unread": unread }));
+    }
+    if lines.is_empty() {
+        lines.push("nothing new".to_owned());
+    }
+    out.result(&lines.join("\n"), &json!(values))
+}
