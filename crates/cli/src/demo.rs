@@ -55,7 +55,7 @@ pub(crate) struct DemoArgs {
     /// Also sends this file, in pieces
     #[arg(long, value_name = "PATH")]
     file: Option<PathBuf>,
-    /// A group of so many people with forward secrecy instead, of whom one is removed
+    /// A group of so many people with forward secrecy instead, of whom one is robbed and one removed
     #[arg(
         long, value_name = "N", conflicts_with_all = ["network", "file"],
         value_parser = clap::value_parser!(u8).range(3..=30)
@@ -184,7 +184,7 @@ pub(crate) async fn run(args: &DemoArgs, out: &Out) -> Result<(), CliError> {
         None => None,
     };
     let title = match (args.network, args.group) {
-        (_, Some(_)) => "Lux Session: a group, a crash, and a removal",
+        (_, Some(_)) => "Lux Session: a group, a crash, a theft, and a removal",
         (Where::Node, None) => "Lux Session: two people, one node, and a crash",
         (Where::Devnet, None) => "Lux Session: two people, several nodes, and a crash",
     };

@@ -318,9 +318,7 @@ async fn set(
     change: impl Fn(&mut Policy),
     out: &Out,
 ) -> Result<(), CliError> {
-    let mut policy = chats.groups().device().policy(group)?;
-    change(&mut policy);
-    let flushed = chats.groups_mut().set_policy(group, policy).await?;
+    let flushed = chats.groups_mut().change_policy(group, change).await?;
     done(group, &flushed, "every member sees it", out)
 }
 

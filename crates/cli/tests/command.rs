@@ -26,16 +26,16 @@ fn the_demo_of_a_group_goes_through_a_crash_and_a_removal() {
     let result = json(&output);
     assert!(output.status.success(), "{result}");
     assert_eq!(result["ok"], true);
-    assert_eq!(result["messages"], 4 + 4 + 1);
+    assert_eq!(result["messages"], 4 + 4 + 2 + 1);
     let steps = result["steps"].as_array().unwrap().iter();
     let names: Vec<_> = steps.map(|step| step["step"].as_str().unwrap()).collect();
     assert_eq!(
         names,
         [
-            "node", "people", "group", "messages", "crash", "messages", "removal"
+            "node", "people", "group", "messages", "crash", "messages", "theft", "removal"
         ]
     );
-    assert_eq!(result["steps"][6]["facts"]["members"], 3);
+    assert_eq!(result["steps"][7]["facts"]["members"], 3);
     for wrong in [
         &["--group", "2"][..],
         &["--group", "4", "--network", "devnet"],

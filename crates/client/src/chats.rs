@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use session_core::ids::{AccountId, GroupId};
 use session_e2ee::content::RECEIPTS_MAX;
+use session_e2ee::limits::SIGNED_BATCH_AFTER_MS;
 use session_e2ee::{
     Content, Event, EventKind, GroupStatus, Member, MemberDevice, Policy, Role, SignatureRule,
 };
@@ -323,6 +324,16 @@ impl Chats {
             }));
         }
         Ok(updates)
+    }
+
+    /// Signs what was said and is not signed yet, without waiting for more: for a program that ends.
+    /// [`Chats::flush`] sends it.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn sign_now(&mut self) -> Result<(), ClientError> {
+        let due_ms = now().ms().saturating_add(SIGNED_BATCH_AFTER_MS);
+        self.groups.tick(due_ms).await
     }
 
     /// Tells the senders of messages that they arrived, or were read: what was not told before. It

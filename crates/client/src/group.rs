@@ -256,16 +256,20 @@ impl Groups {
     }
 
     /// Changes name, roles, rights, timer: what every member checks against the policy before it.
+    /// `edit` is given the policy of the moment, again where another change came first.
     ///
     /// # Errors
-    /// [`ClientError`]; [`E2eeError::Policy`] where this account's role is too low.
-    pub async fn set_policy(
+    /// [`ClientError`]; [`E2eeError::Policy`] where this account's role is too low,
+    /// [`E2eeError::NothingToDo`] where nothing would change.
+    pub async fn change_policy(
         &mut self,
         group: GroupId,
-        policy: Policy,
+        edit: impl Fn(&mut Policy),
     ) -> Result<Flushed, ClientError> {
         self.change(group, Accounts::new(), |device, accounts| {
-            device.set_policy(group, policy.clone(), accounts)
+            let mut policy = device.policy(group)?;
+            edit(&mut policy);
+            device.set_policy(group, policy, accounts)
         })
         .await
     }

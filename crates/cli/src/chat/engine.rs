@@ -130,9 +130,14 @@ impl Engine {
             }
         }
         // What was read is told before the program ends, and what waits is tried once more.
-        if self.options.receipts && self.away.is_none() {
-            let _told = self.chats.tell(self.group, Told::Read)?;
-            let _sent = self.flush().await;
+        if self.away.is_none() {
+            if self.options.receipts {
+                self.chats.tell(self.group, Told::Read)?;
+            }
+            let signed = self.chats.sign_now().await;
+            if signed.is_ok() {
+                let _sent = self.flush().await;
+            }
         }
         self.chats.looked(self.group)?;
         Ok(self.chats)
@@ -561,13 +566,8 @@ impl Engine {
     }
 
     async fn set_policy(&mut self, change: impl Fn(&mut Policy)) -> Result<(), CliError> {
-        let mut policy = self.chats.groups().device().policy(self.group)?;
-        change(&mut policy);
-        let flushed = self
-            .chats
-            .groups_mut()
-            .set_policy(self.group, policy)
-            .await?;
+        let groups = self.chats.groups_mut();
+        let flushed = groups.change_policy(self.group, change).await?;
         self.committed(&flushed);
         Ok(())
     }

@@ -148,6 +148,10 @@ fn show_message(message: &Message, printed: &mut Printed, out: &Out) {
     if before == Some(message) {
         return;
     }
+    if message.own && message.tick == Tick::Waiting && !out.is_json() {
+        // It is printed once the chain has it.
+        return;
+    }
     let is_new = before.is_none();
     // Of one's own only ticks, and the time that the chain gives it.
     let ticked = before.is_some_and(|before| {

@@ -60,7 +60,8 @@ pub(super) async fn run(
     execute!(std::io::stdout(), EnableBracketedPaste)?;
     let stop = Arc::new(AtomicBool::new(false));
     let (keys, mut pressed) = mpsc::channel(64);
-    let reader = std::thread::spawn({
+    // Nobody waits for it: on a terminal that is gone it may never come back from reading.
+    std::thread::spawn({
         let stop = stop.clone();
         move || read_keys(&keys, &stop)
     });
@@ -113,7 +114,6 @@ pub(super) async fn run(
         }
     }
     stop.store(true, Ordering::Relaxed);
-    let _joined = reader.join();
     Ok(())
 }
 

@@ -1,5 +1,5 @@
-//! `session demo --group N`: a conversation with forward secrecy, a crash, and somebody who is
-//! removed.
+//! `session demo --group N`: a conversation with forward secrecy, a crash, a device that is stolen and
+//! heals, and somebody who is removed.
 
 use std::path::Path;
 use std::time::Instant;
@@ -72,6 +72,7 @@ pub(super) async fn run(
     let facts = json!({ "height": node.height });
     report.step("crash", &text, began.elapsed(), facts);
     sent += talk(report, &mut all, group, "after the crash").await?;
+    sent += steal(report, &mut all, group, &rpc, base).await?;
     sent += remove_last(report, &mut all, group).await?;
     drop(all);
     node.kill().await?;
@@ -162,6 +163,70 @@ async fn talk(
     let facts = json!({ "count": people });
     report.step("messages", &text, began.elapsed(), facts);
     Ok(people as u64)
+}
+
+/// A thief copies the second one's device, keys and all, and reads along until it has new ones.
+async fn steal(
+    report: &mut Report<'_>,
+    all: &mut Vec<Groups>,
+    group: GroupId,
+    rpc: &RpcClient,
+    base: &Path,
+) -> Result<u64, CliError> {
+    let began = Instant::now();
+    let (mine, copy) = (base.join(name_of(1)), base.join("thief"));
+    // Its program has ended: what lies on the disk is everything there is.
+    all.remove(1).close()?;
+    copy_all(&mine, &copy)?;
+    let victim = Groups::open(open_again(rpc.clone(), &mine).await?, "demo")?;
+    all.insert(1, victim);
+    let mut thief = Groups::open(open_again(rpc.clone(), &copy).await?, "demo")?;
+    for (words, reads) in [("stolen", true), ("healed", false)] {
+        if let Some(first) = all.first_mut() {
+            first.say(group, words).await?;
+        }
+        let heard = heard(&mut thief, group).await?;
+        let heard = heard.iter().any(|text| text == words);
+        must(
+            heard == reads,
+            "theft",
+            if reads {
+                "a copy of a device cannot read, so nothing is shown by what comes"
+            } else {
+                "a thief reads on after the device has new keys"
+            },
+        )?;
+        if let Some(victim) = all.get_mut(1).filter(|_| reads) {
+            let healed = victim.rotate(group).await?;
+            must(
+                healed.waiting == 0,
+                "theft",
+                "the new keys were not accepted",
+            )?;
+        }
+    }
+    for person in all.iter_mut().skip(1) {
+        let texts = self::heard(person, group).await?;
+        let both = texts == ["stolen", "healed"];
+        must(both, "theft", "a member did not hear what was said")?;
+    }
+    let text = "a copied device reads along, and no more once its owner has new keys";
+    report.step("theft", text, began.elapsed(), json!({}));
+    Ok(2)
+}
+
+fn copy_all(from: &Path, to: &Path) -> Result<(), CliError> {
+    std::fs::create_dir_all(to).map_err(CliError::file(to))?;
+    for entry in std::fs::read_dir(from).map_err(CliError::file(from))? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_all(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), &target).map_err(CliError::file(&target))?;
+        }
+    }
+    Ok(())
 }
 
 /// The last one is removed, and hears nothing of what comes after.

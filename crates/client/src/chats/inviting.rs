@@ -199,9 +199,8 @@ impl Chats {
                 }
                 let alone = self.groups.device().own_devices()?.len() == 1;
                 let session = self.account_mut().session_for(account, alone).await?;
-                let content = Content::Invitation(invited.code.clone());
                 let account = self.account_mut();
-                account.send_contents(&session, vec![content]).await?;
+                account.send_invitation(&session, &invited.code).await?;
             }
             self.groups.handed_over(invited.number)?;
         }
@@ -343,6 +342,19 @@ impl Account {
             self.dir.save(&self.state)?;
         }
         Ok(())
+    }
+
+    /// Sends an invitation in a session, sealed as everything there is.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn send_invitation(
+        &mut self,
+        session: &SessionId,
+        code: &InvitationCode,
+    ) -> Result<(), ClientError> {
+        let content = Content::Invitation(code.clone());
+        self.send_contents(session, vec![content]).await.map(drop)
     }
 
     /// A session of two in which this directory counts its messages: two devices of one account
