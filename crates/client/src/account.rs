@@ -13,7 +13,7 @@ use session_core::header::Header;
 use session_core::ids::{AccountId, ChainId};
 use session_core::parameters::Parameters;
 use session_core::record::RecordKey;
-use session_core::time::Time;
+use session_core::time::{DAY_MS, Time};
 use session_crypto::{Identity, PublicIdentity};
 
 use crate::committee::{LOOK, WITNESS_LIMIT};
@@ -296,6 +296,7 @@ impl Account {
             .ok_or(ClientError::Reply("the proof is not about the parameters"))?;
         let parameters = Parameters::from_bytes(&record).map_err(TrustError::from)?;
         self.state.trust.pin_root(parameters.root_key);
+        self.state.retention_ms = parameters.retention_ms;
         Ok(self.dir.save(&self.state)?)
     }
 
@@ -312,6 +313,15 @@ impl Account {
     /// The chain.
     pub const fn chain(&self) -> ChainId {
         self.chain
+    }
+
+    /// Days for which this chain keeps bodies, proved when it was met; those of a chain by default where
+    /// it was met by an earlier release.
+    pub fn retention_days(&self) -> u64 {
+        match self.state.retention_ms {
+            0 => Parameters::default().retention_ms / DAY_MS,
+            ms => ms / DAY_MS,
+        }
     }
 
     /// What is kept between runs.

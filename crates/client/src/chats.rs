@@ -18,10 +18,12 @@ mod safety;
 use std::collections::{BTreeMap, BTreeSet};
 
 use session_core::ids::{AccountId, GroupId};
+use session_core::time::HOUR_MS;
 use session_e2ee::content::RECEIPTS_MAX;
 use session_e2ee::limits::SIGNED_BATCH_AFTER_MS;
 use session_e2ee::{
-    Content, Event, EventKind, GroupStatus, Member, MemberDevice, Policy, Role, SignatureRule,
+    Content, E2eeError, Event, EventKind, GroupStatus, Member, MemberDevice, Policy, Role,
+    SignatureRule,
 };
 
 use crate::account::{Account, now};
@@ -84,6 +86,8 @@ pub struct Glance {
 pub struct Chats {
     groups: Groups,
     open: BTreeMap<GroupId, TranscriptFile>,
+    /// When silent devices were looked for last.
+    idle_looked_ms: u64,
 }
 
 impl Chats {
@@ -101,8 +105,11 @@ impl Chats {
     /// # Errors
     /// [`ClientError`].
     pub fn over(groups: Groups) -> Result<Self, ClientError> {
-        let open = BTreeMap::new();
-        let mut this = Self { groups, open };
+        let mut this = Self {
+            groups,
+            open: BTreeMap::new(),
+            idle_looked_ms: 0,
+        };
         for group in this.groups.device().groups() {
             this.write_unsent(group)?;
         }
@@ -307,15 +314,28 @@ impl Chats {
         Ok(looked)
     }
 
-    /// Does what is due: signatures over messages, rotations, words whose time is over. Then
+    /// Does what is due: signatures over messages, rotations, words whose time is over, and once an hour
+    /// devices that were silent for too long are removed, where this account may do that. Then
     /// [`Chats::flush`] sends what came of it.
     ///
     /// # Errors
     /// [`ClientError`].
     pub async fn tick(&mut self) -> Result<Vec<Update>, ClientError> {
-        let now_ms = now().ms();
+        self.tick_at(now().ms()).await
+    }
+
+    /// The same at another time, in milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn tick_at(&mut self, now_ms: u64) -> Result<Vec<Update>, ClientError> {
+        let mut updates = Vec::new();
+        if now_ms.saturating_sub(self.idle_looked_ms) >= HOUR_MS {
+            self.idle_looked_ms = now_ms;
+            updates.extend(self.remove_idle(now_ms).await?);
+        }
         self.groups.tick(now_ms).await?;
-        let mut updates = self.write_down()?;
+        updates.extend(self.write_down()?);
         for (group, file) in &mut self.open {
             let gone = file.expire(now_ms)?.into_iter();
             updates.extend(gone.map(|name| Update {
@@ -324,6 +344,29 @@ impl Chats {
             }));
         }
         Ok(updates)
+    }
+
+    /// Removes devices that were not heard of for `min(21, 0.7 × retention)` days: they could not
+    /// follow the log any more, and their keys do not heal.
+    async fn remove_idle(&mut self, now_ms: u64) -> Result<Vec<Update>, ClientError> {
+        for group in self.groups.device().groups() {
+            if self.groups.device().status(group)? != GroupStatus::Active {
+                continue;
+            }
+            let (me, policy) = (self.me()?, self.groups.device().policy(group)?);
+            let days = self.account().retention_days();
+            let mut idle = self.groups.device().idle_members(group, now_ms, days)?;
+            idle.retain(|member| may_remove(&policy, me.account, member.account));
+            if idle.is_empty() {
+                continue;
+            }
+            match self.groups.remove(group, &idle, false).await {
+                // Another commit of this device is on its way: an hour later is early enough.
+                Ok(_) | Err(ClientError::E2ee(E2eeError::CommitPending(_))) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.write_down()
     }
 
     /// Signs what was said and is not signed yet, without waiting for more: for a program that ends.
@@ -380,16 +423,14 @@ impl Chats {
         }
         let members = self.members(group)?;
         let policy = self.groups.device().policy(group)?;
-        let role = policy.role(me.account);
         let leaving = self.transcript(group)?.leaving();
         let may = |member: &&Member| {
             let MemberDevice { account, device } = member.member;
-            let lower = role >= policy.remove && policy.role(account) < role;
             let asked = leaving.get(&account).copied().flatten();
             let whole = leaving.get(&account).is_some_and(Option::is_none);
             account != me.account
                 && (whole || asked == Some(device))
-                && (lower || role == Role::Owner)
+                && may_remove(&policy, me.account, account)
         };
         let gone: Vec<MemberDevice> = members.iter().filter(may).map(|m| m.member).collect();
         if gone.is_empty() {
@@ -486,6 +527,13 @@ impl Account {
         }
         Ok(self.dir.save(&self.state)?)
     }
+}
+
+/// Whether an account may remove devices of another: its own, those of a lower role, and as an owner
+/// everybody's.
+fn may_remove(policy: &Policy, me: AccountId, other: AccountId) -> bool {
+    let role = policy.role(me);
+    me == other || role == Role::Owner || (role >= policy.remove && policy.role(other) < role)
 }
 
 /// Events of each group, in their order.

@@ -146,6 +146,8 @@ pub struct State {
     pub outbox_since: BTreeMap<u64, u64>,
     /// Whether the account was registered on the chain when it was last looked at.
     pub registered: bool,
+    /// How long the chain keeps bodies, in milliseconds; 0: not asked for yet.
+    pub retention_ms: u64,
     /// Keys and devices of people in conversations, as they were seen last.
     pub people: BTreeMap<AccountId, Known>,
     /// Conversations without a bell.

@@ -350,6 +350,48 @@ async fn who_asks_to_leave_is_removed_by_whoever_may_and_not_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_is_silent_for_three_weeks_is_removed_by_whoever_may() {
+    let world = World::new().await;
+    let (mut alice, mut bob) = (world.person("alice").await, world.person("bob").await);
+    let policy = Policy::new(alice.account().chain(), id(&alice));
+    bob.account_mut().welcome(id(&alice)).unwrap();
+    let group = alice
+        .create(NewGroup::open(policy), &[id(&bob)])
+        .await
+        .unwrap();
+    bob.read_mail(None).await.unwrap();
+    bob.enter().await.unwrap();
+    say(&mut bob, group, "my last words").await;
+    reads(&mut alice, group).await;
+    let heard = alice
+        .members(group)
+        .unwrap()
+        .iter()
+        .map(|m| m.heard_of_ms)
+        .max()
+        .unwrap();
+    let day = session_core::time::DAY_MS;
+    alice.tick_at(heard + 21 * day - 1).await.unwrap();
+    assert_eq!(alice.others(group).unwrap().len(), 1);
+    // Bob may not remove Alice, however silent she is.
+    bob.tick_at(heard + 60 * day).await.unwrap();
+    assert_eq!(bob.others(group).unwrap().len(), 1);
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    let mut at_ms = heard + 22 * day;
+    while !alice.others(group).unwrap().is_empty() {
+        alice.tick_at(at_ms).await.unwrap();
+        alice.flush(group).await.unwrap();
+        at_ms += 2 * session_core::time::HOUR_MS;
+        assert!(std::time::Instant::now() < deadline, "he is not removed");
+    }
+    bob.receive(group, 0).await.unwrap();
+    assert_eq!(
+        bob.groups().device().status(group).unwrap(),
+        GroupStatus::Removed
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_goes_over_in_pieces_and_a_cut_download_goes_on() {
     let world = World::new().await;
     let proxy = Proxy::before(world.rpc.clone()).await;

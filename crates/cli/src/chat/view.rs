@@ -9,7 +9,6 @@ use session_client::e2ee::{
 };
 use session_client::{Account, Gone, Line, Said, Tick, Transcript, Words};
 use session_core::ids::{AccountId, GroupId};
-use session_core::time::Time;
 
 use super::command::timer_text;
 use crate::out::{bytes, printable};
@@ -164,16 +163,26 @@ pub(crate) fn times(count: usize) -> String {
     }
 }
 
-/// Hours and minutes, UTC.
+/// Hours and minutes where this program runs.
 pub(crate) fn clock(ms: u64) -> String {
-    let minutes = ms / 60_000;
-    format!("{:02}:{:02}", minutes / 60 % 24, minutes % 60)
+    local(ms, "%H:%M")
 }
 
-/// The day, UTC.
+/// The day where this program runs.
 pub(crate) fn day(ms: u64) -> String {
-    let text = Time::from_ms(ms).to_string();
-    text.split(['T', ' ']).next().unwrap_or_default().to_owned()
+    local(ms, "%Y-%m-%d")
+}
+
+/// A time by the system's time zone; `?` for one that no calendar has.
+fn local(ms: u64, format: &str) -> String {
+    let ms = i64::try_from(ms).unwrap_or(i64::MAX);
+    match jiff::Timestamp::from_millisecond(ms) {
+        Ok(time) => time
+            .to_zoned(jiff::tz::TimeZone::system())
+            .strftime(format)
+            .to_string(),
+        Err(_) => "?".to_owned(),
+    }
 }
 
 const fn gone_word(gone: Gone) -> &'static str {
@@ -434,8 +443,10 @@ mod tests {
 
     #[test]
     fn times_and_beginnings_are_short() {
-        assert_eq!(clock(0), "00:00");
-        assert_eq!(clock(86_400_000 + 3_600_000 * 13 + 60_000 * 7), "13:07");
+        let minutes = 3_600_000 * 13 + 60_000 * 7;
+        assert!(clock(minutes).ends_with('7') || clock(minutes).ends_with('2'));
+        assert_eq!((clock(minutes).len(), day(minutes).len()), (5, 10));
+        assert_eq!(clock(u64::MAX), "?");
         assert_eq!(beginning("one\ntwo"), "one…");
         assert_eq!(beginning("one"), "one");
         assert_eq!(times(1), "");

@@ -1,6 +1,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
     reason = "in a test a panic is the verdict"
 )]
 
@@ -347,4 +348,159 @@ fn a_crash_between_the_word_that_something_goes_and_its_going_is_made_good() {
         Some(Gone::Deleted)
     );
     assert!(!lies_there(directory.path(), "to be deleted"));
+}
+
+/// The same, slow and obvious: everything is looked up in the list of all records each time.
+struct Model(Vec<Record>);
+
+impl Model {
+    fn said(&self) -> Vec<(MessageName, AccountId, Option<LogPlace>, Content)> {
+        let mut all = Vec::new();
+        for record in &self.0 {
+            let (name, account, place, content) = match record {
+                Record::Said { message, body, .. } => {
+                    let accepted = self.0.iter().find_map(|other| match other {
+                        Record::Event { event, .. } => match event.kind {
+                            EventKind::Accepted { message: of, place } if of == *message => {
+                                Some(place)
+                            }
+                            _ => None,
+                        },
+                        _ => None,
+                    });
+                    (*message, account(1), accepted, &body.content)
+                }
+                Record::Event { event, .. } => match &event.kind {
+                    EventKind::Message(message) => (
+                        message.name(),
+                        message.from.account,
+                        Some(message.place),
+                        &message.body.content,
+                    ),
+                    _ => continue,
+                },
+                _ => continue,
+            };
+            all.push((name, account, place, content.clone()));
+        }
+        all
+    }
+
+    /// Words in the order of the log, and behind them what waits.
+    fn words(&self) -> Vec<String> {
+        let said = self.said();
+        let mut texts: Vec<_> = said
+            .iter()
+            .filter_map(|(name, by, place, content)| match content {
+                Content::Text(text) => Some((
+                    place.map_or(u64::MAX, |p| p.position),
+                    *name,
+                    *by,
+                    text.clone(),
+                )),
+                _ => None,
+            })
+            .collect();
+        texts.sort_by_key(|(position, ..)| *position);
+        let words = texts.into_iter().map(|(_, name, by, mut text)| {
+            // What was said of it counts in the order in which it was written down.
+            for (_, other, _, content) in &said {
+                match content {
+                    Content::Edit { of, text: new } if *of == name && *other == by => {
+                        text.clone_from(new)
+                    }
+                    Content::Delete { of } if *of == name && *other == by => return String::new(),
+                    _ => {}
+                }
+            }
+            text
+        });
+        words.collect()
+    }
+
+    fn read_by(&self, name: MessageName) -> BTreeSet<AccountId> {
+        let said = self.said().into_iter();
+        let read = said.filter(|(_, by, _, content)| {
+            *by != account(1) && matches!(content, Content::Read(names) if names.contains(&name))
+        });
+        read.map(|(_, by, ..)| by).collect()
+    }
+}
+
+#[test]
+fn a_transcript_is_what_the_slow_model_says_under_random_schedules() {
+    let seed = std::env::var("SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
+    let first: u64 = seed.unwrap_or_else(|| {
+        let mut bytes = [0; 8];
+        getrandom::fill(&mut bytes).unwrap();
+        u64::from_be_bytes(bytes)
+    });
+    println!("SEED={first}");
+    for round in 0..200 {
+        let mut state = first.wrapping_add(round) | 1;
+        let mut random = |below: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state % below
+        };
+        let mut transcript = Transcript::new(member(1));
+        let mut model = Model(Vec::new());
+        let (mut number, mut sequences) = (0, [0_u64; 4]);
+        let mut waiting: Vec<u64> = Vec::new();
+        let mut names: Vec<MessageName> = Vec::new();
+        for _ in 0..60 {
+            let by = 1 + random(3) as u8;
+            let sequence = sequences[usize::from(by)];
+            let to = match names.len() as u64 {
+                // Nothing was said yet: of somebody who will say it.
+                0 => name(2, 0),
+                n => names[random(n) as usize],
+            };
+            let content = match random(6) {
+                0 => Content::Edit {
+                    of: to,
+                    text: format!("edit {number} {sequence}"),
+                },
+                1 => Content::Delete { of: to },
+                2 => Content::Read(vec![to]),
+                _ => text(&format!("text {by} {sequence}")),
+            };
+            let record = if random(4) == 0 && !waiting.is_empty() {
+                number += 1;
+                accepted(number, waiting.remove(0))
+            } else {
+                sequences[usize::from(by)] += 1;
+                if matches!(content, Content::Text(_)) {
+                    names.push(name(by, sequence));
+                }
+                if by == 1 {
+                    waiting.push(sequence);
+                    own(sequence, content)
+                } else {
+                    number += 1;
+                    heard(number, by, sequence, content)
+                }
+            };
+            transcript.apply(&record);
+            model.0.push(record);
+            assert_eq!(
+                words(&transcript),
+                model.words(),
+                "SEED={first} round {round}"
+            );
+            for name in &names {
+                let said = transcript.said(name).unwrap();
+                if said.from.account == account(1) {
+                    assert_eq!(
+                        said.read,
+                        model.read_by(*name),
+                        "SEED={first} round {round}"
+                    );
+                }
+            }
+        }
+    }
 }

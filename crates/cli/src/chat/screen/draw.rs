@@ -267,7 +267,9 @@ fn tail_of(message: &Message) -> Vec<Span<'static>> {
     }
     if message.own {
         let style = match message.tick {
-            Tick::Read => Style::new().fg(Color::LightBlue).add_modifier(Modifier::BOLD),
+            Tick::Read => Style::new()
+                .fg(Color::LightBlue)
+                .add_modifier(Modifier::BOLD),
             Tick::Failed => Style::new().fg(Color::Red),
             Tick::Waiting | Tick::Accepted | Tick::Delivered => DIM,
         };
