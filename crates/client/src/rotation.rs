@@ -46,7 +46,9 @@ impl Account {
     /// its seed has them.
     pub(crate) async fn settle_own_keys(&mut self) -> Result<(), ClientError> {
         let record = self.own_record().await?;
-        let revoked = record.as_ref().is_some_and(|record| record.revoked.is_some());
+        let revoked = record
+            .as_ref()
+            .is_some_and(|record| record.revoked.is_some());
         match record.and_then(|record| record.keys) {
             None => self.register().await?,
             Some(_) if revoked => return Err(ClientError::Revoked),
@@ -66,7 +68,10 @@ impl Account {
     /// What is wrong with this identity's keys, where the chain no longer takes them.
     pub(crate) async fn own_keys_problem(&mut self) -> Result<Option<ClientError>, ClientError> {
         let record = self.own_record().await?;
-        if record.as_ref().is_some_and(|record| record.revoked.is_some()) {
+        if record
+            .as_ref()
+            .is_some_and(|record| record.revoked.is_some())
+        {
             return Ok(Some(ClientError::Revoked));
         }
         let keys = record.and_then(|record| record.keys);

@@ -15,12 +15,13 @@ mod support;
 use session_client::e2ee::{EventKind, GroupStatus, Policy, Unusable};
 use session_client::{Account, ClientError, Groups, IdentityFile, Lock, NewGroup, RpcClient};
 use session_core::ids::GroupId;
-use session_crypto::Identity;
+use session_crypto::{Identity, KdfCost};
 use session_fixture::ThrowawayNode;
 use support::Proxy;
 use support::group::{
-    flush_all, hand_over, in_a_week, line, owned_by, person, read, shown, together,
+    flush_all, hand_over, in_a_week, line, now_ms, owned_by, person, read, shown, together,
 };
+use zeroize::Zeroizing;
 
 /// Why a group halted, as a person was told.
 fn halted(groups: &mut Groups) -> Option<Unusable> {
@@ -118,7 +119,7 @@ async fn after_its_account_has_rotated_a_device_comes_into_new_groups_and_rotate
     let new = NewGroup::open(pair);
     let fresh = bob.create(new, &[package], None).await.unwrap();
     hand_over(&mut bob, fresh, &mut [&mut alice]).await;
-    alice.tick(0).await.unwrap();
+    alice.tick(now_ms()).await.unwrap();
     let taken = carol.take_key_packages(alice_id).await.unwrap();
     let policy = Policy::between(chain, carol.account().id(), alice_id);
     let by_carol = carol
@@ -159,7 +160,10 @@ async fn who_has_taken_an_account_back_has_a_device_that_others_take() {
     let path = |name: &str| directory.path().join(name);
     let identity = Identity::generate().unwrap();
     let seed = identity.seed().unwrap().clone();
-    let file = IdentityFile::new(&path("alice"), Lock::Exposed).unwrap();
+    // A file without a passphrase has keys and no seed.
+    let passphrase = Zeroizing::new("not a secret".to_owned());
+    let lock = Lock::Passphrase(passphrase, KdfCost::INSECURE_FOR_TESTS);
+    let file = IdentityFile::new(&path("alice"), lock).unwrap();
     file.save(&identity).unwrap();
     let mut alice = kept(rpc.clone(), &file, &path("alice")).await;
     let mut bob = person(rpc.clone(), &path("bob")).await;
@@ -173,12 +177,12 @@ async fn who_has_taken_an_account_back_has_a_device_that_others_take() {
     drop(alice);
     // A thief rotates, she takes the account back with her words.
     let stolen = IdentityFile::new(&path("thief"), Lock::Exposed).unwrap();
-    stolen.save(&identity).unwrap();
+    stolen.save(&identity.without_seed().unwrap()).unwrap();
     let thief = Account::open_file(rpc.clone(), stolen, &path("thief")).await;
     thief.unwrap().rotate().await.unwrap();
     let account = Account::take_back(rpc.clone(), seed, file, &path("alice")).await;
     let mut alice = Groups::open(account.unwrap(), "phone").unwrap();
-    alice.tick(0).await.unwrap();
+    alice.tick(now_ms()).await.unwrap();
     alice.rotate(group).await.unwrap();
     flush_all(&mut alice, group).await;
     bob.receive(group).await.unwrap();

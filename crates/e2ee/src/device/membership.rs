@@ -5,8 +5,9 @@
 
 use openmls::group::{CommitMessageBundle, MlsGroup};
 use openmls::prelude::{
-    Extension, Extensions, GroupContext, KeyPackage, LeafNodeIndex, LeafNodeParameters, MlsMessageBodyIn, MlsMessageIn,
-    PreSharedKeyProposal, Proposal, ProtocolVersion, Sender, UnknownExtension,
+    Extension, Extensions, GroupContext, KeyPackage, LeafNodeIndex, LeafNodeParameters,
+    MlsMessageBodyIn, MlsMessageIn, PreSharedKeyProposal, Proposal, ProtocolVersion, Sender,
+    UnknownExtension,
 };
 use openmls::schedule::PreSharedKeyId;
 use openmls_traits::OpenMlsProvider as _;
