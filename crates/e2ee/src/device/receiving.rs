@@ -236,6 +236,8 @@ impl Transaction<'_> {
         record.last_commit = hash;
         self.enter_epoch(group, record, &mut loaded, removal)?;
         self.heard_of(group, verdict.sender, place.time_ms)?;
+        let moved = changed || !verdict.removed.is_empty();
+        self.admins_advance(group, record.epoch, moved)?;
         let roster_now = self.epoch(group, record.epoch)?.roster;
         for member in &verdict.added {
             if let Some(leaf) = roster_now.leaf_of(*member) {
