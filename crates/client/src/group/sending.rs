@@ -19,6 +19,7 @@ use session_e2ee::{
     OutgoingKind, Randomness,
 };
 
+use super::accounts::{Accounts, Position};
 use super::{GroupError, Groups, InvitationCode, NewGroup};
 use crate::account::{Account, now};
 use crate::error::ClientError;
@@ -216,6 +217,18 @@ impl Groups {
     }
 
     async fn advance(&mut self, group: GroupId, advance: &Advance) -> Result<Answer, ClientError> {
+        // It may have waited for long: whoever it adds may have other keys, or be gone.
+        let mut accounts = Accounts::new();
+        let judged = loop {
+            let judged = self.device.examine_pending(group, &accounts);
+            if !accounts.fetch(&mut self.account, Position::NOW).await? {
+                break judged;
+            }
+        };
+        match judged {
+            Err(E2eeError::Refused(refusal)) => return Ok(Answer::Refused(refusal.to_string())),
+            judged => judged?,
+        }
         let record = self.seen_of(group).await?;
         let admin = self.own_admin(group, &record)?;
         if record.mode == Mode::AdminOnly && admin.is_none() {
