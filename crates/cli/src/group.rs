@@ -1,5 +1,7 @@
 //! `session group …`: conversations of several people, without a screen.
 
+use std::collections::BTreeSet;
+
 use clap::Subcommand;
 use serde_json::json;
 use session_client::e2ee::{GroupStatus, Policy, Role, SignatureRule};
@@ -80,6 +82,22 @@ pub(crate) enum GroupVerb {
         #[arg(long)]
         sign_batches: bool,
     },
+    /// Closes a group and goes on in a new one: it stands still, or its keys are to begin anew
+    Renew {
+        /// Name or id
+        group: String,
+        /// Who does not come along
+        #[arg(long, value_name = "WHO", num_args = 1..)]
+        without: Vec<String>,
+    },
+    /// Pays for more messages of a group, out of this account's quota
+    Pay {
+        /// Name or id
+        group: String,
+        /// Bytes on the chain: a message posted alone takes 3,500, among 32 about 250
+        #[arg(long, default_value_t = 4_000_000)]
+        bytes: u64,
+    },
     /// Gives this device new keys in a group: whoever stole the old ones reads nothing more
     Rotate {
         /// Name or id
@@ -139,14 +157,7 @@ async fn run_with(chats: &mut Chats, verb: GroupVerb, out: &Out) -> Result<(), C
         GroupVerb::Role { group, who, role } => {
             let group = named(chats, &group)?;
             let account = resolve_account(chats.account(), &who)?;
-            let change = |policy: &mut Policy| {
-                if role == Role::Member {
-                    policy.roles.remove(&account);
-                } else {
-                    policy.roles.insert(account, role);
-                }
-            };
-            set(chats, group, change, out).await
+            set_role(chats, group, account, role, out).await
         }
         GroupVerb::Set {
             group,
@@ -179,8 +190,87 @@ async fn run_with(chats: &mut Chats, verb: GroupVerb, out: &Out) -> Result<(), C
             let flushed = chats.groups_mut().rotate(group).await?;
             done(group, &flushed, "this device has new keys", out)
         }
+        GroupVerb::Renew { group, without } => {
+            let (group, without) = (named(chats, &group)?, accounts(chats, &without)?);
+            renew(chats, group, without, out).await
+        }
+        GroupVerb::Pay { group, bytes } => {
+            let group = named(chats, &group)?;
+            // A tenth of it stays for removals, whatever members post.
+            let reserve = bytes / 10;
+            chats
+                .groups_mut()
+                .top_up(group, bytes, reserve, None)
+                .await?;
+            out.result(
+                "paid",
+                &json!({ "ok": true, "groupId": group, "bytes": bytes }),
+            )
+        }
         GroupVerb::Sync => sync(chats, out).await,
     }
+}
+
+/// Admins are known to the chain as well, by keys of their own.
+async fn set_role(
+    chats: &mut Chats,
+    group: GroupId,
+    account: AccountId,
+    role: Role,
+    out: &Out,
+) -> Result<(), CliError> {
+    if !chats.glance(group)?.accounts.contains(&account) {
+        let problem = "only somebody who is in the group has a role: `session group add` first";
+        return Err(CliError::Usage(problem.to_owned()));
+    }
+    let policy = chats.groups().device().policy(group)?;
+    if role == Role::Owner || policy.role(account) == Role::Owner {
+        let change = |policy: &mut Policy| {
+            if role == Role::Member {
+                policy.roles.remove(&account);
+            } else {
+                policy.roles.insert(account, role);
+            }
+        };
+        return set(chats, group, change, out).await;
+    }
+    let roles = policy.roles.into_iter();
+    let admins = roles.filter(|(_, role)| *role == Role::Admin);
+    let mut admins: BTreeSet<AccountId> = admins.map(|(account, _)| account).collect();
+    if role == Role::Admin {
+        admins.insert(account);
+    } else {
+        admins.remove(&account);
+    }
+    let flushed = chats.groups_mut().set_admins(group, &admins).await?;
+    let text = "every member sees it, and the chain's admin keys follow";
+    done(group, &flushed, text, out)
+}
+
+async fn renew(
+    chats: &mut Chats,
+    group: GroupId,
+    without: Vec<AccountId>,
+    out: &Out,
+) -> Result<(), CliError> {
+    let without = without.into_iter().collect();
+    let done = chats.groups_mut().supersede(group, &without, None).await?;
+    let left: Vec<String> = done
+        .left
+        .iter()
+        .map(|member| person(chats.account(), &member.account))
+        .collect();
+    let mut text = format!("it goes on in {}", done.successor);
+    if !left.is_empty() {
+        text.push_str(&format!(
+            "\nto be invited anew, they left no key package: {}",
+            left.join(", ")
+        ));
+    }
+    out.result(
+        &text,
+        &json!({ "ok": true, "groupId": group, "successor": done.successor, "left": left }),
+    )
 }
 
 fn named(chats: &mut Chats, text: &str) -> Result<GroupId, CliError> {
@@ -207,7 +297,13 @@ async fn new(chats: &mut Chats, name: String, with: &[String], out: &Out) -> Res
     chats.supply().await?;
     let mut policy = Policy::new(chats.account().chain(), chats.me()?.account);
     policy.name = name;
-    let group = chats.create(NewGroup::open(policy), &people).await?;
+    // With more than two, only admins advance it: nobody else can end it with a bad commit.
+    let new = if people.len() > 1 {
+        NewGroup::new(policy)
+    } else {
+        NewGroup::open(policy)
+    };
+    let group = chats.create(new, &people).await?;
     let count = people.len() as u64;
     out.result(
         &format!(

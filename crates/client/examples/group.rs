@@ -51,7 +51,7 @@ async fn main() -> Result<(), Failure> {
         lines.push(other.key_package(expires)?.to_string().parse()?);
     }
     let policy = Policy::new(alice.account().chain(), alice.account().id());
-    let group = alice.create(NewGroup::open(policy), &lines, None).await?;
+    let group = alice.create(NewGroup::new(policy), &lines, None).await?;
     println!("group {group}: the chain knows its keys, and nobody in it");
 
     // She hands a line back, and they join what the chain proves.

@@ -11,13 +11,16 @@
 //! any number of times: the chain knows a frame by its id, and an epoch ends once.
 
 mod accounts;
+mod admins;
 mod certificate;
 mod code;
+mod countersigning;
 mod joining;
 mod key_package;
 mod log;
 mod sending;
 pub(crate) mod storage;
+mod successor;
 
 pub(crate) use accounts::{Accounts, Position};
 pub use code::{CodeError, InvitationCode, KeyPackageCode};
@@ -25,14 +28,18 @@ pub use log::GroupPage;
 pub(crate) use sending::put_chunks;
 pub use sending::{Flushed, Invited};
 pub(crate) use storage::{follow_keys, store_key};
+pub use successor::Superseded;
 
-use session_core::group::Mode;
+use std::collections::BTreeMap;
+
+use session_core::group::{Group, Mode};
 use session_core::ids::{AccountId, GroupId};
-use session_core::time::Time;
+use session_core::time::{DAY_MS, Time};
 use session_e2ee::attachment::AttachmentError;
 use session_e2ee::link::{LinkCode, LinkRequest};
 use session_e2ee::{
-    Content, Device, E2eeError, Event, Invitee, Member, MemberDevice, Output, Policy, SafetyNumber,
+    Content, Device, E2eeError, Event, GroupStatus, Invitee, Member, MemberDevice, Output, Policy,
+    SafetyNumber,
 };
 
 use crate::account::{Account, now};
@@ -80,6 +87,15 @@ pub enum GroupError {
     /// A conversation with nobody else.
     #[error("a conversation with oneself")]
     WithOneself,
+    /// The chain knows no admin key of this device in the group.
+    #[error("this device is no admin of group {0}")]
+    NotAnAdmin(GroupId),
+    /// The chain does not take it now.
+    #[error("the chain does not take it now: {0}")]
+    NotNow(String),
+    /// Another admin's successor counts.
+    #[error("group {0} goes on in another group than this device's")]
+    OtherSuccessor(GroupId),
     /// A commit too large for the chunks of one advance.
     #[error("a commit of {0} bytes is too large for the chain")]
     CommitTooLarge(usize),
@@ -98,22 +114,46 @@ pub struct NewGroup {
     pub reserve: u64,
 }
 
+/// About a thousand messages posted alone.
+const BUDGET: u64 = 4_000_000;
+
+/// Removals and whatever else has to be possible once the budget is used up.
+const RESERVE: u64 = 400_000;
+
 impl NewGroup {
-    /// A group that every member may advance, with room for about a thousand messages posted alone.
+    /// A group that only its admins advance, with room for about a thousand messages posted alone: for
+    /// more than two accounts. An accepted commit that nobody can follow ends a group, so not everybody
+    /// is to be able to post one; an admin's client signs what members do of their own right.
+    pub const fn new(policy: Policy) -> Self {
+        Self {
+            policy,
+            mode: Mode::AdminOnly,
+            budget: BUDGET,
+            reserve: RESERVE,
+        }
+    }
+
+    /// The same, and every member may advance it: for two accounts, or where it is wished for.
     pub const fn open(policy: Policy) -> Self {
         Self {
             policy,
             mode: Mode::Open,
-            budget: 4_000_000,
-            reserve: 400_000,
+            budget: BUDGET,
+            reserve: RESERVE,
         }
     }
 }
+
+/// How long a key package is good that is left in a group for a successor; half of it later it is
+/// replaced.
+const RESERVED_MS: u64 = 360 * DAY_MS;
 
 /// The conversations of one device of an account.
 pub struct Groups {
     account: Account,
     device: Device,
+    /// Groups as the last proof of each log had them.
+    seen: BTreeMap<GroupId, Group>,
 }
 
 impl Groups {
@@ -125,7 +165,11 @@ impl Groups {
     /// [`ClientError::HistoryKey`].
     pub fn open(account: Account, device_name: &str) -> Result<Self, ClientError> {
         let device = storage::open(&account, device_name, now().ms())?;
-        let mut this = Self { account, device };
+        let mut this = Self {
+            account,
+            device,
+            seen: BTreeMap::new(),
+        };
         this.follow_own_keys()?;
         Ok(this)
     }
@@ -304,8 +348,10 @@ impl Groups {
         Ok(())
     }
 
-    /// Does what is due at `now_ms`: signatures over messages and rotations, in every group, and key
-    /// packages that are to be published anew because the account has other keys. Then
+    /// Does what is due at `now_ms`: in every group signatures over messages, rotations, a key package
+    /// for a successor, and an admin's key that its members have to know; and key packages that are to
+    /// be published anew because the account has other keys. Commits that an admin is asked to sign are
+    /// looked at again. Then
     /// [`Groups::flush`] sends it. When it has to be called next: [`Device::next_tick_ms`].
     ///
     /// # Errors
@@ -318,11 +364,19 @@ impl Groups {
             let done = self.device.tick(now_ms, &accounts);
             let fetched = accounts.fetch(&mut self.account, Position::NOW).await?;
             match done {
-                Ok(_) => return Ok(()),
+                Ok(_) => break,
                 Err(_) if fetched => {}
                 Err(error) => return Err(error.into()),
             }
         }
+        self.leave_in_groups(now_ms)?;
+        for group in self.device.groups() {
+            // What the chain did not take when it was asked for.
+            if !self.device.countersign_requests(group)?.is_empty() {
+                self.receive(group).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Events that were not acknowledged yet, oldest first, at most `limit`: also those from before
@@ -370,6 +424,22 @@ impl Groups {
         Ok(self
             .device
             .grant_link(code, request, signing, payload, now_ms)?)
+    }
+
+    /// What every member leaves in its groups: a key package for a successor, and an admin its key.
+    fn leave_in_groups(&mut self, now_ms: u64) -> Result<(), ClientError> {
+        for group in self.device.groups() {
+            if self.device.status(group)? != GroupStatus::Active {
+                continue;
+            }
+            self.device.tell_admin_key(group, now_ms)?;
+            let reserved = self.device.reserved_until_ms(group)?;
+            if reserved < now_ms.saturating_add(RESERVED_MS / 2) {
+                let until = now_ms.saturating_add(RESERVED_MS);
+                self.device.reserve_key_package(group, until, now_ms)?;
+            }
+        }
+        Ok(())
     }
 
     /// A commit of this device, and its way to the chain. Nothing is done while the chain's word on

@@ -78,7 +78,7 @@ pub use error::{ClientError, KeyChange};
 pub use gap::Gap;
 pub use group::{
     CodeError, Flushed as GroupFlushed, GroupError, GroupPage, Groups, InvitationCode, Invited,
-    KeyPackageCode, NewGroup,
+    KeyPackageCode, NewGroup, Superseded,
 };
 pub use history::{History, HistoryLine};
 pub use identity_file::{IdentityFile, Lock};

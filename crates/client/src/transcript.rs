@@ -386,6 +386,7 @@ impl Transcript {
             | Content::Typing
             | Content::ReservedKeyPackage(_)
             | Content::AdminKey(_)
+            | Content::AdminWork(_)
             | Content::SignedBatch(_) => Change::Nothing,
         }
     }
@@ -502,6 +503,7 @@ impl Transcript {
             | Content::Leave { .. }
             | Content::ReservedKeyPackage(_)
             | Content::AdminKey(_)
+            | Content::AdminWork(_)
             | Content::SignedBatch(_)
             | Content::Unknown { .. } => return Change::Nothing,
         }

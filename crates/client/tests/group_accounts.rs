@@ -12,15 +12,26 @@
 
 mod support;
 
-use session_client::e2ee::{EventKind, GroupStatus, Policy, Unusable};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::{Value, json};
+use session_chain::tx::group::advance::{AdvanceGroup, Commit};
+use session_chain::tx::group::as_signer;
+use session_chain::tx::{Kind, SigningKey as TxKey, Tx};
+use session_client::e2ee::{Advance, EventKind, GroupStatus, OutgoingKind, Policy, Unusable};
 use session_client::{Account, ClientError, Groups, IdentityFile, Lock, NewGroup, RpcClient};
+use session_core::codec::Encode;
 use session_core::ids::GroupId;
-use session_crypto::Identity;
+use session_core::time::{MINUTE_MS, Time};
+use session_crypto::{Identity, KdfCost, SigningPublicKey};
 use session_fixture::ThrowawayNode;
 use support::Proxy;
 use support::group::{
-    flush_all, hand_over, in_a_week, line, owned_by, person, read, shown, together,
+    flush_all, hand_over, in_a_week, line, now_ms, owned_by, person, read, shown, together,
 };
+use zeroize::Zeroizing;
 
 /// Why a group halted, as a person was told.
 fn halted(groups: &mut Groups) -> Option<Unusable> {
@@ -45,7 +56,7 @@ async fn who_follows_before_a_revocation_and_who_follows_after_it_come_to_the_sa
     let mut bob = person(rpc.clone(), &path("bob")).await;
     let mut dave = person(rpc.clone(), &path("dave")).await;
     let mut carol = person(rpc.clone(), &path("carol")).await;
-    let mut erin = person(rpc, &path("erin")).await;
+    let mut erin = person(rpc.clone(), &path("erin")).await;
     let new = NewGroup::open(owned_by(&alice));
     let group = together(&mut alice, &mut [&mut bob, &mut dave], new).await;
 
@@ -60,19 +71,72 @@ async fn who_follows_before_a_revocation_and_who_follows_after_it_come_to_the_sa
         assert_eq!(person.device().status(group).unwrap(), GroupStatus::Active);
     }
 
-    // Erin revokes hers while the commit that adds her is under way: for nobody she comes in.
+    // Erin revokes hers while the commit that adds her waits: it is given up.
     let package = line(&mut erin);
     proxy.cut(Some(("sessionvm.Submit", false)));
     let cut = alice.add(group, &[package]).await;
     assert!(matches!(cut, Err(ClientError::Waiting { .. })), "{cut:?}");
+    let outbox = alice.device().outbox().unwrap().into_iter();
+    let mut commits = outbox.filter_map(|waits| match waits.kind {
+        OutgoingKind::Commit(advance) => Some(advance),
+        OutgoingKind::Create(_) | OutgoingKind::Frame { .. } | OutgoingKind::Invitation(_) => None,
+    });
+    let advance = commits.next().unwrap();
     erin.account_mut().revoke().await.unwrap();
     proxy.cut(None);
-    flush_all(&mut alice, group).await;
+    let refused = alice.flush(group).await;
+    assert!(
+        matches!(refused, Err(ClientError::Refused(_))),
+        "{refused:?}"
+    );
+    alice.say(group, "still here").await.unwrap();
+    assert_eq!(read(&mut bob, group).await, ["still here"]);
+    // Another program sends it all the same: it adds her for nobody, and all are told the same.
+    force(&rpc, &alice, group, &advance).await;
+    alice.receive(group).await.unwrap();
     bob.receive(group).await.unwrap();
     dave.receive(group).await.unwrap();
-    for person in [&mut alice, &mut bob, &mut dave] {
+    for person in [&mut bob, &mut dave] {
         assert_eq!(halted(person), Some(Unusable::Credential));
+    }
+    // Hers says that she made it, and she has given it up.
+    assert_eq!(halted(&mut alice), Some(Unusable::Foreign));
+    for person in [&alice, &bob, &dave] {
         assert_eq!(person.device().status(group).unwrap(), GroupStatus::Halted);
+    }
+}
+
+/// Has the chain take a commit that this SDK would not send.
+async fn force(rpc: &RpcClient, by: &Groups, group: GroupId, advance: &Advance) {
+    let key = |key: &SigningPublicKey| TxKey(Box::new(*key.as_bytes()));
+    let mut tx = Tx {
+        signer: as_signer(&group),
+        valid_until: Time::from_ms(now_ms() + 30 * MINUTE_MS),
+        salt: 1,
+        kind: Kind::AdvanceGroup(AdvanceGroup {
+            epoch: advance.from_epoch,
+            commit: Commit::Bytes(advance.commit.clone()),
+            posting: key(&advance.keys.posting),
+            control: key(&advance.keys.control),
+            removal: false,
+            admin: None,
+        }),
+        signature: Vec::new(),
+    };
+    let action = tx.signed_digest(&by.account().chain());
+    let epoch = advance.from_epoch;
+    let signature = by.device().sign_as_controller(group, epoch, &action);
+    tx.signature = signature.unwrap().as_bytes().to_vec();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let params = json!({ "txs": [BASE64.encode(tx.to_bytes())], "waitMs": 5_000 });
+        let reply: Value = rpc.call("sessionvm.Submit", params).await.unwrap();
+        if reply["results"][0]["status"] == "accepted" {
+            return;
+        }
+        // A group advances once in ten seconds.
+        assert!(Instant::now() < deadline, "{reply}");
+        tokio::task::yield_now().await;
     }
 }
 
@@ -118,7 +182,7 @@ async fn after_its_account_has_rotated_a_device_comes_into_new_groups_and_rotate
     let new = NewGroup::open(pair);
     let fresh = bob.create(new, &[package], None).await.unwrap();
     hand_over(&mut bob, fresh, &mut [&mut alice]).await;
-    alice.tick(0).await.unwrap();
+    alice.tick(now_ms()).await.unwrap();
     let taken = carol.take_key_packages(alice_id).await.unwrap();
     let policy = Policy::between(chain, carol.account().id(), alice_id);
     let by_carol = carol
@@ -159,7 +223,10 @@ async fn who_has_taken_an_account_back_has_a_device_that_others_take() {
     let path = |name: &str| directory.path().join(name);
     let identity = Identity::generate().unwrap();
     let seed = identity.seed().unwrap().clone();
-    let file = IdentityFile::new(&path("alice"), Lock::Exposed).unwrap();
+    // A file without a passphrase has keys and no seed.
+    let passphrase = Zeroizing::new("not a secret".to_owned());
+    let lock = Lock::Passphrase(passphrase, KdfCost::INSECURE_FOR_TESTS);
+    let file = IdentityFile::new(&path("alice"), lock).unwrap();
     file.save(&identity).unwrap();
     let mut alice = kept(rpc.clone(), &file, &path("alice")).await;
     let mut bob = person(rpc.clone(), &path("bob")).await;
@@ -173,12 +240,12 @@ async fn who_has_taken_an_account_back_has_a_device_that_others_take() {
     drop(alice);
     // A thief rotates, she takes the account back with her words.
     let stolen = IdentityFile::new(&path("thief"), Lock::Exposed).unwrap();
-    stolen.save(&identity).unwrap();
+    stolen.save(&identity.without_seed().unwrap()).unwrap();
     let thief = Account::open_file(rpc.clone(), stolen, &path("thief")).await;
     thief.unwrap().rotate().await.unwrap();
     let account = Account::take_back(rpc.clone(), seed, file, &path("alice")).await;
     let mut alice = Groups::open(account.unwrap(), "phone").unwrap();
-    alice.tick(0).await.unwrap();
+    alice.tick(now_ms()).await.unwrap();
     alice.rotate(group).await.unwrap();
     flush_all(&mut alice, group).await;
     bob.receive(group).await.unwrap();

@@ -279,7 +279,7 @@ async fn a_frame_that_the_chain_calls_stale_is_sealed_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_only_admins_advance_a_group_the_commits_of_others_are_given_up() {
+async fn where_only_admins_advance_a_group_the_commits_of_others_wait_for_one() {
     let directory = tempfile::tempdir().unwrap();
     let node = ThrowawayNode::start().await.unwrap();
     let rpc = RpcClient::new(&node.url(), None).unwrap();
@@ -294,17 +294,17 @@ async fn where_only_admins_advance_a_group_the_commits_of_others_are_given_up() 
     let group = alice.create(new, &[package], None).await.unwrap();
     let invited = alice.invitations(group).await.unwrap().remove(0);
     bob.join(&invited.code).await.unwrap();
-    let refused = bob.rotate(group).await;
-    assert!(
-        matches!(refused, Err(ClientError::Refused(_))),
-        "{refused:?}"
-    );
-    // Nothing of it is left, and he goes on speaking.
-    bob.say(group, "then not").await.unwrap();
-    assert_eq!(read(&mut alice, group).await, ["then not"]);
-    alice.rotate(group).await.unwrap();
-    alice.say(group, "but I may").await.unwrap();
-    assert_eq!(read(&mut bob, group).await, ["but I may"]);
+    let waits = bob.rotate(group).await.unwrap();
+    assert_eq!(waits.waiting, 1, "{waits:?}");
+    assert!(waits.why.is_some());
+    // Meanwhile he goes on speaking.
+    bob.say(group, "soon").await.unwrap();
+    assert_eq!(bob.device().epoch(group).unwrap(), 1);
+    // An admin who reads what he asked signs it.
+    assert_eq!(read(&mut alice, group).await, ["soon"]);
+    assert_eq!(alice.device().epoch(group).unwrap(), 2);
+    alice.say(group, "signed").await.unwrap();
+    assert_eq!(read(&mut bob, group).await, ["signed"]);
     assert_eq!(bob.device().epoch(group).unwrap(), 2);
     // Rotations are due some day: not yet, and then for both.
     let due = alice.device().next_tick_ms().unwrap().unwrap();

@@ -12,6 +12,7 @@
 use session_core::codec::{Decode, DecodeError, Encode, Reader, Writer};
 use session_crypto::SigningPublicKey;
 
+use crate::admin_work::AdminWork;
 use crate::attachment::Attachment;
 use crate::credential::DeviceId;
 use crate::limits::{CONTENT_MAX, KEY_PACKAGE_MAX};
@@ -109,6 +110,8 @@ pub enum Content {
     ReservedKeyPackage(Vec<u8>),
     /// The key under which the sender wants to be an administrator towards the chain.
     AdminKey(Box<SigningPublicKey>),
+    /// What the sender's client asks of admins' clients, or answers. Never shown.
+    AdminWork(Box<AdminWork>),
     /// The sender's signature over frames of its own. Never shown.
     SignedBatch(Box<SignedBatch>),
     /// A kind that is not known here.
@@ -139,13 +142,17 @@ impl Content {
             Self::ReservedKeyPackage(_) => 13,
             Self::AdminKey(_) => 14,
             Self::SignedBatch(_) => 15,
+            Self::AdminWork(_) => 16,
             Self::Unknown { kind, .. } => *kind,
         }
     }
 
     /// Whether it is kept at all: what is shown for moments only is not.
     pub const fn is_stored(&self) -> bool {
-        !matches!(self, Self::Typing | Self::SignedBatch(_))
+        !matches!(
+            self,
+            Self::Typing | Self::SignedBatch(_) | Self::AdminWork(_)
+        )
     }
 
     fn encode_fields(&self, out: &mut Writer) {
@@ -188,6 +195,9 @@ impl Content {
             }
             Self::SignedBatch(batch) => {
                 out.value(&**batch);
+            }
+            Self::AdminWork(work) => {
+                out.value(&**work);
             }
             Self::Unknown { fields, .. } => {
                 out.raw(fields);
@@ -232,6 +242,7 @@ impl Content {
             13 => Self::ReservedKeyPackage(input.bytes("key package", KEY_PACKAGE_MAX)?.to_vec()),
             14 => Self::AdminKey(Box::new(Decode::decode(input)?)),
             15 => Self::SignedBatch(Box::new(Decode::decode(input)?)),
+            16 => Self::AdminWork(Box::new(Decode::decode(input)?)),
             kind => Self::Unknown {
                 kind,
                 fields: input.take("fields", input.remaining())?.to_vec(),

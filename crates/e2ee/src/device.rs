@@ -7,6 +7,7 @@
 //!
 //! Nothing of a group is kept in memory between calls: what the next call reads is what the disk has.
 
+mod administration;
 mod certificate;
 mod epoch;
 mod joining;
@@ -20,6 +21,7 @@ mod successor;
 mod transaction;
 
 pub use crate::tables::GroupStatus;
+pub use administration::{AskedAdmins, admin_key_digest};
 pub use joining::{GroupFacts, OwnKeyPackage};
 pub use membership::Invitee;
 pub use reading::Member;

@@ -132,6 +132,7 @@
 //!
 //! What is promised about erased keys on a disk stands in `spec/e2ee.md`.
 
+pub mod admin_work;
 pub mod attachment;
 mod chain_keys;
 pub mod content;
@@ -158,12 +159,13 @@ mod tables;
 mod vault;
 mod verdict;
 
+pub use admin_work::{AdminSignature, AdminWork, AdminsRequest, CountersignRequest};
 pub use attachment::Attachment;
 pub use content::{Body, Content, MessageName};
 pub use credential::{DeviceCertificate, DeviceClaim, DeviceId};
 pub use device::{
-    AcceptedCommit, Device, GroupFacts, GroupStatus, Invitee, LogEntry, Member, NewDevice, Output,
-    OwnKeyPackage, Storage,
+    AcceptedCommit, AskedAdmins, Device, GroupFacts, GroupStatus, Invitee, LogEntry, Member,
+    NewDevice, Output, OwnKeyPackage, Storage, admin_key_digest,
 };
 pub use directory::{AccountState, Directory};
 pub use error::E2eeError;

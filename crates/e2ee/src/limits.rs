@@ -64,6 +64,13 @@ pub const REVOKED_MAX: usize = 256;
 /// Accounts with a role of their own in a group.
 pub const ROLES_MAX: usize = 256;
 
+/// Admin keys said in a device's name that wait for its signature. It says one, and signs it soon.
+pub const ADMIN_CLAIMS_MAX: usize = 8;
+
+/// Commits of one device that wait to be signed by an admin: it has one, and others may speak in its
+/// name.
+pub const COUNTERSIGN_REQUESTS_MAX: usize = 4;
+
 /// Key packages of ours that are out at once: ten one-time, one of last resort, and one reserved
 /// in each of many groups.
 pub const KEY_PACKAGES_MAX: usize = 1_024;

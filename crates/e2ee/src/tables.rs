@@ -12,6 +12,12 @@
 //! 'k' group hash                   a leaf's signature key
 //! 'a' group leaf                   when a leaf was last heard of
 //! 's' group device                 a key package that a member left for a successor
+//! 'v' group device                 an admin key that a member has signed for
+//! 'c' group device sequence        one whose signature is awaited
+//! 'q' group device chunk           a commit that a member wants to have signed by an admin
+//! 'b' group device                 an admin's wish for other admin keys
+//! 'y' group                        the chain's admin keys may have to follow
+//! 'z' group                        what other admins were asked to sign
 //! 'o' number                       outbox          'x' hash     its frame's hash to its number
 //! 'e' number                       inbox
 //! 'p' hash of key package          a key package of ours
@@ -21,14 +27,16 @@
 mod encoding;
 
 use session_core::codec::{Decode, DecodeError, Encode, Reader, Writer};
-use session_core::ids::{AccountId, ChainId, Digest, GroupId};
-use session_crypto::Secret;
+use session_core::ids::{AccountId, ChainId, ChunkId, Digest, GroupId};
+use session_crypto::{Secret, SigningPublicKey};
 use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
+use crate::admin_work::{AdminsRequest, CountersignRequest};
 use crate::chain_keys::Seeds;
 use crate::content::MessageName;
 use crate::credential::{DeviceCertificate, DeviceId};
+use crate::device::AskedAdmins;
 use crate::error::E2eeError;
 use crate::event::{Event, MemberDevice, Message, coded};
 use crate::frame::{Chain, EpochKeys, MessageKey};
@@ -145,6 +153,8 @@ pub(crate) struct GroupRecord {
     /// Nothing of this epoch was signed yet.
     pub(crate) first_of_epoch: bool,
     pub(crate) admin_seed: Option<Secret<32>>,
+    /// The group was told the admin key.
+    pub(crate) admin_key_told: bool,
     /// Until when the key package is good that this device left here for a successor; 0: none.
     pub(crate) reserved_until_ms: u64,
     pub(crate) predecessor: Option<Predecessor>,
@@ -173,6 +183,8 @@ pub(crate) struct PendingRecord {
     pub(crate) commit_hash: Digest,
     pub(crate) intent: Intent,
     pub(crate) invitation: Option<Invitation>,
+    /// When an admin was asked to sign it.
+    pub(crate) asked_ms: Option<u64>,
 }
 
 /// An epoch.
@@ -216,6 +228,28 @@ pub(crate) struct ReservedRecord {
     pub(crate) member: MemberDevice,
     pub(crate) key_package: Vec<u8>,
 }
+
+/// A device's admin key towards the chain, which it has signed for.
+pub(crate) struct AdminKeyRecord {
+    /// Of the message that said it: a later one counts.
+    pub(crate) sequence: u64,
+    pub(crate) key: SigningPublicKey,
+}
+
+/// An admin key that was said in a device's name, and is not signed for yet.
+pub(crate) struct ClaimedAdminKeyRecord(pub(crate) SigningPublicKey);
+
+/// A commit that a member wants to have signed by an admin.
+pub(crate) struct CountersignRecord(pub(crate) CountersignRequest);
+
+/// What an admin's device wants other admins to sign.
+pub(crate) struct AdminsRequestRecord(pub(crate) AdminsRequest);
+
+/// What this device wants other admins to sign.
+pub(crate) struct AskedAdminsRecord(pub(crate) AskedAdmins);
+
+/// Roles, members or known admin keys have changed.
+pub(crate) struct AdminsMark;
 
 /// One thing in the outbox.
 pub(crate) struct OutboxRecord {
@@ -297,6 +331,31 @@ record!(ActivityRecord, (GroupId, u32), |key| {
 });
 record!(ReservedRecord, (GroupId, DeviceId), |key| {
     named(b's', &[key.0.as_bytes(), key.1.as_bytes()])
+});
+record!(AdminKeyRecord, (GroupId, DeviceId), |key| {
+    named(b'v', &[key.0.as_bytes(), key.1.as_bytes()])
+});
+record!(ClaimedAdminKeyRecord, (GroupId, MessageName), |key| {
+    let (group, message) = key;
+    let sequence = message.sequence.to_be_bytes();
+    named(
+        b'c',
+        &[group.as_bytes(), message.device.as_bytes(), &sequence],
+    )
+});
+record!(CountersignRecord, (GroupId, DeviceId, ChunkId), |key| {
+    let (group, device, chunk) = key;
+    named(
+        b'q',
+        &[group.as_bytes(), device.as_bytes(), chunk.as_bytes()],
+    )
+});
+record!(AdminsRequestRecord, (GroupId, DeviceId), |key| {
+    named(b'b', &[key.0.as_bytes(), key.1.as_bytes()])
+});
+record!(AdminsMark, GroupId, |key| named(b'y', &[key.as_bytes()]));
+record!(AskedAdminsRecord, GroupId, |key| {
+    named(b'z', &[key.as_bytes()])
 });
 record!(OutboxRecord, u64, |key| named(b'o', &[&key.to_be_bytes()]));
 record!(FrameNumber, Digest, |key| named(b'x', &[key.as_bytes()]));

@@ -64,13 +64,13 @@ impl MAccount {
             let session_chain::tx::Kind::RotateKeys(keys) = &tx.kind else {
                 unreachable!("only rotations are kept here");
             };
-            let parts = [
-                &history[..],
+            let (kem, signing) = (keys.kem.digest(), keys.signing.digest());
+            history = session_core::hash::Tag::KeyRotation.hash(&[
+                &history,
                 &height.to_be_bytes(),
-                keys.kem.digest().as_bytes(),
-                keys.signing.digest().as_bytes(),
-            ];
-            history = session_core::hash::Tag::KeyRotation.hash(&parts);
+                kem.as_bytes(),
+                signing.as_bytes(),
+            ]);
         }
         Digest::from_bytes(history)
     }

@@ -56,6 +56,8 @@ pub(crate) struct Engine {
     /// Where this person speaks.
     group: GroupId,
     with: Option<AccountId>,
+    /// Conversations that went on in this one, while it was looked at.
+    before: Vec<GroupId>,
     view: View,
     views: watch::Sender<View>,
     tells: mpsc::UnboundedSender<Tell>,
@@ -90,6 +92,7 @@ impl Engine {
             chats,
             group,
             with: None,
+            before: Vec::new(),
             view: View::default(),
             views,
             tells,
@@ -236,6 +239,21 @@ impl Engine {
             if !looked.updates.is_empty() {
                 self.receipts_at.get_or_insert(now + RECEIPTS_AFTER);
             }
+        }
+        self.go_on()
+    }
+
+    /// Where this conversation goes on in another one, so does this person.
+    fn go_on(&mut self) -> Result<(), ClientError> {
+        let device = self.chats.groups().device();
+        if device.status(self.group)? != GroupStatus::Superseded {
+            return Ok(());
+        }
+        let next = device.successor_of(self.group)?;
+        if let Some(next) = next.filter(|next| device.groups().contains(next)) {
+            self.before.push(self.group);
+            self.group = next;
+            self.safety_at = Instant::now();
         }
         Ok(())
     }
@@ -697,7 +715,7 @@ impl Engine {
     fn parts(&self) -> Result<Vec<GroupId>, ClientError> {
         match self.with {
             Some(with) => self.chats.all_with(with),
-            None => Ok(vec![self.group]),
+            None => Ok(self.before.iter().copied().chain([self.group]).collect()),
         }
     }
 

@@ -42,6 +42,17 @@ impl Accounts {
         }
     }
 
+    /// Fetches what the chain says of an account, before anybody asks.
+    pub(super) async fn learn(
+        &mut self,
+        account: &mut Account,
+        id: AccountId,
+        at: Position,
+    ) -> Result<(), ClientError> {
+        self.known.insert(id, state_of(account, id, at).await?);
+        Ok(())
+    }
+
     /// Fetches what was asked in vain. Answers whether there was anything.
     pub(crate) async fn fetch(
         &mut self,

@@ -22,6 +22,7 @@ use super::accounts::{Accounts, Position};
 use super::{GroupError, Groups};
 use crate::account::now;
 use crate::error::ClientError;
+use crate::people::key_digest;
 use crate::rpc::RpcError;
 use crate::trust::{Trust, TrustError, decode_proof};
 
@@ -29,7 +30,7 @@ use crate::trust::{Trust, TrustError, decode_proof};
 const PAGE: u64 = 100;
 
 /// Code of the node's `not found` error.
-const NOT_FOUND: i32 = -32_001;
+pub(super) const NOT_FOUND: i32 = -32_001;
 
 /// What one look into a group's log brought.
 #[derive(Debug, Clone, Default)]
@@ -69,6 +70,8 @@ struct GroupReply {
 struct Shown {
     posting_key: String,
     control_key: String,
+    #[serde(default)]
+    admin_keys: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -95,6 +98,8 @@ pub(super) enum Read {
 pub(super) struct Page {
     pub(super) entries: Vec<Read>,
     pub(super) count: u64,
+    /// The group's record, of the same proof.
+    record: Group,
     head_age_ms: u64,
 }
 
@@ -108,7 +113,8 @@ pub(super) fn keys_of(posting: &TxKey, control: &TxKey) -> Result<ChainKeys, Cli
 
 impl Groups {
     /// Reads what is new in a group's log. Every page is proved complete and goes on from what was
-    /// seen; the device takes entry by entry, durable each.
+    /// seen; the device takes entry by entry, durable each. Where the group goes on in another one,
+    /// that one is joined; and an admin's device signs what members have asked for.
     ///
     /// # Errors
     /// [`ClientError`]; what was taken before it stays.
@@ -128,10 +134,14 @@ impl Groups {
         let mut out = GroupPage::default();
         let mut wait_ms = wait_ms.min(self.account.rpc.wait_ms_max());
         loop {
-            // Whoever was removed hears nothing more, and halted ones wait for a successor.
-            let status = self.device.status(group)?;
-            if matches!(status, GroupStatus::Removed | GroupStatus::Superseded) {
-                return Ok(out);
+            match self.device.status(group)? {
+                // Whoever was removed hears nothing more, and halted ones wait for a successor.
+                GroupStatus::Removed => return Ok(out),
+                GroupStatus::Superseded => {
+                    out.events.extend(self.resume_succession(group).await?);
+                    return Ok(out);
+                }
+                GroupStatus::Active | GroupStatus::Halted => {}
             }
             let from = self.device.next_position(group)?;
             let page = self.page(group, from, PAGE, wait_ms).await?;
@@ -142,7 +152,17 @@ impl Groups {
                 out.events.extend(self.take(group, read).await?);
             }
             wait_ms = 0;
-            if self.device.next_position(group)? >= out.count {
+            let record = page.record;
+            self.seen.insert(group, record.clone());
+            if self.device.next_position(group)? < out.count {
+                continue;
+            }
+            if let Some(succession) = record.succession {
+                let told = self.follow_succession(group, succession).await?;
+                out.events.extend(told);
+                return Ok(out);
+            }
+            if !self.serve(group, &record).await? {
                 return Ok(out);
             }
         }
@@ -163,6 +183,11 @@ impl Groups {
         let reply: Reply = account.rpc.call("sessionvm.GetMessages", params).await?;
         let mut proof = decode_proof(&reply.proof)?;
         let proved = account.believe(&mut proof).await?;
+        let record = proved
+            .record
+            .filter(|_| proved.key == RecordKey::Group(group))
+            .ok_or(ClientError::Reply("the proof is about something else"))?;
+        let record = Group::from_bytes(&record).map_err(TrustError::from)?;
         let entries = proved
             .entries
             .filter(|entries| entries.log == LogId::Group(group) && entries.from == from)
@@ -180,6 +205,7 @@ impl Groups {
         Ok(Page {
             entries: read,
             count: entries.count,
+            record,
             head_age_ms: Trust::age_ms(&proof, now()).unwrap_or(u64::MAX),
         })
     }
@@ -230,7 +256,7 @@ impl Groups {
     }
 
     /// A commit, from its chunks where it travels in such.
-    async fn commit_bytes(&mut self, commit: &Commit) -> Result<Vec<u8>, ClientError> {
+    pub(super) async fn commit_bytes(&mut self, commit: &Commit) -> Result<Vec<u8>, ClientError> {
         let chunks = match commit {
             Commit::Bytes(bytes) => return Ok(bytes.clone()),
             Commit::Chunks(chunks) => chunks,
@@ -257,12 +283,47 @@ impl Groups {
         Ok(bytes)
     }
 
-    /// A group's record, proved, and the keys of its epoch, which are those that it names; the height
-    /// of the proof. None: proved to be absent, or the node knows none.
+    /// A group's record, proved, and the keys of its epoch, which are those that it names. None:
+    /// proved to be absent, or the node knows none.
     pub(super) async fn shown(
         &mut self,
         group: GroupId,
     ) -> Result<Option<(Group, ChainKeys)>, ClientError> {
+        let Some((record, shown)) = self.show(group).await? else {
+            return Ok(None);
+        };
+        let keys = ChainKeys {
+            posting: key(&shown.posting_key)?,
+            control: key(&shown.control_key)?,
+        };
+        if key_digest(&keys.posting) != record.posting
+            || key_digest(&keys.control) != record.control
+        {
+            return Err(ClientError::Reply("the group's keys and the proof differ"));
+        }
+        Ok(Some((record, keys)))
+    }
+
+    /// The admin keys of a group, which are those that its proved record names.
+    pub(super) async fn shown_admins(
+        &mut self,
+        group: GroupId,
+    ) -> Result<Vec<SigningPublicKey>, ClientError> {
+        let shown = self.show(group).await?;
+        let (record, shown) = shown.ok_or(GroupError::Unknown(group))?;
+        let keys: Result<Vec<_>, _> = shown.admin_keys.iter().map(|text| key(text)).collect();
+        let keys = keys?;
+        if !keys
+            .iter()
+            .map(key_digest)
+            .eq(record.admins.iter().copied())
+        {
+            return Err(ClientError::Reply("the group's keys and the proof differ"));
+        }
+        Ok(keys)
+    }
+
+    async fn show(&mut self, group: GroupId) -> Result<Option<(Group, Shown)>, ClientError> {
         let params = json!({ "groupId": group, "proof": true });
         let account = &mut self.account;
         let reply: GroupReply = match account.rpc.call("sessionvm.GetGroup", params).await {
@@ -277,20 +338,14 @@ impl Groups {
             .filter(|_| proved.key == RecordKey::Group(group))
             .ok_or(ClientError::Reply("the proof is about something else"))?;
         let record = Group::from_bytes(&record).map_err(TrustError::from)?;
-        let key = |text: &str| {
-            let bytes = const_hex::decode(text).unwrap_or_default();
-            SigningPublicKey::try_from(bytes.as_slice())
-        };
-        let keys = ChainKeys {
-            posting: key(&reply.group.posting_key)?,
-            control: key(&reply.group.control_key)?,
-        };
-        let digest = crate::people::key_digest;
-        if digest(&keys.posting) != record.posting || digest(&keys.control) != record.control {
-            return Err(ClientError::Reply("the group's keys and the proof differ"));
-        }
-        Ok(Some((record, keys)))
+        Ok(Some((record, reply.group)))
     }
+}
+
+/// A public key, from its text in a reply.
+fn key(text: &str) -> Result<SigningPublicKey, ClientError> {
+    let bytes = const_hex::decode(text).unwrap_or_default();
+    Ok(SigningPublicKey::try_from(bytes.as_slice())?)
 }
 
 /// Where an entry of a group's log is, and when it was accepted.

@@ -8,7 +8,8 @@ use session_chain::tx::group::post::GroupPost;
 use session_chain::tx::group::{Cosignature, CreateGroup, as_signer};
 use session_chain::tx::{Kind, SigningKey as TxKey, Tx};
 use session_core::codec::Encode;
-use session_core::ids::GroupId;
+use session_core::group::Mode;
+use session_core::ids::{Digest, GroupId};
 use session_core::limits::{
     CHUNK_BYTES_MAX, COMMIT_BYTES_MAX, POST_FRAMES_MAX, VALID_AHEAD_MAX_MS,
 };
@@ -18,6 +19,7 @@ use session_e2ee::{
     OutgoingKind, Randomness,
 };
 
+use super::accounts::{Accounts, Position};
 use super::{GroupError, Groups, InvitationCode, NewGroup};
 use crate::account::{Account, now};
 use crate::error::ClientError;
@@ -58,7 +60,7 @@ pub struct Invited {
 }
 
 /// What the chain said to a transaction of a group.
-enum Answer {
+pub(super) enum Answer {
     Accepted,
     /// It is there already.
     Known,
@@ -89,11 +91,11 @@ fn answer(result: &Value) -> Answer {
     }
 }
 
-fn tx_key(key: &SigningPublicKey) -> TxKey {
+pub(super) fn tx_key(key: &SigningPublicKey) -> TxKey {
     TxKey(Box::new(*key.as_bytes()))
 }
 
-fn cosignature(signature: &Signature) -> Cosignature {
+pub(super) fn cosignature(signature: &Signature) -> Cosignature {
     Cosignature(Box::new(*signature.as_bytes()))
 }
 
@@ -190,9 +192,20 @@ impl Groups {
                 frames.push(frame.clone());
             }
         }
-        let mut tx = self.unsigned(group, Kind::GroupPost(GroupPost { epoch: of, frames }))?;
+        let kind = Kind::GroupPost(GroupPost { epoch: of, frames });
+        self.submit_as_poster(group, of, kind).await
+    }
+
+    /// Submits what a member of an epoch signs.
+    pub(super) async fn submit_as_poster(
+        &mut self,
+        group: GroupId,
+        epoch: u64,
+        kind: Kind,
+    ) -> Result<Answer, ClientError> {
+        let mut tx = self.unsigned(group, kind)?;
         let action = tx.signed_digest(&self.account.chain);
-        let signature = self.device.sign_as_poster(group, of, &action);
+        let signature = self.device.sign_as_poster(group, epoch, &action);
         let signature = match signature {
             Ok(signature) => signature,
             // The keys of that epoch are gone.
@@ -204,21 +217,48 @@ impl Groups {
     }
 
     async fn advance(&mut self, group: GroupId, advance: &Advance) -> Result<Answer, ClientError> {
+        // It may have waited for long: whoever it adds may have other keys, or be gone.
+        let mut accounts = Accounts::new();
+        let judged = loop {
+            let judged = self.device.examine_pending(group, &accounts);
+            if !accounts.fetch(&mut self.account, Position::NOW).await? {
+                break judged;
+            }
+        };
+        match judged {
+            Err(E2eeError::Refused(refusal)) => return Ok(Answer::Refused(refusal.to_string())),
+            judged => judged?,
+        }
+        let record = self.seen_of(group).await?;
+        let admin = self.own_admin(group, &record)?;
+        if record.mode == Mode::AdminOnly && admin.is_none() {
+            return self.ask_countersign(group, advance).await;
+        }
         let commit = if advance.commit.len() <= COMMIT_BYTES_MAX {
             Commit::Bytes(advance.commit.clone())
         } else {
             let pieces = advance.commit.chunks(CHUNK_BYTES_MAX).map(<[u8]>::to_vec);
             Commit::Chunks(put_chunks(&mut self.account, pieces.collect()).await?)
         };
+        self.submit_advance(group, advance, commit, admin).await
+    }
+
+    /// Submits an advance, with the signature of this device's admin key where it has one that the
+    /// chain knows.
+    pub(super) async fn submit_advance(
+        &mut self,
+        group: GroupId,
+        advance: &Advance,
+        commit: Commit,
+        admin: Option<Digest>,
+    ) -> Result<Answer, ClientError> {
         let kind = Kind::AdvanceGroup(AdvanceGroup {
             epoch: advance.from_epoch,
             commit,
             posting: tx_key(&advance.keys.posting),
             control: tx_key(&advance.keys.control),
             removal: advance.removes,
-            admin: self
-                .admin_of(group)?
-                .map(|admin| (tx_key(&admin).digest(), Cosignature::blank())),
+            admin: admin.map(|admin| (admin, Cosignature::blank())),
         });
         let mut tx = self.unsigned(group, kind)?;
         let action = tx.signed_digest(&self.account.chain);
@@ -233,17 +273,8 @@ impl Groups {
         self.submit(&tx).await
     }
 
-    /// This device's admin key in the group, if it has one: only its maker has.
-    fn admin_of(&mut self, group: GroupId) -> Result<Option<SigningPublicKey>, ClientError> {
-        match self.device.sign_as_admin(group, &[]) {
-            Ok(_) => Ok(Some(self.device.admin_key(group)?)),
-            Err(E2eeError::NoSuchMember) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
     /// A transaction of the group, to be signed.
-    fn unsigned(&self, group: GroupId, kind: Kind) -> Result<Tx, ClientError> {
+    pub(super) fn unsigned(&self, group: GroupId, kind: Kind) -> Result<Tx, ClientError> {
         let valid_from = self.account.head_time.max(now());
         Ok(Tx {
             signer: as_signer(&group),
@@ -254,7 +285,7 @@ impl Groups {
         })
     }
 
-    async fn submit(&mut self, tx: &Tx) -> Result<Answer, ClientError> {
+    pub(super) async fn submit(&mut self, tx: &Tx) -> Result<Answer, ClientError> {
         let results = self.account.call_submit(&[&tx.to_bytes()]).await?;
         let result = results.first().ok_or(ClientError::Reply("results"))?;
         Ok(answer(result))
@@ -353,7 +384,7 @@ impl Groups {
         Ok(self.device.accepted(number)?)
     }
 
-    async fn seal_invitation(
+    pub(super) async fn seal_invitation(
         &mut self,
         group: GroupId,
         invitation: &Invitation,

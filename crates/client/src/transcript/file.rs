@@ -191,6 +191,7 @@ fn empty(
         | Content::Leave { .. }
         | Content::ReservedKeyPackage(_)
         | Content::AdminKey(_)
+        | Content::AdminWork(_)
         | Content::SignedBatch(_) => {}
     }
 }

@@ -17,6 +17,10 @@ pub(crate) fn in_a_week() -> Time {
     Time::from_ms(now.as_millis() as u64).after_ms(7 * DAY_MS)
 }
 
+pub(crate) fn now_ms() -> u64 {
+    in_a_week().ms() - 7 * DAY_MS
+}
+
 pub(crate) async fn person(rpc: RpcClient, path: &Path) -> Groups {
     Groups::open(account(rpc, path).await, "phone").unwrap()
 }

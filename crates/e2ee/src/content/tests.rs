@@ -35,6 +35,11 @@ fn content() -> impl Strategy<Value = Content> {
         Just(Content::Typing),
         any::<bool>().prop_map(|whole_account| Content::Leave { whole_account }),
         proptest::collection::vec(any::<u8>(), 0..99).prop_map(Content::ReservedKeyPackage),
+        (any::<u64>(), any::<[u8; 32]>(), 1..33_usize).prop_map(|(epoch, chunk, count)| {
+            let chunks = vec![session_core::ids::ChunkId::from_bytes(chunk); count];
+            let request = crate::admin_work::CountersignRequest { epoch, chunks };
+            Content::AdminWork(Box::new(AdminWork::Countersign(request)))
+        }),
         (any::<u64>(), any::<[u8; 32]>()).prop_map(|(epoch, hash)| {
             let frames = vec![SignedFrame {
                 generation: 7,

@@ -146,7 +146,9 @@ impl Transaction<'_> {
             return Ok(());
         }
         let parts: [&[u8]; 1] = [group.as_bytes()];
-        for table in [b'h', b'f', b'u', b'r', b'k', b'a', b'w', b's'] {
+        for table in [
+            b'h', b'f', b'u', b'r', b'k', b'a', b'w', b's', b'v', b'c', b'q', b'b', b'y', b'z',
+        ] {
             self.buffer().delete_all(&named(table, &parts));
         }
         record.unsigned.clear();

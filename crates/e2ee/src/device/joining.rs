@@ -109,6 +109,15 @@ impl Device {
         Ok(output)
     }
 
+    /// Until when the key package is good that this device has left in a group for a successor; 0:
+    /// it has left none, or none that is certified by its account's present key.
+    ///
+    /// # Errors
+    /// As [`Device::status`].
+    pub fn reserved_until_ms(&self, group: GroupId) -> Result<u64, E2eeError> {
+        self.look(|event| Ok(event.group(group)?.reserved_until_ms))
+    }
+
     /// Deletes key packages that have expired, and their secret keys. Answers how many.
     ///
     /// # Errors
@@ -387,6 +396,7 @@ impl Transaction<'_> {
             unsigned_since_ms: facts.time_ms,
             first_of_epoch: true,
             admin_seed: before.and_then(|before| before.admin_seed),
+            admin_key_told: false,
             reserved_until_ms: 0,
             predecessor: invitation.predecessor,
             policy,
@@ -456,10 +466,12 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Frame keys of an earlier stay in a group.
+    /// Frame keys of an earlier stay in a group, and what its admins were asked then.
     fn forget_frames(&self, group: GroupId) {
         let parts: [&[u8]; 1] = [group.as_bytes()];
-        for table in [b'h', b'f', b'u', b'r', b'k', b'a'] {
+        for table in [
+            b'h', b'f', b'u', b'r', b'k', b'a', b'c', b'q', b'b', b'y', b'z',
+        ] {
             self.buffer().delete_all(&named(table, &parts));
         }
         self.buffer().delete_record::<PendingRecord>(&group);
@@ -474,6 +486,7 @@ impl Transaction<'_> {
         self.forget_frames(group);
         let parts: [&[u8]; 1] = [group.as_bytes()];
         self.buffer().delete_all(&named(b's', &parts));
+        self.buffer().delete_all(&named(b'v', &parts));
         self.buffer().delete_record::<GroupRecord>(&group);
         Ok(())
     }

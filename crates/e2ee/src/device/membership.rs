@@ -334,6 +334,7 @@ impl Transaction<'_> {
             unsigned_since_ms: 0,
             first_of_epoch: true,
             admin_seed: Some(admin_seed),
+            admin_key_told: false,
             reserved_until_ms: 0,
             predecessor,
             policy,
@@ -409,6 +410,7 @@ impl Transaction<'_> {
             commit_hash: commit_hash(&made.commit),
             intent,
             invitation: made.invitation(verdict.added, None, record.epoch + 1),
+            asked_ms: None,
         };
         self.buffer().save_record(&group, &pending);
         Ok(())

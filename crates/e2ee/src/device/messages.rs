@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 use super::epoch::library;
 use super::transaction::Transaction;
 use super::{Device, Output};
+use crate::admin_work::AdminWork;
 use crate::content::{Body, Content, MessageName};
 use crate::directory::Directory;
 use crate::error::{E2eeError, bounded};
@@ -309,6 +310,13 @@ impl Transaction<'_> {
         match content {
             // Shown for moments, and those are over.
             Content::Typing => Ok(()),
+            Content::AdminWork(work) => match *work {
+                // Its commit was for an epoch that is over.
+                AdminWork::Countersign(_) => Ok(()),
+                AdminWork::SetAdmins(_) | AdminWork::Signature(_) => {
+                    self.seal(group, record, body, true, now_ms)
+                }
+            },
             Content::SignedBatch(_) => self.seal(group, record, body, false, now_ms),
             Content::Text(_)
             | Content::Reply { .. }

@@ -304,6 +304,9 @@ impl Transaction<'_> {
             unsigned.0.remove(&generation);
             delete_rivals(self.buffer(), (group, epoch, at));
         }
+        for name in &verified {
+            self.settle_claim(group, *name)?;
+        }
         if !verified.is_empty() {
             self.tell(group, EventKind::Verified(verified));
         }
@@ -335,6 +338,7 @@ impl Transaction<'_> {
     fn forged(&mut self, group: GroupId, unsigned: &mut UnsignedRecord, generation: u32) {
         let entry = unsigned.0.get(&generation);
         if let Some((_, Some(name))) = entry.and_then(|entry| entry.first) {
+            self.forget_claim(group, name);
             self.tell(group, EventKind::Forged(name));
         }
     }
@@ -362,6 +366,13 @@ impl Transaction<'_> {
             };
             let name = (group, message.from.device);
             self.buffer().save_record(&name, &reserved);
+        }
+        if let Content::AdminKey(key) = &message.body.content {
+            self.hear_admin_key(group, &message, key)?;
+        }
+        if let Content::AdminWork(work) = &message.body.content {
+            // Between clients: nobody is shown it.
+            return self.hear_admin_work(group, message.from, work);
         }
         self.tell(group, EventKind::Message(Box::new(message)));
         Ok(())
@@ -516,6 +527,7 @@ fn batch_in(body: Option<&Body>) -> Option<&SignedBatch> {
         | Content::Leave { .. }
         | Content::ReservedKeyPackage(_)
         | Content::AdminKey(_)
+        | Content::AdminWork(_)
         | Content::Unknown { .. } => None,
     }
 }

@@ -138,6 +138,35 @@ impl Device {
     }
 }
 
+impl Device {
+    /// Judges one's own commit that waits, by what the chain says now: one that the others would refuse
+    /// must not be sent, since it would end the group. Nothing waits: nothing is wrong.
+    ///
+    /// # Errors
+    /// [`E2eeError::Refused`]; [`E2eeError::NotActive`], [`E2eeError::Vault`].
+    pub fn examine_pending(
+        &self,
+        group: GroupId,
+        directory: &dyn Directory,
+    ) -> Result<(), E2eeError> {
+        self.look(|event| {
+            let record = event.active(group)?;
+            let loaded = event.load(group)?;
+            let Some(staged) = loaded.pending_commit() else {
+                return Ok(());
+            };
+            let judge = Judge {
+                crypto: event.provider.crypto,
+                directory,
+            };
+            let roster = event.epoch(group, record.epoch)?.roster;
+            let sender = Sender::Member(loaded.own_leaf_index());
+            judge.commit(&loaded, &roster, &sender, staged)?;
+            Ok(())
+        })
+    }
+}
+
 /// What a commit did to this device.
 enum Followed {
     Merged(Box<Verdict>),
@@ -236,6 +265,8 @@ impl Transaction<'_> {
         record.last_commit = hash;
         self.enter_epoch(group, record, &mut loaded, removal)?;
         self.heard_of(group, verdict.sender, place.time_ms)?;
+        let moved = changed || !verdict.removed.is_empty();
+        self.admins_advance(group, record.epoch, moved)?;
         let roster_now = self.epoch(group, record.epoch)?.roster;
         for member in &verdict.added {
             if let Some(leaf) = roster_now.leaf_of(*member) {

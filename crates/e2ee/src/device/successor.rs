@@ -7,12 +7,21 @@
 //! It enters the new group as an external PSK, so only who was in that epoch can join, and the new
 //! group's keys are not worse than the old one's. Everybody is brought in with the key package that
 //! each device left in the old group.
+//!
+//! The invitation travels sealed under a secret of that epoch as well:
+//!
+//! ```text
+//! key of the invitation = MLS-Exporter of the old group's last common epoch ("lux invitation", new id, 32)
+//! ```
+//!
+//! Whoever was in that epoch learns by it who goes on; who was left out cannot join.
 
 use openmls::schedule::{ExternalPsk, Psk};
 use openmls_traits::OpenMlsProvider as _;
 use openmls_traits::storage::StorageProvider as _;
-use session_core::ids::GroupId;
-use session_crypto::Secret;
+use session_core::ids::{AccountId, GroupId};
+use session_crypto::{Secret, aead};
+use std::collections::BTreeSet;
 
 use super::epoch::library;
 use super::membership::{Invitee, Link, parse_key_package};
@@ -44,9 +53,94 @@ impl Device {
         directory: &dyn Directory,
         now_ms: u64,
     ) -> Result<(GroupId, Vec<MemberDevice>, Output), E2eeError> {
+        self.supersede_without(group, &BTreeSet::new(), directory, now_ms)
+    }
+
+    /// The same, and leaves accounts out: those who broke the group. They lose their roles, and are not
+    /// among those who are left to be invited.
+    ///
+    /// # Errors
+    /// As [`Device::supersede`].
+    pub fn supersede_without(
+        &mut self,
+        group: GroupId,
+        without: &BTreeSet<AccountId>,
+        directory: &dyn Directory,
+        now_ms: u64,
+    ) -> Result<(GroupId, Vec<MemberDevice>, Output), E2eeError> {
         let ((successor, left), output) =
-            self.event(|event| event.supersede(group, directory, now_ms))?;
+            self.event(|event| event.supersede(group, without, directory, now_ms))?;
         Ok((successor, left, output))
+    }
+
+    /// The successor of a group that this device is in, whoever made it.
+    ///
+    /// # Errors
+    /// [`E2eeError::Vault`], [`E2eeError::Stored`].
+    pub fn successor_of(&self, group: GroupId) -> Result<Option<GroupId>, E2eeError> {
+        for other in self.groups() {
+            let before = self.look(|event| Ok(event.group(other)?.predecessor))?;
+            if before.is_some_and(|before| before.group == group) {
+                return Ok(Some(other));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a superseded group's keys are still here, since its successor was not joined yet. They
+    /// go when it is, or by [`Device::let_go`].
+    ///
+    /// # Errors
+    /// As [`Device::status`].
+    pub fn awaits_successor(&self, group: GroupId) -> Result<bool, E2eeError> {
+        self.look(|event| {
+            let superseded = event.group(group)?.status == GroupStatus::Superseded;
+            Ok(superseded && event.load(group).is_ok())
+        })
+    }
+
+    /// Lets go of the keys of a superseded group: this device was not brought along, or has made its
+    /// successor itself.
+    ///
+    /// # Errors
+    /// [`E2eeError::NotActive`] for a group that was not superseded; as [`Device::status`].
+    pub fn let_go(&mut self, group: GroupId) -> Result<(), E2eeError> {
+        let ((), _) = self.event(|event| {
+            if event.group(group)?.status != GroupStatus::Superseded {
+                return Err(E2eeError::NotActive(group));
+            }
+            event.let_go_of_keys(group)
+        })?;
+        Ok(())
+    }
+
+    /// Seals what members of a group are told of its successor: 40 bytes more than `told`.
+    ///
+    /// # Errors
+    /// [`E2eeError::UnknownGroup`], [`E2eeError::Crypto`], [`E2eeError::Vault`].
+    pub fn seal_for_successor(
+        &self,
+        group: GroupId,
+        successor: GroupId,
+        told: &[u8],
+    ) -> Result<Vec<u8>, E2eeError> {
+        let key = self.look(|event| event.invitation_key(group, successor))?;
+        Ok(aead::seal(&key, successor.as_bytes(), told)?)
+    }
+
+    /// Opens what a member of the group's last common epoch has sealed of its successor.
+    ///
+    /// # Errors
+    /// [`E2eeError::WrongInvitation`] where it was none, or of another epoch than this device has;
+    /// as [`Device::seal_for_successor`].
+    pub fn open_for_successor(
+        &self,
+        group: GroupId,
+        successor: GroupId,
+        sealed: &[u8],
+    ) -> Result<Vec<u8>, E2eeError> {
+        let key = self.look(|event| event.invitation_key(group, successor))?;
+        aead::open(&key, successor.as_bytes(), sealed).map_err(|_| E2eeError::WrongInvitation)
     }
 }
 
@@ -54,6 +148,7 @@ impl Transaction<'_> {
     fn supersede(
         &mut self,
         group: GroupId,
+        without: &BTreeSet<AccountId>,
         directory: &dyn Directory,
         now_ms: u64,
     ) -> Result<(GroupId, Vec<MemberDevice>), E2eeError> {
@@ -72,7 +167,7 @@ impl Transaction<'_> {
         let mut invitees = Vec::new();
         let mut left = Vec::new();
         for (_, leaf) in roster.iter() {
-            if leaf.member == self.me.member {
+            if leaf.member == self.me.member || without.contains(&leaf.member.account) {
                 continue;
             }
             let name = (group, leaf.member.device);
@@ -91,6 +186,7 @@ impl Transaction<'_> {
             }
         }
         let mut policy = record.policy.clone();
+        policy.roles.retain(|account, _| !without.contains(account));
         policy
             .roles
             .insert(self.me.member.account, crate::policy::Role::Owner);
@@ -103,6 +199,17 @@ impl Transaction<'_> {
         // Used up: a key package opens one welcome.
         self.buffer().delete_all(&named(b's', &[group.as_bytes()]));
         Ok((successor, left))
+    }
+
+    /// What the invitation to `successor` is sealed under.
+    fn invitation_key(&self, group: GroupId, successor: GroupId) -> Result<Secret<32>, E2eeError> {
+        Exporter::Group(&self.load(group)?)
+            .export(
+                self.provider.crypto(),
+                "lux invitation",
+                successor.as_bytes(),
+            )
+            .map_err(library("exporting the key of an invitation"))
     }
 
     /// The secret that links `successor` to the group before it, ready for a commit.

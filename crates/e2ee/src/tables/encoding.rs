@@ -1,16 +1,19 @@
 //! How each record is written.
 
 use super::{
-    ActivityRecord, ChainRecord, Counters, DeviceRecord, EpochRecord, FrameNumber, GroupRecord,
-    Intent, KeyPackageRecord, LeafKeyRecord, OutboxRecord, PendingRecord, ReservedRecord,
-    RivalRecord, Unsigned, UnsignedRecord,
+    ActivityRecord, AdminKeyRecord, AdminsMark, AdminsRequestRecord, AskedAdminsRecord,
+    ChainRecord, ClaimedAdminKeyRecord, Counters, CountersignRecord, DeviceRecord, EpochRecord,
+    FrameNumber, GroupRecord, Intent, KeyPackageRecord, LeafKeyRecord, OutboxRecord, PendingRecord,
+    ReservedRecord, RivalRecord, Unsigned, UnsignedRecord,
 };
 use session_core::codec::{Decode, DecodeError, Encode, Reader, Writer};
+use session_core::limits::GROUP_ADMINS_MAX;
 use session_crypto::Secret;
 use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
 use crate::chain_keys::Seeds;
+use crate::device::AskedAdmins;
 use crate::limits::{
     ADDS_MAX, KEY_PACKAGE_MAX, LEAVES_MAX, NAME_MAX, SIGNED_BATCH_MAX, UNSIGNED_MAX,
 };
@@ -107,7 +110,8 @@ impl Encode for GroupRecord {
         if let Some(seed) = &self.admin_seed {
             out.raw(seed.expose());
         }
-        out.u64(self.reserved_until_ms)
+        out.bool(self.admin_key_told)
+            .u64(self.reserved_until_ms)
             .option(self.predecessor.as_ref())
             .value(&self.policy);
     }
@@ -133,6 +137,7 @@ impl Decode for GroupRecord {
             unsigned_since_ms: input.u64("unsigned since")?,
             first_of_epoch: input.bool("first of epoch")?,
             admin_seed: optional_secret(input, "admin seed")?,
+            admin_key_told: input.bool("admin key told")?,
             reserved_until_ms: input.u64("reserved until")?,
             predecessor: input.option("predecessor")?,
             policy: Decode::decode(input)?,
@@ -197,7 +202,8 @@ impl Encode for PendingRecord {
         out.u64(self.number)
             .value(&self.commit_hash)
             .value(&self.intent)
-            .option(self.invitation.as_ref());
+            .option(self.invitation.as_ref())
+            .option(self.asked_ms.as_ref());
     }
 }
 
@@ -208,6 +214,7 @@ impl Decode for PendingRecord {
             commit_hash: Decode::decode(input)?,
             intent: Decode::decode(input)?,
             invitation: input.option("invitation")?,
+            asked_ms: input.option("asked at")?,
         })
     }
 }
@@ -331,6 +338,75 @@ impl Decode for ReservedRecord {
             member: Decode::decode(input)?,
             key_package: input.bytes("key package", KEY_PACKAGE_MAX)?.to_vec(),
         })
+    }
+}
+
+impl Encode for AdminKeyRecord {
+    fn encode(&self, out: &mut Writer) {
+        out.u64(self.sequence).value(&self.key);
+    }
+}
+
+impl Decode for AdminKeyRecord {
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            sequence: input.u64("sequence of an admin key")?,
+            key: Decode::decode(input)?,
+        })
+    }
+}
+
+/// Records that are one thing and nothing beside it.
+macro_rules! wrapped {
+    ($($record:ident),*) => {$(
+        impl Encode for $record {
+            fn encode(&self, out: &mut Writer) {
+                out.value(&self.0);
+            }
+        }
+
+        impl Decode for $record {
+            fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+                Decode::decode(input).map(Self)
+            }
+        }
+    )*};
+}
+
+wrapped!(
+    ClaimedAdminKeyRecord,
+    CountersignRecord,
+    AdminsRequestRecord,
+    AskedAdminsRecord
+);
+
+impl Encode for AskedAdmins {
+    fn encode(&self, out: &mut Writer) {
+        out.value(&self.request)
+            .value(&self.action)
+            .list(&self.signatures);
+    }
+}
+
+impl Decode for AskedAdmins {
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            request: Decode::decode(input)?,
+            action: Decode::decode(input)?,
+            signatures: input.list("signatures of admins", GROUP_ADMINS_MAX, 64)?,
+        })
+    }
+}
+
+impl Encode for AdminsMark {
+    fn encode(&self, out: &mut Writer) {
+        out.u8(1);
+    }
+}
+
+impl Decode for AdminsMark {
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        input.u8("mark").map(|_| Self)
     }
 }
 

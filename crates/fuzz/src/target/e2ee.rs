@@ -1,15 +1,16 @@
 //! Conversations: what members, strangers and the log give a device, and what it stores.
 
 use super::{Target, codec, seeds};
-use session_core::ids::{AccountId, ChainId, GroupId};
+use session_core::ids::{AccountId, ChainId, ChunkId, GroupId};
 use session_crypto::{Identity, Secret};
 use session_e2ee::frame::{Chain, EpochKeys};
 use session_e2ee::link::{LinkCode, LinkRequest};
 use session_e2ee::signed_batch::SignedBatch;
 use session_e2ee::{
-    AccountState, Attachment, Authenticity, Body, Content, Device, DeviceCertificate, DeviceClaim,
-    DeviceId, Directory, Event, EventKind, GroupFacts, Invitation, Invitee, LogPlace, MemberDevice,
-    Message, MessageName, NewDevice, Outgoing, OutgoingKind, Policy, Randomness, Storage, Suite,
+    AccountState, AdminWork, Attachment, Authenticity, Body, Content, CountersignRequest, Device,
+    DeviceCertificate, DeviceClaim, DeviceId, Directory, Event, EventKind, GroupFacts, Invitation,
+    Invitee, LogPlace, MemberDevice, Message, MessageName, NewDevice, Outgoing, OutgoingKind,
+    Policy, Randomness, Storage, Suite,
 };
 use session_storage::{MemorySlots, MemoryStore};
 use std::collections::BTreeMap;
@@ -276,6 +277,10 @@ fn contents() -> Vec<Content> {
             whole_account: true,
         },
         Content::ReservedKeyPackage(vec![1, 2, 3]),
+        Content::AdminWork(Box::new(AdminWork::Countersign(CountersignRequest {
+            epoch: 7,
+            chunks: vec![ChunkId::from_bytes([8; 32]); 2],
+        }))),
         Content::Unknown {
             kind: 500,
             fields: vec![9],

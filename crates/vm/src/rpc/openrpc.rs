@@ -250,7 +250,7 @@ pub const METHODS: &[Method] = &[
         name: "sessionvm.GetGroup",
         about: "A group: epoch, public keys, mode, budget and where it goes on.",
         params: &[need("groupId", "cb58", "Group."), PROOF, HEIGHT],
-        result: "group, proof?",
+        result: "group (id, status, successor, invitation, mode, epoch, keys, …), proof?",
     },
     Method {
         name: "sessionvm.GetKeyPackages",
