@@ -177,10 +177,10 @@ pub(crate) fn day(ms: u64) -> String {
 fn local(ms: u64, format: &str) -> String {
     let ms = i64::try_from(ms).unwrap_or(i64::MAX);
     match jiff::Timestamp::from_millisecond(ms) {
-        Ok(time) => time
-            .to_zoned(jiff::tz::TimeZone::system())
-            .strftime(format)
-            .to_string(),
+        Ok(time) => {
+            let time = time.to_zoned_datetime(jiff::tz::TimeZone::system());
+            time.strftime(format).to_string()
+        }
         Err(_) => "?".to_owned(),
     }
 }

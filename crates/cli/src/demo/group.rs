@@ -183,6 +183,8 @@ async fn steal(
     let mut thief = Groups::open(open_again(rpc.clone(), &copy).await?, "demo")?;
     for (words, reads) in [("stolen", true), ("healed", false)] {
         if let Some(first) = all.first_mut() {
+            // What is said before somebody has seen the new keys is sealed under the old ones.
+            first.receive(group).await?;
             first.say(group, words).await?;
         }
         let heard = heard(&mut thief, group).await?;
