@@ -7,6 +7,7 @@
 //! our conversations do not use, are exchanged in `src/provider/private_messages.rs`.
 
 #![allow(
+    clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
