@@ -328,6 +328,11 @@ impl core::fmt::Debug for LeafKey {
 }
 
 #[cfg(test)]
+mod passive_client;
+#[cfg(test)]
+mod private_messages;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

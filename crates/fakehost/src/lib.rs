@@ -48,6 +48,7 @@ pub mod alone;
 pub mod chance;
 pub mod craft;
 pub mod database;
+mod group;
 pub mod http;
 pub mod network;
 pub mod people;

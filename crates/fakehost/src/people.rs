@@ -7,23 +7,21 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
-use session_chain::tx::group::post::GroupPost;
-use session_chain::tx::group::{Cosignature, CreateGroup, as_signer};
 use session_chain::tx::identity::RegisterIdentity;
 use session_chain::tx::key_package::{NewKeyPackage, PublishKeyPackages, TakeKeyPackages};
 use session_chain::tx::message::{SendBatch, SendMessage};
 use session_chain::tx::session::{AcceptSession, CreateSession, NewParticipant};
 use session_chain::tx::{KemKey, Kind, SigningKey, Tx};
 use session_core::codec::Encode;
-use session_core::group::{Mode, group_salt};
-use session_core::ids::{AccountId, ActionId, ChainId, DeviceId, GroupId, SessionId, TxId};
+use session_core::ids::{AccountId, ActionId, ChainId, DeviceId, SessionId, TxId};
 use session_core::log::Conversation;
 use session_core::submission::{Submitted, decode_reply, encode_request};
 use session_core::time::Time;
-use session_crypto::{Identity, Secret, Seed, SigningKey as SecretKey};
+use session_crypto::{Identity, Seed};
 use tokio::task::JoinHandle;
 
 use crate::chance::Chance;
+use crate::group::Group;
 use crate::http::Handler;
 
 /// How long a submitter waits for its block before it asks again.
@@ -54,6 +52,11 @@ impl Person {
     /// Account id.
     pub fn id(&self) -> AccountId {
         self.identity.account_id()
+    }
+
+    /// The chain that this person signs for.
+    pub(crate) const fn chain(&self) -> ChainId {
+        self.chain
     }
 
     /// A signed transaction, valid for half an hour.
@@ -123,67 +126,9 @@ impl Person {
     }
 }
 
-fn half_an_hour_ahead() -> Time {
+pub(crate) fn half_an_hour_ahead() -> Time {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     Time::from_ms(u64::try_from(now.as_millis()).unwrap() + 1_800_000)
-}
-
-/// A group in its first epoch, with the one key that its members post with.
-struct Group {
-    id: GroupId,
-    created: ActionId,
-    key: SecretKey,
-    posts: AtomicU64,
-}
-
-impl Group {
-    /// Opens a group: its key has every use in it.
-    fn open(sponsor: &Person) -> (Self, Tx) {
-        let seed = Secret::new(*sponsor.id().as_bytes());
-        let key = SecretKey::from_seed(&seed).unwrap();
-        let public = || SigningKey(Box::new(*key.public_key().as_bytes()));
-        let create = CreateGroup {
-            admins: vec![public()],
-            salt: group_salt(half_an_hour_ahead(), &[0; 24]),
-            mode: Mode::AdminOnly,
-            epoch: 1,
-            posting: public(),
-            control: public(),
-            budget: 1 << 24,
-            reserve: 0,
-            admin_signature: Cosignature::blank(),
-            control_signature: Cosignature::blank(),
-        };
-        let id = create.group_id(&sponsor.chain);
-        let mut tx = sponsor.sign(Kind::CreateGroup(create));
-        let action = tx.signed_digest(&sponsor.chain);
-        let sign = || Cosignature(Box::new(*key.sign(&action).unwrap().as_bytes()));
-        if let Kind::CreateGroup(create) = &mut tx.kind {
-            (create.admin_signature, create.control_signature) = (sign(), sign());
-        }
-        let (created, posts) = (ActionId::from_bytes(action), AtomicU64::new(0));
-        let group = Self {
-            id,
-            created,
-            key,
-            posts,
-        };
-        (group, tx)
-    }
-
-    fn post(&self, chain: &ChainId, frame: Vec<u8>) -> Tx {
-        let frames = vec![frame];
-        let mut tx = Tx {
-            signer: as_signer(&self.id),
-            valid_until: half_an_hour_ahead(),
-            salt: self.posts.fetch_add(1, Ordering::SeqCst),
-            kind: Kind::GroupPost(GroupPost { epoch: 1, frames }),
-            signature: Vec::new(),
-        };
-        let digest = tx.signed_digest(chain);
-        tx.signature = self.key.sign(&digest).unwrap().as_bytes().to_vec();
-        tx
-    }
 }
 
 /// What a submitter was told in the end.
@@ -261,7 +206,7 @@ impl People {
         tx
     }
 
-    /// What somebody says next: a message, a few, a frame to a group, or somebody new comes.
+    /// What happens next: a message, a few, something in a group, or somebody new comes.
     pub fn next(&mut self, chance: &mut Chance) -> Tx {
         let Some((session, person)) = chance.pick(&self.sessions).copied() else {
             return self.join(chance);
@@ -275,28 +220,27 @@ impl People {
         let (one, two) = (text(4_000), text(200));
         match chance.below(10) {
             0 => self.join(chance),
-            1..=3 => self.persons[person].batch(session, vec![one, two]),
-            4 => self.post_to_group(person, one),
+            1..=2 => self.persons[person].batch(session, vec![one, two]),
+            3..=4 => self.in_group(person, one, chance),
             5 => self.key_packages(person, two),
             _ => self.persons[person].message(session, one),
         }
     }
 
-    /// Posts to the group once it is there; before that somebody opens it.
-    fn post_to_group(&mut self, person: usize, frame: Vec<u8>) -> Tx {
-        let Some(group) = &self.group else {
+    /// What a group does once it is there; before that somebody opens it.
+    fn in_group(&mut self, person: usize, bytes: Vec<u8>, chance: &mut Chance) -> Tx {
+        let answers = &self.answers;
+        let standing = self.group.as_mut().filter(|group| !group.is_lost(answers));
+        let Some(group) = standing else {
             let (group, tx) = Group::open(&self.persons[person]);
             self.group = Some(group);
             return tx;
         };
-        let accepted = |(action, _, answer): &(ActionId, TxId, Answer)| {
-            *action == group.created && matches!(answer, Answer::Accepted { .. })
-        };
-        if self.answers.iter().any(accepted) {
-            group.post(&self.chain, frame)
+        if group.stands(&self.answers) {
+            group.next(&self.answers, chance, bytes)
         } else {
             let next = (person + 1) % self.persons.len();
-            self.key_packages(next, frame)
+            self.key_packages(next, bytes)
         }
     }
 
@@ -368,6 +312,12 @@ impl People {
             }
         }
         self.open.len()
+    }
+
+    /// Advances of the group that were told to be accepted.
+    pub fn advances(&self) -> usize {
+        let group = self.group.as_ref();
+        group.map_or(0, |group| group.accepted_advances(&self.answers))
     }
 
     /// How often each kind of answer was given.

@@ -1,11 +1,15 @@
-//! The layers and what is deliberately absent from each.
+//! The layers and what is deliberately absent from each; claims and the tests that they name.
 //!
 //! ```text
 //! crates/*/Cargo.toml ── [dependencies] ──┐
-//! crates/*/src        ── words outside ───┴─▶ check ─▶ one line for each broken invariant
+//! crates/*/src        ── words outside ───┼─▶ check ─▶ one line for each broken invariant
+//! docs/privacy.md     ── names of tests ──┘
 //! ```
 //!
-//! A dependency that a crate may not have is found in its `Cargo.toml`, an import in its sources.
+//! A dependency that a crate may not have is found in its `Cargo.toml`, an import in its sources. What is
+//! asked of claims is in [`claims`].
+
+pub mod claims;
 
 use std::path::{Path, PathBuf};
 
@@ -136,6 +140,7 @@ pub fn check(root: &Path) -> Vec<String> {
         check_manifest(layer, &folder, &mut problems);
         check_sources(layer, &folder.join("src"), &mut problems);
     }
+    problems.extend(claims::check(root, "docs/privacy.md"));
     problems
 }
 

@@ -1,4 +1,5 @@
-//! `cargo xtask check`: fails when a layer imports what its invariant forbids.
+//! `cargo xtask check`: fails when a layer imports what its invariant forbids, or a claim names a test
+//! that does not exist.
 
 use std::process::ExitCode;
 

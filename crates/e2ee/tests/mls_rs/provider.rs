@@ -18,7 +18,7 @@ use openmls_traits::random::OpenMlsRand;
 use openmls_traits::types::{AeadType as Aead256, HashType, SignatureScheme};
 use session_crypto::{KemCiphertext, KemPublicKey, KemSecretKey, Secret};
 use shake::{ExtendableOutput, Shake256, Update, XofReader};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use zeroize::Zeroizing;
 
 pub(crate) const SUITE: CipherSuite = CipherSuite::new(0x0051);
@@ -33,8 +33,13 @@ fn failed<E>(_: E) -> Failed {
     Failed
 }
 
+/// RustCrypto, and the epoch secrets that were seen passing.
 #[derive(Clone)]
-pub(crate) struct Primitives(Arc<RustCrypto>);
+pub(crate) struct Primitives(Arc<RustCrypto>, Arc<Mutex<Vec<Vec<u8>>>>);
+
+/// The `KDFLabel` with which a key schedule derives its exporter secret (RFC 9420 §8): what is
+/// expanded by it is the secret of an epoch.
+const EXPORTER_LABEL: &[u8] = b"\x00\x30\x10MLS 1.0 exporter\x00";
 
 impl std::fmt::Debug for Primitives {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -194,7 +199,14 @@ pub(crate) struct Provider(Primitives);
 
 impl Provider {
     pub(crate) fn new() -> Self {
-        Self(Primitives(Arc::default()))
+        Self(Primitives(Arc::default(), Arc::default()))
+    }
+
+    /// Secrets of the epochs whose key schedule was run with this provider, the latest first.
+    /// `mls-rs` erases them and shows them to nobody else.
+    #[allow(dead_code, reason = "of two users one needs it")]
+    pub(crate) fn epoch_secrets(&self) -> Vec<Vec<u8>> {
+        self.0.1.lock().unwrap().iter().rev().cloned().collect()
     }
 }
 
@@ -275,6 +287,9 @@ impl CipherSuiteProvider for Suite {
         info: &[u8],
         len: usize,
     ) -> Result<Zeroizing<Vec<u8>>, Failed> {
+        if info == EXPORTER_LABEL {
+            self.0.1.lock().unwrap().push(prk.to_vec());
+        }
         Kdf(self.0.clone())
             .expand(prk, info, len)
             .map(Zeroizing::new)

@@ -1,5 +1,5 @@
 //! A small world: a chain that orders, accounts, and devices whose disks and processes fail.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports, reason = "each test file uses its part")]
 
 pub(crate) mod chain;
 pub(crate) mod client;
