@@ -67,15 +67,14 @@ pub(crate) enum DeviceVerb {
 }
 
 pub(crate) async fn run(verb: DeviceVerb, home: &Home, out: &Out) -> Result<(), CliError> {
-    match verb {
-        DeviceVerb::Link { name, wait, plain } => link(&name, wait, plain, home, out).await,
-        verb => {
-            let mut chats = open(home).await?;
-            let done = run_with(&mut chats, verb, out).await;
-            chats.close()?;
-            done
-        }
+    if let DeviceVerb::Link { name, wait, plain } = &verb {
+        // It has no conversations to open yet.
+        return link(name, *wait, *plain, home, out).await;
     }
+    let mut chats = open(home).await?;
+    let done = run_with(&mut chats, verb, out).await;
+    chats.close()?;
+    done
 }
 
 async fn run_with(chats: &mut Chats, verb: DeviceVerb, out: &Out) -> Result<(), CliError> {
@@ -109,7 +108,6 @@ async fn run_with(chats: &mut Chats, verb: DeviceVerb, out: &Out) -> Result<(), 
                 &json!({ "keyPackage": code, "expiresMs": expires.ms() }),
             )
         }
-        // It has no conversations to run with.
         DeviceVerb::Link { .. } => Ok(()),
     }
 }

@@ -130,7 +130,7 @@ impl Chat {
         assert!(self.child.wait().unwrap().success());
     }
 
-    fn is_killed(mut self) {
+    fn ends_by_sigkill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -167,7 +167,7 @@ fn two_people_chat_with_ticks_and_one_is_killed_in_the_middle() {
     a.types("/react 2 👍");
     b.sees("the emoji", |value| value["reactions"][0][0] == "👍");
 
-    b.is_killed();
+    b.ends_by_sigkill();
     a.types("are you there?");
     a.ticks("are you there?", "accepted");
     let mut b = bob.chat(&node, "alice");
@@ -185,7 +185,7 @@ fn two_people_chat_with_ticks_and_one_is_killed_in_the_middle() {
     node.kill();
     a.types("said while it was away");
     a.ticks("said while it was away", "waiting");
-    a.is_killed();
+    a.ends_by_sigkill();
     let node = RunningNode::start_with(base.path(), &address, &[]);
     let mut a = alice.chat(&node, "bob");
     a.ticks("said while it was away", "accepted");

@@ -599,7 +599,7 @@ impl Engine {
             .unwrap_or("file");
         let tells = self.tells.clone();
         let progress = |done: usize, total: usize| {
-            if total > 8 && (done == total || done % 64 == 0) {
+            if total > 8 && (done == total || done.is_multiple_of(64)) {
                 let line = format!("{done} of {} are there", counted(total as u64, "piece"));
                 let _gone = tells.send(Tell::Lines(vec![line]));
             }

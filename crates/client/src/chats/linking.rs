@@ -247,7 +247,7 @@ impl Chats {
         let package: KeyPackageCode = String::from_utf8_lossy(&line)
             .parse()
             .map_err(GroupError::from)?;
-        let invitation = self.into_own_group(&package).await?;
+        let invitation = self.invite_to_own_group(&package).await?;
         let steps = vec![Content::Link(invitation.to_string().into_bytes())];
         meeting.send_contents(&offer.session, steps).await?;
         self.bring_devices().await
@@ -307,7 +307,7 @@ impl Chats {
     }
 
     /// Puts a device into the account's own group, which is made where there is none.
-    async fn into_own_group(
+    async fn invite_to_own_group(
         &mut self,
         package: &KeyPackageCode,
     ) -> Result<InvitationCode, ClientError> {
