@@ -18,6 +18,9 @@ use crate::chat::{DEVICE, device_name, open};
 use crate::home::Home;
 use crate::out::{CliError, Out, counted, note, printable};
 
+/// How long a command waits for the chain, which wants pauses between changes of one conversation.
+const REVOKING: Duration = Duration::from_secs(60);
+
 #[derive(Subcommand)]
 #[command(
     after_help = "Examples:\n  session --home ~/.laptop device link    on the new device: shows a code\n  session device add link1-…              on the one that is there: brings it in\n  session device list\n  session device revoke 1f0c…             it was stolen or lost: out of everything, for good\n  session device key                      a line by which somebody brings this device into a group"
@@ -285,7 +288,22 @@ async fn revoke(chats: &mut Chats, device: &str, yes: bool, out: &Out) -> Result
     if !yes && !is_confirmed(&question)? {
         return Err(CliError::Usage("nothing was done".to_owned()));
     }
-    chats.revoke_device(id).await?;
+    let began = std::time::Instant::now();
+    loop {
+        let waiting = chats.revoke_device(id).await?.len();
+        if waiting == 0 {
+            break;
+        }
+        if began.elapsed() > REVOKING {
+            note("go on with the same command: it is still in some conversations");
+            return Err(session_client::ClientError::Waiting {
+                waiting,
+                away: None,
+            }
+            .into());
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
     note(
         "it had the account's keys of that time: change them now with `session identity rotate`, \
          which it cannot do without your 24 words",

@@ -20,11 +20,13 @@ use session_core::ids::{AccountId, Digest, GroupId, SessionId};
 use session_core::time::DAY_MS;
 use session_crypto::{Identity, Secret};
 use session_e2ee::link::{LinkCode, LinkRequest};
-use session_e2ee::{Content as Said, Device, GroupStatus, Policy};
+use session_e2ee::{
+    Content as Said, Device, DeviceId, E2eeError, GroupStatus, MemberDevice, Policy,
+};
 use zeroize::Zeroizing;
 
+use super::Chats;
 use super::inviting::Entered;
-use super::{Chats, Update};
 use crate::account::{Account, now};
 use crate::content::Content;
 use crate::error::ClientError;
@@ -370,31 +372,44 @@ impl Chats {
     }
 
     /// Removes a device of this account from every group, for good, and takes its key packages from
-    /// the chain: it was stolen or lost. Answers what changed; where a commit of this device waits,
-    /// ask again.
+    /// the chain: it was stolen or lost. Answers the groups in which it is still a member, because the
+    /// chain wants a pause between two changes: call it again until there are none.
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn revoke_device(
-        &mut self,
-        device: session_e2ee::DeviceId,
-    ) -> Result<Vec<Update>, ClientError> {
+    pub async fn revoke_device(&mut self, device: DeviceId) -> Result<Vec<GroupId>, ClientError> {
         self.groups.withdraw_key_packages(device).await?;
-        let me = self.me()?;
+        let account = self.me()?.account;
+        let lost = MemberDevice { account, device };
+        let mut waiting = Vec::new();
         for group in self.groups.device().groups() {
-            if self.groups.device().status(group)? != GroupStatus::Active {
+            if !self.has(group, lost)? {
                 continue;
             }
-            let member = session_e2ee::MemberDevice {
-                account: me.account,
-                device,
-            };
-            let there = self.members(group)?;
-            if there.iter().any(|found| found.member == member) {
-                self.groups.remove(group, &[member], true).await?;
+            match self.groups.remove(group, &[lost], true).await {
+                Err(ClientError::E2ee(E2eeError::CommitPending(_))) => {
+                    self.groups.flush(group).await?;
+                }
+                // Somebody else was faster.
+                Err(ClientError::E2ee(E2eeError::NoSuchMember)) => {}
+                removed => drop(removed?),
+            }
+            if self.has(group, lost)? {
+                waiting.push(group);
             }
         }
-        self.write_down()
+        self.write_down()?;
+        Ok(waiting)
+    }
+
+    /// Whether an active group has this device.
+    fn has(&self, group: GroupId, device: MemberDevice) -> Result<bool, ClientError> {
+        let active = self.groups.device().status(group)? == GroupStatus::Active;
+        Ok(active
+            && self
+                .members(group)?
+                .iter()
+                .any(|found| found.member == device))
     }
 }
 
