@@ -9,7 +9,7 @@ use qrcode::render::unicode::Dense1x2;
 use serde_json::json;
 use session_client::e2ee::DeviceId;
 use session_client::e2ee::link::LinkCode;
-use session_client::{Chats, IdentityFile, Lock, NewDeviceLink};
+use session_client::{Chats, IdentityFile, Linked, Lock, NewDeviceLink};
 use session_core::time::{DAY_MS, Time};
 use session_crypto::IdentityId;
 use zeroize::Zeroizing;
@@ -86,9 +86,7 @@ async fn run_with(chats: &mut Chats, verb: DeviceVerb, out: &Out) -> Result<(), 
         DeviceVerb::Add { code, yes } => add(chats, code, yes, out).await,
         DeviceVerb::Bring => {
             let linked = chats.bring_devices().await?;
-            for (group, why) in &linked.without {
-                note(&format!("group {group}: {why}"));
-            }
+            tell_of(&linked);
             let count = linked.groups.len() as u64;
             out.done(&format!("brought into {}", counted(count, "conversation")))
         }
@@ -238,17 +236,33 @@ async fn add(
         return Err(CliError::Usage("nothing was done".to_owned()));
     }
     let linked = chats.link(offer, Duration::from_secs(120)).await?;
-    for (group, why) in &linked.without {
-        note(&format!("it is not in group {group}: {why}"));
-    }
+    tell_of(&linked);
     let count = linked.groups.len() as u64;
     out.result(
         &format!(
             "the device is linked, and invited to {}",
             counted(count, "conversation")
         ),
-        &json!({ "ok": true, "groups": linked.groups, "without": linked.without.len() }),
+        &json!({
+            "ok": true, "groups": linked.groups, "waiting": linked.waiting,
+            "without": linked.without.len(),
+        }),
     )
+}
+
+/// Where a device is not yet, and why.
+fn tell_of(linked: &Linked) {
+    if !linked.waiting.is_empty() {
+        let count = linked.waiting.len() as u64;
+        note(&format!(
+            "{} follow as soon as the chain takes the change: an open chat goes on with it, and so \
+             does `session group sync`",
+            counted(count, "conversation")
+        ));
+    }
+    for (group, why) in &linked.without {
+        note(&format!("it is not in group {group}: {why}"));
+    }
 }
 
 async fn revoke(chats: &mut Chats, device: &str, yes: bool, out: &Out) -> Result<(), CliError> {

@@ -443,9 +443,8 @@ async fn sync(chats: &mut Chats, out: &Out) -> Result<(), CliError> {
             continue;
         }
         let looked = chats.receive(group, 0).await?;
-        if chats.tell(group, session_client::Told::Delivered)? {
-            chats.flush(group).await?;
-        }
+        chats.tell(group, session_client::Told::Delivered)?;
+        chats.flush(group).await?;
         let name = crate::chat::title(chats, group)?;
         let (new, unread) = (looked.updates.len(), chats.glance(group)?.unread);
         if new > 0 || unread > 0 {

@@ -262,14 +262,17 @@ impl Chats {
         self.write_unsent(group)
     }
 
-    /// Sends what waits, and follows the log to see it there.
+    /// Sends what waits, and follows the log to see it there. Whoever was added and not told yet is
+    /// sent the invitation.
     ///
     /// # Errors
     /// As [`Groups::flush`].
     pub async fn flush(&mut self, group: GroupId) -> Result<(Vec<Update>, Flushed), ClientError> {
         let flushed = self.groups.flush(group).await;
         let updates = self.write_down()?;
-        Ok((updates, flushed?))
+        let flushed = flushed?;
+        self.deliver(group).await?;
+        Ok((updates, flushed))
     }
 
     /// Reads what is new, waiting up to `wait_ms` for something. Whoever asked to be removed is, where

@@ -464,7 +464,10 @@ async fn linked(world: &World, chats: &mut Chats, name: &str) -> Chats {
     let offer = chats.find_device(&code).await.unwrap();
     assert_eq!(offer.name(), name);
     let linked = chats.link(offer, limit).await.unwrap();
-    assert!(linked.without.is_empty(), "{linked:?}");
+    assert!(
+        linked.without.is_empty() && linked.waiting.is_empty(),
+        "{linked:?}"
+    );
     let (new, unlike) = new.await.unwrap().unwrap();
     assert!(unlike.is_empty());
     new

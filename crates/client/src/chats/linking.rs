@@ -73,6 +73,9 @@ pub struct LinkOffer {
 pub struct Linked {
     /// Groups that the device is brought into.
     pub groups: Vec<GroupId>,
+    /// Groups whose change waits for the chain, which wants a pause between two, or for an admin:
+    /// [`Chats::flush`] goes on with it, and tells the device.
+    pub waiting: Vec<GroupId>,
     /// Groups that it could not be brought into, and why.
     pub without: Vec<(GroupId, String)>,
 }
@@ -269,8 +272,9 @@ impl Chats {
                 continue;
             }
             match self.bring_into(group).await {
-                Ok(true) => linked.groups.push(group),
-                Ok(false) => {}
+                Ok(Some(0)) => linked.groups.push(group),
+                Ok(Some(_)) => linked.waiting.push(group),
+                Ok(None) => {}
                 Err(ClientError::Rpc(error)) if error.is_temporary() => return Err(error.into()),
                 Err(error) => linked.without.push((group, error.to_string())),
             }
@@ -278,17 +282,18 @@ impl Chats {
         Ok(linked)
     }
 
-    async fn bring_into(&mut self, group: GroupId) -> Result<bool, ClientError> {
+    /// How much waits of bringing them into a group; none where they are all there.
+    async fn bring_into(&mut self, group: GroupId) -> Result<Option<usize>, ClientError> {
         let members = self.members(group)?.into_iter();
         let there: Vec<_> = members.map(|member| member.member.device).collect();
         let packages = self.groups.take_own_packages(&there).await?;
         if packages.is_empty() {
-            return Ok(false);
+            return Ok(None);
         }
-        self.groups.add(group, &packages).await?;
+        let flushed = self.groups.add(group, &packages).await?;
         self.write_down()?;
         self.deliver(group).await?;
-        Ok(true)
+        Ok(Some(flushed.waiting))
     }
 
     /// The group that has nothing but this account's devices.
@@ -343,7 +348,9 @@ impl Chats {
         let Some(own) = self.own_group()? else {
             return Ok(());
         };
-        self.say(own, &[Said::Text(code.to_string())]).await?;
+        self.keep(own, &[Said::Text(code.to_string())])?;
+        self.groups.flush(own).await?;
+        self.write_down()?;
         Ok(())
     }
 
