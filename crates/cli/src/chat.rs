@@ -11,8 +11,8 @@ use std::io::IsTerminal as _;
 
 use clap::Args;
 use session_client::e2ee::GroupStatus;
-use session_client::{Chats, InvitationCode};
-use session_core::ids::GroupId;
+use session_client::{Account, Chats, InvitationCode};
+use session_core::ids::{AccountId, GroupId};
 use tokio::sync::{mpsc, watch};
 
 use self::engine::{Engine, Options};
@@ -137,11 +137,20 @@ pub(crate) async fn enter(chats: &mut Chats, out: &Out) -> Result<(), CliError> 
             let session_client::Entered::Joined { group, from } = entered else {
                 continue;
             };
-            let who = person(chats.account(), &from);
+            let who = inviter(chats.account(), &from);
             note(&format!("{who} brought you into {}", title(chats, group)?));
         }
     }
     Ok(())
+}
+
+/// Who invites: another device of this account too.
+pub(crate) fn inviter(account: &Account, from: &AccountId) -> String {
+    if *from == account.id() {
+        "your other device".to_owned()
+    } else {
+        person(account, from)
+    }
 }
 
 /// What a conversation is called.

@@ -194,7 +194,10 @@ fn show_code(code: &LinkCode, out: &Out) -> Result<(), CliError> {
         let qr = QrCode::new(code.expose_for_qr().as_bytes());
         if let Ok(qr) = qr {
             let picture = Zeroizing::new(qr.render::<Dense1x2>().quiet_zone(true).build());
-            out.line(&picture);
+            for line in picture.lines() {
+                // Black on white whatever the terminal's colours are: not every camera reads both.
+                out.line(&format!("\x1b[38;5;16;48;5;231m{line}\x1b[0m"));
+            }
         }
     }
     out.line(&format!(

@@ -16,12 +16,16 @@ mod world;
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use session_core::ids::GroupId;
-use session_crypto::Secret;
+use session_core::ids::{AccountId, ChainId, GroupId};
+use session_crypto::{Identity, Secret};
 use session_e2ee::frame::{Chain, EpochKeys};
-use session_e2ee::{Device, Invitee, OutgoingKind, Policy, Randomness, Storage, Suite};
+use session_e2ee::{
+    AccountState, Device, Directory, GroupFacts, Invitee, LogEntry, LogPlace, NewDevice,
+    OutgoingKind, Policy, Randomness, Storage, Suite,
+};
+use session_storage::{DiskStore, SlotFile};
 use std::collections::BTreeMap;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use world::client::{identities, settle};
 use world::{CHAIN, Client};
 
@@ -282,4 +286,98 @@ fn send_a_message_through_a_device(bencher: Bencher<'_, '_>) {
             device
         })
         .bench_local_refs(|device| device.send(world.group, &content, 0).unwrap());
+}
+
+/// The chain's word on two accounts, which never changes here.
+struct Two([(AccountId, AccountState); 2]);
+
+impl Directory for Two {
+    fn account(&self, account: AccountId) -> Option<AccountState> {
+        let found = self.0.iter().find(|(id, _)| *id == account);
+        found.map(|(_, state)| state.clone())
+    }
+}
+
+/// A device whose records and keys lie on a disk.
+fn on_disk(directory: &std::path::Path, identity: &Identity) -> Device {
+    std::fs::create_dir_all(directory).unwrap();
+    let storage = Storage {
+        store: Arc::new(DiskStore::open(directory.join("store")).unwrap()),
+        slots: Box::new(SlotFile::open(directory.join("slots")).unwrap()),
+        key: Secret::new([0; 32]),
+        randomness: Randomness::system(),
+    };
+    let new = NewDevice {
+        suite: Suite::PostQuantum,
+        account: identity.account_id(),
+        signing: identity.signing_key(),
+        name: "phone",
+        serial: 0,
+    };
+    Device::create(storage, &new, 1_000).unwrap()
+}
+
+/// One message of a kilobyte as a device receives it: opened, written down to be shown, its key erased,
+/// and all of that durable on a disk before it is shown.
+#[divan::bench(sample_count = 50, sample_size = 1)]
+fn receive_a_message_durably(bencher: Bencher<'_, '_>) {
+    let base = tempfile::tempdir().unwrap();
+    let people = [Identity::generate().unwrap(), Identity::generate().unwrap()];
+    let state = |identity: &Identity| AccountState {
+        current: identity.public().signing().clone(),
+        earlier: Vec::new(),
+        revoked: false,
+    };
+    let directory = Two(people.each_ref().map(|one| (one.account_id(), state(one))));
+    let mut sender = on_disk(&base.path().join("sender"), &people[0]);
+    let mut receiver = on_disk(&base.path().join("receiver"), &people[1]);
+    let package = receiver.key_packages(1, 9_000).unwrap().remove(0);
+    let invitee = Invitee {
+        key_package: package.bytes,
+        expires_ms: package.expires_ms,
+    };
+    let chain = ChainId::from_bytes([1; 32]);
+    let policy = Policy::between(chain, people[0].account_id(), people[1].account_id());
+    let made = sender.create_group(policy, &[invitee], &directory, 1_000);
+    let (group, output) = made.unwrap();
+    let [create, invite] = &output.outgoing[..] else {
+        panic!("a creation and an invitation");
+    };
+    let (OutgoingKind::Create(creation), OutgoingKind::Invitation(invitation)) =
+        (&create.kind, &invite.kind)
+    else {
+        panic!("a creation and an invitation");
+    };
+    let facts = GroupFacts {
+        chain,
+        group,
+        epoch: creation.epoch,
+        commit_hash: creation.commit_hash,
+        keys: creation.keys.clone(),
+        next_position: 0,
+        time_ms: 1_000,
+    };
+    receiver.join(invitation, &facts, &directory).unwrap();
+    let content = [session_e2ee::Content::Text("x".repeat(1_000))];
+    let mut position = 0;
+    bencher
+        .with_inputs(|| {
+            let output = sender.send(group, &content, 2_000).unwrap();
+            let OutgoingKind::Frame { epoch, frame } = &output.outgoing[0].kind else {
+                panic!("a frame");
+            };
+            (*epoch, frame.clone())
+        })
+        .bench_local_values(|(epoch, frame)| {
+            let place = LogPlace {
+                position,
+                time_ms: 2_001,
+            };
+            position += 1;
+            let entry = LogEntry::Frame {
+                epoch,
+                frame: &frame,
+            };
+            receiver.receive(group, place, entry, &directory).unwrap()
+        });
 }

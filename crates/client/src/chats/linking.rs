@@ -1,5 +1,5 @@
 //! A further device of an account: the two meet on the chain as accounts that the code gives, and
-//! speak in a session of those (`spec/e2ee.md` §6 has what is sealed in it).
+//! speak in a session of those (`spec/e2ee.md` §8 has what is sealed in it).
 //!
 //! ```text
 //! new device                                                  device that is there

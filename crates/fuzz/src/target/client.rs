@@ -4,8 +4,9 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use session_client::content::{Bound, Content};
-use session_client::{HistoryLine, RpcClient, State, decode_proof};
-use session_core::ids::{Digest, SessionId};
+use session_client::e2ee::{self, Body, DeviceId, Event, EventKind, MessageName};
+use session_client::{Gone, HistoryLine, Record, RpcClient, State, decode_proof};
+use session_core::ids::{Digest, GroupId, SessionId};
 
 use super::{Target, codec, seeds};
 
@@ -26,12 +27,52 @@ pub(super) const TARGETS: &[Target] = &[
                     index: 2,
                     bytes: vec![1, 2, 3],
                 },
+                Content::Link(vec![1, 2, 3]),
             ];
             seeds(contents.map(|content| Bound {
                 session: SessionId::from_bytes([3; 32]),
                 counter: 9,
                 content,
             }))
+        },
+    },
+    Target {
+        name: "chat_record",
+        run: codec::<Record>,
+        seeds: || {
+            let message = MessageName {
+                device: DeviceId::from_bytes([1; 16]),
+                sequence: 5,
+            };
+            let body = Body {
+                sequence: 5,
+                sent_at_ms: 1_700_000_000_000,
+                content: e2ee::Content::Text("see you at nine".to_owned()),
+            };
+            let event = Event {
+                number: 3,
+                group: GroupId::from_bytes([2; 32]),
+                kind: EventKind::Verified(vec![message]),
+            };
+            let (at_ms, timer_s) = (1_700_000_000_001, 60);
+            seeds([
+                Record::Said {
+                    message,
+                    body,
+                    at_ms,
+                    timer_s,
+                },
+                Record::Event {
+                    event,
+                    at_ms,
+                    timer_s,
+                },
+                Record::Looked,
+                Record::Gone {
+                    message,
+                    why: Gone::Deleted,
+                },
+            ])
         },
     },
     Target {
