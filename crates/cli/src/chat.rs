@@ -138,7 +138,10 @@ pub(crate) async fn enter(chats: &mut Chats, out: &Out) -> Result<(), CliError> 
                 continue;
             };
             let who = inviter(chats.account(), &from);
-            note(&format!("{who} brought you into {}", title(chats, group)?));
+            note(&match chats.glance(group)?.with {
+                Some(_) if from != chats.account().id() => format!("{who} begins a conversation"),
+                Some(_) | None => format!("{who} brought you into {}", title(chats, group)?),
+            });
         }
     }
     Ok(())
