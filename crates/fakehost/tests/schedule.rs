@@ -257,7 +257,7 @@ async fn a_long_chain_of_undecided_blocks_is_accepted_or_given_up_as_a_whole() {
                 let tx = network.people.join(&mut chance);
                 let handlers = &network.nodes[0].life().handlers;
                 network.people.submit(handlers, &tx, true);
-                let patience = Duration::from_secs(5);
+                let patience = Duration::from_secs(20);
                 let known = network.build(0, patience).await.unwrap().unwrap();
                 network.issue(0, &known).await.unwrap();
                 network.nodes[0].prefer(known.id).await.unwrap();
