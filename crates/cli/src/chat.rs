@@ -11,14 +11,14 @@ use std::io::IsTerminal as _;
 
 use clap::Args;
 use session_client::e2ee::GroupStatus;
-use session_client::{Account, Chats, InvitationCode};
+use session_client::{Account, Chats, Glance, InvitationCode};
 use session_core::ids::{AccountId, GroupId};
 use tokio::sync::{mpsc, watch};
 
 use self::engine::{Engine, Options};
 use self::view::View;
 use crate::home::{Home, resolve_account};
-use crate::out::{CliError, Out, note, printable};
+use crate::out::{CliError, Out, note, printable, short};
 
 pub(crate) use self::command::{parse_timer, timer_text};
 pub(crate) use self::view::{device_name, person, role_word};
@@ -156,6 +156,15 @@ pub(crate) fn inviter(account: &Account, from: &AccountId) -> String {
     }
 }
 
+/// What a conversation is called, short.
+pub(crate) fn short_title(account: &Account, glance: &Glance) -> String {
+    match glance.with {
+        Some(with) => person(account, &with),
+        None if glance.name.is_empty() => short(&glance.group.to_string()),
+        None => printable(&glance.name),
+    }
+}
+
 /// What a conversation is called.
 pub(crate) fn title(chats: &mut Chats, group: GroupId) -> Result<String, CliError> {
     let glance = chats.glance(group)?;
@@ -175,7 +184,7 @@ pub(crate) fn find_group(chats: &mut Chats, text: &str) -> Result<Option<GroupId
         return Ok(Some(group));
     }
     let own = chats.own_group()?;
-    let named = |glance: &&session_client::Glance| {
+    let named = |glance: &&Glance| {
         glance.with.is_none() && glance.name == text && Some(glance.group) != own
     };
     let mut found: Vec<_> = all.iter().filter(named).collect();

@@ -15,6 +15,7 @@ use session_crypto::IdentityId;
 use zeroize::Zeroizing;
 
 use crate::chat::{DEVICE, device_name, open};
+use crate::clock::now_ms;
 use crate::home::Home;
 use crate::out::{CliError, Out, counted, note, printable};
 
@@ -100,9 +101,7 @@ async fn run_with(chats: &mut Chats, verb: DeviceVerb, out: &Out) -> Result<(), 
             out.done(text)
         }
         DeviceVerb::Key { days } => {
-            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-            let now_ms = u64::try_from(now.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
-            let expires = Time::from_ms(now_ms).after_ms(days * DAY_MS);
+            let expires = Time::from_ms(now_ms()).after_ms(days * DAY_MS);
             let code = chats.groups_mut().key_package(expires)?.to_string();
             out.result(
                 &code,

@@ -9,10 +9,10 @@ use session_client::{Chats, GroupFlushed, NewGroup};
 use session_core::ids::{AccountId, GroupId};
 
 use crate::chat::{
-    device_name, enter, find_group, open, parse_timer, person, role_word, timer_text,
+    device_name, enter, find_group, open, parse_timer, person, role_word, short_title, timer_text,
 };
 use crate::home::{Home, resolve_account};
-use crate::out::{CliError, Out, counted, note, printable, short};
+use crate::out::{CliError, Out, counted, note};
 
 #[derive(Subcommand)]
 #[command(
@@ -324,11 +324,7 @@ async fn list(chats: &mut Chats, out: &Out) -> Result<(), CliError> {
         if Some(glance.group) == own {
             continue;
         }
-        let name = match glance.with {
-            Some(with) => person(chats.account(), &with),
-            None if glance.name.is_empty() => short(&glance.group.to_string()),
-            None => printable(&glance.name),
-        };
+        let name = short_title(chats.account(), &glance);
         let unread = match glance.unread {
             0 => String::new(),
             n => format!("{n} unread"),

@@ -2,6 +2,7 @@
 
 mod channel;
 mod chat;
+mod clock;
 
 mod contact;
 mod demo;

@@ -161,6 +161,11 @@ impl Chats {
         Ok(self.file(group)?.transcript())
     }
 
+    /// The same, where it was looked at since this was opened.
+    pub fn opened(&self, group: GroupId) -> Option<&Transcript> {
+        self.open.get(&group).map(TranscriptFile::transcript)
+    }
+
     /// The members' devices.
     ///
     /// # Errors
@@ -289,26 +294,13 @@ impl Chats {
         let page = page?;
         looked.head_age_ms = page.head_age_ms;
         for event in &page.events {
-            match &event.kind {
-                EventKind::Message(message) if message.body.content == Content::Typing => {
-                    looked.typing.insert(message.from.account);
-                }
-                EventKind::Unreadable { .. } => looked.unreadable += 1,
-                EventKind::Message(_)
-                | EventKind::Verified(_)
-                | EventKind::Forged(_)
-                | EventKind::Accepted { .. }
-                | EventKind::NotSent(_)
-                | EventKind::Joined { .. }
-                | EventKind::Added { .. }
-                | EventKind::Removed { .. }
-                | EventKind::RemovedHere { .. }
-                | EventKind::PolicyChanged { .. }
-                | EventKind::Halted { .. }
-                | EventKind::BeforeJoining { .. }
-                | EventKind::SealedInOurName { .. }
-                | EventKind::Superseded { .. } => {}
+            if let EventKind::Message(message) = &event.kind
+                && message.body.content == Content::Typing
+            {
+                looked.typing.insert(message.from.account);
             }
+            let unreadable = matches!(event.kind, EventKind::Unreadable { .. });
+            looked.unreadable += usize::from(unreadable);
         }
         let asked = |update: &Update| update.change == Change::Notice;
         if looked.updates.iter().any(asked) {

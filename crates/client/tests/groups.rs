@@ -13,7 +13,6 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -23,84 +22,14 @@ use session_client::e2ee::{
     OutgoingKind, Policy, Role,
 };
 use session_client::{
-    Account, ClientError, GroupError, Groups, IdentityFile, InvitationCode, KeyPackageCode, Lock,
-    NewGroup, RpcClient,
+    Account, ClientError, GroupError, Groups, IdentityFile, Lock, NewGroup, RpcClient,
 };
 use session_core::group::Mode;
-use session_core::ids::{AccountId, GroupId};
-use session_core::time::{DAY_MS, Time};
+use session_core::ids::AccountId;
 use session_crypto::Identity;
 use session_fixture::ThrowawayNode;
-use support::{Proxy, account, same};
-
-fn in_a_week() -> Time {
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap();
-    Time::from_ms(now.as_millis() as u64).after_ms(7 * DAY_MS)
-}
-
-async fn person(rpc: RpcClient, path: &Path) -> Groups {
-    Groups::open(account(rpc, path).await, "phone").unwrap()
-}
-
-/// As after a restart: nothing but the directory and the identity is left.
-async fn restarted(groups: Groups, rpc: RpcClient, path: &Path) -> Groups {
-    let identity = same(groups.account().identity());
-    drop(groups);
-    let account = Account::open(rpc, identity, path).await.unwrap();
-    Groups::open(account, "phone").unwrap()
-}
-
-/// A line that went over some other way.
-fn line_of(package: &KeyPackageCode) -> KeyPackageCode {
-    package.to_string().parse().unwrap()
-}
-
-/// The texts of others among events, in order.
-fn texts(events: &[Event]) -> Vec<String> {
-    let said = events.iter().filter_map(|event| {
-        if let EventKind::Message(message) = &event.kind
-            && let Content::Text(text) = &message.body.content
-        {
-            return Some(text.clone());
-        }
-        None
-    });
-    said.collect()
-}
-
-/// Everything that was stored for showing, and shown now.
-fn shown(groups: &mut Groups) -> Vec<Event> {
-    let events = groups.events(1_000).unwrap();
-    if let Some(last) = events.last() {
-        groups.acknowledge(last.number).unwrap();
-    }
-    events
-}
-
-async fn read(groups: &mut Groups, group: GroupId) -> Vec<String> {
-    groups.receive(group).await.unwrap();
-    texts(&shown(groups))
-}
-
-/// A group of the first and all the others, joined.
-async fn together(first: &mut Groups, others: &mut [&mut Groups], policy: Policy) -> GroupId {
-    let lines: Vec<KeyPackageCode> = others
-        .iter_mut()
-        .map(|other| line_of(&other.key_package(in_a_week()).unwrap()))
-        .collect();
-    let new = NewGroup::open(policy);
-    let group = first.create(new, &lines, None).await.unwrap();
-    for invited in first.invitations(group).await.unwrap() {
-        let code: InvitationCode = invited.code.to_string().parse().unwrap();
-        for other in others.iter_mut() {
-            other.join(&code).await.unwrap();
-        }
-        first.handed_over(invited.number).unwrap();
-    }
-    group
-}
+use support::group::{in_a_week, line, person, read, restarted, shown, texts, together};
+use support::{Proxy, account};
 
 fn pair(one: &Groups, other: &Groups) -> Policy {
     let chain = one.account().chain();
@@ -116,7 +45,7 @@ async fn two_people_speak_and_somebody_else_pays() {
     let mut alice = person(rpc.clone(), &path("alice")).await;
     let mut bob = person(rpc.clone(), &path("bob")).await;
     let mut sponsor = account(rpc.clone(), &path("sponsor")).await;
-    let package = line_of(&bob.key_package(in_a_week()).unwrap());
+    let package = line(&mut bob);
     let new = NewGroup::open(pair(&alice, &bob));
     let made = alice
         .create(new.clone(), &[package], Some(&mut sponsor))
@@ -170,14 +99,14 @@ async fn who_is_late_joins_the_first_epoch_after_it_is_over() {
     let path = |name: &str| directory.path().join(name);
     let mut alice = person(rpc.clone(), &path("alice")).await;
     let mut bob = person(rpc.clone(), &path("bob")).await;
-    let package = line_of(&bob.key_package(in_a_week()).unwrap());
+    let package = line(&mut bob);
     let new = NewGroup::open(pair(&alice, &bob));
     let group = alice.create(new, &[package], None).await.unwrap();
     let invited = alice.invitations(group).await.unwrap().remove(0);
     alice.say(group, "before").await.unwrap();
     // Carol comes in by the group's first commit.
     let mut carol = person(rpc, &path("carol")).await;
-    let package = line_of(&carol.key_package(in_a_week()).unwrap());
+    let package = line(&mut carol);
     let added = alice.add(group, &[package]).await.unwrap();
     assert_eq!((added.accepted, added.waiting), (1, 0));
     alice.say(group, "after").await.unwrap();
@@ -247,7 +176,12 @@ async fn a_frame_that_the_chain_calls_stale_is_sealed_again() {
     let mut bob = person(proxy.client(), &path("bob")).await;
     let mut carol = person(rpc, &path("carol")).await;
     let policy = Policy::new(alice.account().chain(), alice.account().id());
-    let group = together(&mut alice, &mut [&mut bob, &mut carol], policy).await;
+    let group = together(
+        &mut alice,
+        &mut [&mut bob, &mut carol],
+        NewGroup::open(policy),
+    )
+    .await;
     // What the node says of the log before a removal, and says once more after it, as one that is
     // behind would.
     let seen = Arc::new(Mutex::new(Value::Null));
@@ -286,7 +220,7 @@ async fn where_only_admins_advance_a_group_the_commits_of_others_wait_for_one() 
     let path = |name: &str| directory.path().join(name);
     let mut alice = person(rpc.clone(), &path("alice")).await;
     let mut bob = person(rpc, &path("bob")).await;
-    let package = line_of(&bob.key_package(in_a_week()).unwrap());
+    let package = line(&mut bob);
     let new = NewGroup {
         mode: Mode::AdminOnly,
         ..NewGroup::open(pair(&alice, &bob))
@@ -341,7 +275,7 @@ async fn an_account_that_rotates_keeps_its_conversations_and_old_keys_do_not_ope
     let mut alice = Groups::open(opened.unwrap(), "phone").unwrap();
     let mut bob = person(rpc.clone(), &path("bob")).await;
     let policy = pair(&alice, &bob);
-    let group = together(&mut alice, &mut [&mut bob], policy).await;
+    let group = together(&mut alice, &mut [&mut bob], NewGroup::open(policy)).await;
     let key = path("alice").join("e2ee.key");
     let opens = |identity: &Identity| {
         let sealed = std::fs::read(&key).unwrap();
@@ -383,7 +317,7 @@ async fn of_five_one_is_removed_and_cannot_read_what_comes_after() {
     let policy = Policy::new(all[0].account().chain(), all[0].account().id());
     let (first, others) = all.split_first_mut().unwrap();
     let mut others: Vec<&mut Groups> = others.iter_mut().collect();
-    let group = together(first, &mut others, policy).await;
+    let group = together(first, &mut others, NewGroup::open(policy)).await;
     for (place, person) in all.iter_mut().enumerate() {
         person.say(group, &place.to_string()).await.unwrap();
     }
@@ -452,7 +386,12 @@ async fn of_two_commits_one_wins_and_no_message_is_lost() {
     let mut carol = person(rpc, &path("carol")).await;
     let mut policy = Policy::new(alice.account().chain(), alice.account().id());
     policy.roles.insert(bob.account().id(), Role::Admin);
-    let group = together(&mut alice, &mut [&mut bob, &mut carol], policy).await;
+    let group = together(
+        &mut alice,
+        &mut [&mut bob, &mut carol],
+        NewGroup::open(policy),
+    )
+    .await;
     // Alice's commit and her words do not come through, and Bob's commit does.
     proxy.cut(Some(("sessionvm.Submit", false)));
     let cut = alice.rotate(group).await;
@@ -486,7 +425,7 @@ async fn killed_before_it_hears_of_its_message_a_client_goes_on_without_loss_or_
     let mut alice = person(proxy.client(), &path("alice")).await;
     let mut bob = person(rpc.clone(), &path("bob")).await;
     let policy = pair(&alice, &bob);
-    let group = together(&mut alice, &mut [&mut bob], policy).await;
+    let group = together(&mut alice, &mut [&mut bob], NewGroup::open(policy)).await;
     for (reaches, words) in [(true, "it came through"), (false, "it did not")] {
         proxy.cut(Some(("sessionvm.Submit", reaches)));
         let cut = alice.say(group, words).await;
@@ -520,7 +459,7 @@ async fn a_node_that_leaves_out_changes_or_takes_back_entries_is_noticed() {
     let mut alice = person(rpc, &path("alice")).await;
     let mut bob = person(proxy.client(), &path("bob")).await;
     let policy = pair(&alice, &bob);
-    let group = together(&mut alice, &mut [&mut bob], policy).await;
+    let group = together(&mut alice, &mut [&mut bob], NewGroup::open(policy)).await;
     alice.say(group, "one").await.unwrap();
     alice.say(group, "two").await.unwrap();
     let lies: [fn(&mut Value); 4] = [
@@ -553,7 +492,7 @@ async fn a_node_that_leaves_out_changes_or_takes_back_entries_is_noticed() {
     proxy.be_honest();
     assert_eq!(read(&mut bob, group).await, ["one", "two"]);
     // An invitation to a group that the chain does not show leads nowhere.
-    let package = line_of(&bob.key_package(in_a_week()).unwrap());
+    let package = line(&mut bob);
     let policy = pair(&alice, &bob);
     let other = alice.create(NewGroup::open(policy), &[package], None).await;
     let invited = alice.invitations(other.unwrap()).await.unwrap().remove(0);

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use session_client::e2ee::{Content, GroupStatus};
-use session_client::{Chats, ClientError, Entered, GroupFlushed, Standing, Told};
+use session_client::{Chats, ClientError, Entered, Standing, Told};
 use session_core::ids::{AccountId, GroupId};
 use tokio::sync::{mpsc, watch};
 
 use super::command::{Command, timer_text};
 use super::view::{Part, Shown, Trusted, View, lines_of, person};
+use crate::clock::now_ms;
 use crate::out::{CliError, counted, printable, short};
 
 /// How long the node may hold a question.
@@ -226,10 +227,7 @@ impl Engine {
     }
 
     async fn look_now(&mut self) -> Result<(), ClientError> {
-        let mut groups = self.parts()?;
-        groups.push(self.group);
-        groups.dedup();
-        for group in groups {
+        for group in self.parts()? {
             let looked = self.chats.receive(group, 0).await?;
             let now = Instant::now();
             for account in looked.typing {
@@ -260,13 +258,7 @@ impl Engine {
 
     /// Sends what waits. What the chain takes only later is no failure.
     async fn flush(&mut self) -> Result<(), ClientError> {
-        let (_, flushed) = self.chats.flush(self.group).await?;
-        self.note_flushed(&flushed);
-        Ok(())
-    }
-
-    fn note_flushed(&mut self, flushed: &GroupFlushed) {
-        self.view.waiting = flushed.waiting;
+        self.chats.flush(self.group).await.map(drop)
     }
 
     /// Tells the senders of what is shown that it was read.
@@ -400,27 +392,21 @@ impl Engine {
 
     fn show(&mut self) -> Result<(), CliError> {
         let glance = self.chats.glance(self.group)?;
-        let mut parts = Vec::new();
-        for group in self.parts()? {
-            let others = self.chats.others(group).unwrap_or_default();
-            parts.push((group, others, self.chats.transcript(group)?.clone()));
+        let groups = self.parts()?;
+        for group in &groups {
+            self.chats.transcript(*group)?;
         }
         let account = self.chats.account();
-        let shown: Vec<Part<'_>> = parts
-            .iter()
-            .map(|(group, others, transcript)| Part {
-                group: *group,
-                transcript,
-                others: others.clone(),
+        let parts = groups.into_iter().filter_map(|group| {
+            Some(Part {
+                group,
+                transcript: self.chats.opened(group)?,
+                others: self.chats.others(group).unwrap_or_default(),
             })
-            .collect();
-        let lines = lines_of(account, &shown);
+        });
+        let lines = lines_of(account, &parts.collect::<Vec<_>>());
         let view = &mut self.view;
-        view.title = match glance.with {
-            Some(with) => person(account, &with),
-            None if glance.name.is_empty() => short(&self.group.to_string()),
-            None => printable(&glance.name),
-        };
+        view.title = super::short_title(account, &glance);
         view.people = glance.accounts.len();
         view.devices = self.chats.members(self.group).map_or(0, |all| all.len());
         view.muted = account.state().muted.contains(&self.group);
@@ -484,10 +470,8 @@ fn alarm_of(account: &session_client::Account, one: &Standing) -> String {
 
 /// When a wall-clock time comes.
 fn in_ms(at_ms: u64) -> Instant {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let now_ms = u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
     // Far ahead is as good as a day.
-    let ahead = at_ms.saturating_sub(now_ms).min(86_400_000);
+    let ahead = at_ms.saturating_sub(now_ms()).min(86_400_000);
     Instant::now() + Duration::from_millis(ahead)
 }
 

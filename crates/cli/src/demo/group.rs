@@ -12,6 +12,7 @@ use session_core::time::{DAY_MS, Time};
 use session_crypto::Identity;
 
 use super::{NodeProcess, Report, keep_and_open, must, open_again};
+use crate::clock::now_ms;
 use crate::out::{CliError, short};
 
 /// Events that are looked at at once: more than a demo makes.
@@ -82,9 +83,7 @@ pub(super) async fn run(
 /// The first makes a group of all, and the others join what the chain proves.
 async fn gather(report: &mut Report<'_>, all: &mut [Groups]) -> Result<GroupId, CliError> {
     let began = Instant::now();
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let now_ms = u64::try_from(now.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
-    let expires = Time::from_ms(now_ms).after_ms(DAY_MS);
+    let expires = Time::from_ms(now_ms()).after_ms(DAY_MS);
     let Some((first, others)) = all.split_first_mut() else {
         return Err(CliError::Usage("a group needs people".to_owned()));
     };

@@ -192,12 +192,12 @@ impl Chats {
         let me = self.me()?.account;
         for invited in self.groups.invitations(group).await? {
             let accounts: BTreeSet<AccountId> = invited.to.iter().map(|to| to.account).collect();
+            let alone = self.groups.device().own_devices()?.len() == 1;
             for account in accounts {
                 if account == me {
                     self.tell_devices(&invited.code).await?;
                     continue;
                 }
-                let alone = self.groups.device().own_devices()?.len() == 1;
                 let session = self.account_mut().session_for(account, alone).await?;
                 let account = self.account_mut();
                 account.send_invitation(&session, &invited.code).await?;
@@ -264,13 +264,14 @@ impl Chats {
             Some(code) => self.join_by(&code, held.from).await?,
             None => None,
         };
-        let done = |other: &HeldInvitation| other.code == held.code;
-        self.account_mut().drop_invitations(done)?;
-        if let Some(Entered::Joined { group, .. }) = &entered {
-            // Earlier ones to the same group lead to where it is no more.
-            let earlier = |other: &HeldInvitation| leads_to(other, *group);
-            self.account_mut().drop_invitations(earlier)?;
-        }
+        let joined = match &entered {
+            Some(Entered::Joined { group, .. }) => Some(*group),
+            Some(Entered::Useless { .. }) | None => None,
+        };
+        // Earlier ones to a group that was joined lead to where it is no more.
+        self.account_mut().drop_invitations(|other| {
+            other.code == held.code || joined.is_some_and(|group| leads_to(other, group))
+        })?;
         Ok(entered)
     }
 

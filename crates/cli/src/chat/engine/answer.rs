@@ -147,7 +147,6 @@ impl Engine {
 
     /// What became of a commit.
     fn committed(&mut self, flushed: &GroupFlushed) {
-        self.note_flushed(flushed);
         if let Some(why) = &flushed.why {
             self.say(vec![format!("it waits for the chain: {}", printable(why))]);
         }
@@ -255,8 +254,7 @@ impl Engine {
             .chats
             .send_file(self.group, name, &content, "", progress)
             .await;
-        let (_, flushed) = sent?;
-        self.note_flushed(&flushed);
+        sent?;
         Ok(())
     }
 
@@ -319,7 +317,6 @@ impl Engine {
 
     async fn outbox(&mut self) -> Result<(), CliError> {
         let (_, flushed) = self.chats.flush(self.group).await?;
-        self.note_flushed(&flushed);
         let waiting = flushed.waiting as u64;
         let mut line = format!("{} waiting to be sent", counted(waiting, "thing"));
         if let Some(why) = &flushed.why {
