@@ -150,8 +150,8 @@ pub(crate) struct GroupRecord {
     pub(crate) unsigned: Vec<SignedFrame>,
     pub(crate) unsigned_epoch: u64,
     pub(crate) unsigned_since_ms: u64,
-    /// Nothing of this epoch was signed yet.
-    pub(crate) first_of_epoch: bool,
+    /// When the last signature of this epoch was made; 0: there is none yet.
+    pub(crate) signed_ms: u64,
     pub(crate) admin_seed: Option<Secret<32>>,
     /// The group was told the admin key.
     pub(crate) admin_key_told: bool,

@@ -11,7 +11,9 @@
 
 mod world;
 
-use session_e2ee::{Authenticity, EventKind, GroupStatus, Policy, Role, SignatureRule, Suite};
+use session_e2ee::{
+    Authenticity, Content, EventKind, GroupStatus, Policy, Role, SignatureRule, Suite,
+};
 use world::client::{group_of, settle};
 
 #[test]
@@ -53,7 +55,7 @@ fn in_a_group_messages_are_from_a_member_and_then_verified() {
         .sum::<usize>()
     };
     assert_eq!(clients[2].texts(group), ["0", "1", "2", "3"]);
-    // The first of an epoch is signed at once, the others within five seconds.
+    // What comes after a silence is signed at once, the others within five seconds.
     assert_eq!(verified(&clients[2]), 1);
     let due = clients[1].device().next_tick_ms().unwrap().unwrap();
     assert_eq!(due, chain.now_ms.max(due).min(due));
@@ -64,6 +66,40 @@ fn in_a_group_messages_are_from_a_member_and_then_verified() {
     settle(&mut clients, &mut chain);
     assert_eq!(verified(&clients[2]), 4);
     assert_eq!(verified(&clients[0]), 4);
+}
+
+#[test]
+fn what_is_said_after_a_silence_goes_out_with_its_signature() {
+    let (mut chain, mut clients, group) = group_of(3, Suite::Classical, 12);
+    let text = |text: &str| Content::Text(text.to_owned());
+    let mut say = |contents: &[Content], now: u64| {
+        let device = clients[1].device.as_mut().unwrap();
+        device.send(group, contents, now).unwrap().outgoing.len()
+    };
+    let minute = 60_000;
+    assert_eq!(say(&[text("alone")], chain.tick(minute)), 2);
+    assert_eq!(say(&[text("alone")], chain.tick(minute)), 2);
+    let breath: Vec<Content> = (0..3).map(|n| text(&n.to_string())).collect();
+    assert_eq!(
+        say(&breath, chain.tick(minute)),
+        4,
+        "one signature over three"
+    );
+    assert_eq!(say(&[text("in a talk")], chain.tick(4_999)), 1);
+    // Nobody waits for the proof of who is typing; it goes under the signature that comes next.
+    assert_eq!(say(&[Content::Typing], chain.tick(minute)), 1);
+    assert_eq!(say(&[text("typed")], chain.tick(1_000)), 2);
+    let set_back = chain.now_ms - minute;
+    assert_eq!(say(&[text("another clock")], set_back), 2);
+    settle(&mut clients, &mut chain);
+    let verified = |kind: &EventKind| match kind {
+        EventKind::Verified(names) => names.len(),
+        _ => 0,
+    };
+    for client in [&clients[0], &clients[2]] {
+        let shown = client.shown.iter().map(|event| verified(&event.kind));
+        assert_eq!(shown.sum::<usize>(), client.texts(group).len());
+    }
 }
 
 #[test]

@@ -249,8 +249,13 @@ fn thirty_two_messages_share_a_signature() {
     let now = chain.now_ms;
     clients[1].dev().send(group, &contents, now).unwrap();
     let outbox = clients[1].device().outbox().unwrap();
-    // 65 messages; a signature over the first, two over 32 each.
-    assert_eq!(outbox.len(), 65 + 3);
+    // 65 messages, two signatures over 32 each; the last one waits for its own.
+    assert_eq!(outbox.len(), 65 + 2);
+    let now = chain.tick(5_000);
+    let output = clients[1].dev().tick(now, &chain.directory()).unwrap();
+    let frames = output.outgoing.iter();
+    let frames = frames.filter(|out| matches!(out.kind, OutgoingKind::Frame { .. }));
+    assert_eq!(frames.count(), 1);
     settle(&mut clients, &mut chain);
     assert_eq!(clients[2].texts(group).len(), 65);
     let verified: usize = clients[2]

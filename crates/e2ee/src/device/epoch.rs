@@ -75,7 +75,7 @@ impl Transaction<'_> {
         self.buffer().save_record(&(group, number), &epoch);
         record.epoch = number;
         record.own_leaf = loaded.own_leaf_index().u32();
-        record.first_of_epoch = true;
+        record.signed_ms = 0;
         if removal {
             record.floor = number;
         }

@@ -394,7 +394,7 @@ impl Transaction<'_> {
             unsigned: Vec::new(),
             unsigned_epoch: facts.epoch,
             unsigned_since_ms: facts.time_ms,
-            first_of_epoch: true,
+            signed_ms: 0,
             admin_seed: before.and_then(|before| before.admin_seed),
             admin_key_told: false,
             reserved_until_ms: 0,

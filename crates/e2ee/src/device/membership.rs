@@ -332,7 +332,7 @@ impl Transaction<'_> {
             unsigned: Vec::new(),
             unsigned_epoch: 0,
             unsigned_since_ms: 0,
-            first_of_epoch: true,
+            signed_ms: 0,
             admin_seed: Some(admin_seed),
             admin_key_told: false,
             reserved_until_ms: 0,

@@ -39,7 +39,11 @@ impl Device {
         let ((), output) = self.event(|event| {
             let mut record = event.active(group)?;
             for content in contents {
-                event.say(group, &mut record, content.clone(), now_ms)?;
+                event.put(group, &mut record, content.clone(), now_ms)?;
+            }
+            // One signature over what is said in one breath.
+            if contents.iter().any(is_signed_promptly) {
+                event.sign_promptly(group, &mut record, now_ms)?;
             }
             event.buffer().save_record(&group, &record);
             Ok(())
@@ -95,6 +99,7 @@ impl Device {
                 OutgoingKind::Frame { .. } => {
                     let mut record = event.active(group)?;
                     event.seal_again(group, &mut record, number, entry, now_ms)?;
+                    event.sign_promptly(group, &mut record, now_ms)?;
                     event.buffer().save_record(&group, &record);
                 }
                 OutgoingKind::Commit(_) => event.give_up(group)?,
@@ -181,9 +186,52 @@ fn signature_due(record: &GroupRecord) -> Option<u64> {
     })
 }
 
+/// Whether somebody waits for the proof of who said this. What is not worth a signature of its own
+/// goes under the next one.
+const fn is_signed_promptly(content: &Content) -> bool {
+    !matches!(
+        content,
+        Content::Typing | Content::Delivered(_) | Content::Read(_)
+    )
+}
+
 impl Transaction<'_> {
     /// Seals content of one's own, and the signature with it where one is due.
     pub(crate) fn say(
+        &mut self,
+        group: GroupId,
+        record: &mut GroupRecord,
+        content: Content,
+        now_ms: u64,
+    ) -> Result<(), E2eeError> {
+        let promptly = is_signed_promptly(&content);
+        self.put(group, record, content, now_ms)?;
+        if promptly {
+            self.sign_promptly(group, record, now_ms)?;
+        }
+        Ok(())
+    }
+
+    /// Signs at once after a silence: what is said alone then goes out with its signature, as one post.
+    /// In a talk signatures are 5 seconds apart ([`Device::tick`]).
+    fn sign_promptly(
+        &mut self,
+        group: GroupId,
+        record: &mut GroupRecord,
+        now_ms: u64,
+    ) -> Result<(), E2eeError> {
+        // A clock that was set back is no talk.
+        let talking = now_ms
+            .checked_sub(record.signed_ms)
+            .is_some_and(|since| since < SIGNED_BATCH_AFTER_MS);
+        if talking {
+            return Ok(());
+        }
+        self.sign_frames(group, record, now_ms)
+    }
+
+    /// Seals content of one's own.
+    fn put(
         &mut self,
         group: GroupId,
         record: &mut GroupRecord,
@@ -236,11 +284,7 @@ impl Transaction<'_> {
             generation: place.generation,
             hash,
         });
-        let now = record.first_of_epoch
-            || keys.rule == SignatureRule::Each
-            || record.unsigned.len() >= SIGNED_BATCH_MAX;
-        record.first_of_epoch = false;
-        if now {
+        if keys.rule == SignatureRule::Each || record.unsigned.len() >= SIGNED_BATCH_MAX {
             self.sign_frames(group, record, now_ms)?;
         }
         Ok(())
@@ -258,6 +302,9 @@ impl Transaction<'_> {
             return Ok(());
         }
         let epoch = record.unsigned_epoch;
+        if epoch == record.epoch {
+            record.signed_ms = now_ms;
+        }
         let signed = signed_bytes(group, epoch, record.own_leaf, &frames);
         let signature = self.me.key.sign_bytes(&signed)?;
         let body = Body {
@@ -286,7 +333,7 @@ impl Transaction<'_> {
                 self.seal_again(group, record, number, entry, now_ms)?;
             }
         }
-        Ok(())
+        self.sign_promptly(group, record, now_ms)
     }
 
     fn seal_again(

@@ -105,7 +105,7 @@ impl Encode for GroupRecord {
             .list(&self.unsigned)
             .u64(self.unsigned_epoch)
             .u64(self.unsigned_since_ms)
-            .bool(self.first_of_epoch)
+            .u64(self.signed_ms)
             .bool(self.admin_seed.is_some());
         if let Some(seed) = &self.admin_seed {
             out.raw(seed.expose());
@@ -135,7 +135,7 @@ impl Decode for GroupRecord {
             unsigned: input.list("unsigned", SIGNED_BATCH_MAX, 36)?,
             unsigned_epoch: input.u64("unsigned epoch")?,
             unsigned_since_ms: input.u64("unsigned since")?,
-            first_of_epoch: input.bool("first of epoch")?,
+            signed_ms: input.u64("signed")?,
             admin_seed: optional_secret(input, "admin seed")?,
             admin_key_told: input.bool("admin key told")?,
             reserved_until_ms: input.u64("reserved until")?,
