@@ -318,9 +318,13 @@ impl Account {
     /// Days for which this chain keeps bodies, proved when it was met; those of a chain by default where
     /// it was met by an earlier release.
     pub fn retention_days(&self) -> u64 {
+        self.retention_ms() / DAY_MS
+    }
+
+    pub(crate) fn retention_ms(&self) -> u64 {
         match self.state.retention_ms {
-            0 => Parameters::default().retention_ms / DAY_MS,
-            ms => ms / DAY_MS,
+            0 => Parameters::default().retention_ms,
+            ms => ms,
         }
     }
 

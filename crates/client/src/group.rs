@@ -15,6 +15,7 @@ mod admins;
 mod certificate;
 mod code;
 mod countersigning;
+mod invitation;
 mod joining;
 mod key_package;
 mod log;
@@ -24,22 +25,22 @@ mod successor;
 
 pub(crate) use accounts::{Accounts, Position};
 pub use code::{CodeError, InvitationCode, KeyPackageCode};
+pub use invitation::Invited;
 pub use log::GroupPage;
-pub(crate) use sending::put_chunks;
-pub use sending::{Flushed, Invited};
+pub use sending::Flushed;
 pub(crate) use storage::{follow_keys, store_key};
 pub use successor::Superseded;
 
 use std::collections::BTreeMap;
 
 use session_core::group::{Group, Mode};
-use session_core::ids::{AccountId, GroupId};
+use session_core::ids::{AccountId, ChunkId, GroupId};
 use session_core::time::{DAY_MS, Time};
 use session_e2ee::attachment::AttachmentError;
 use session_e2ee::link::{LinkCode, LinkRequest};
 use session_e2ee::{
     Content, Device, E2eeError, Event, GroupStatus, Invitee, Member, MemberDevice, Output, Policy,
-    SafetyNumber,
+    SafetyNumber, TreeError,
 };
 
 use crate::account::{Account, now};
@@ -54,6 +55,18 @@ pub enum GroupError {
     /// The chunks of an invitation.
     #[error("the invitation cannot be read: {0}")]
     Invitation(#[from] AttachmentError),
+    /// The ratchet tree of an invitation.
+    #[error("the invitation cannot be read: {0}")]
+    Tree(#[from] TreeError),
+    /// A piece of an invitation's ratchet tree is gone.
+    #[error(
+        "the chain has no piece {0} of the invitation's ratchet tree: ask to be invited again, or ask \
+         another node"
+    )]
+    PieceGone(usize),
+    /// A chunk that was put is not there.
+    #[error("the node took chunk {0} and does not prove that the chain has it")]
+    NotKept(ChunkId),
     /// The chain knows no such group.
     #[error("the chain knows no group {0}")]
     Unknown(GroupId),

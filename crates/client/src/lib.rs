@@ -42,6 +42,7 @@
 mod account;
 mod channel;
 mod chats;
+mod chunk;
 mod claim;
 mod committee;
 pub mod content;

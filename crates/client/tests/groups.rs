@@ -28,7 +28,7 @@ use session_core::group::Mode;
 use session_core::ids::AccountId;
 use session_crypto::Identity;
 use session_fixture::ThrowawayNode;
-use support::group::{in_a_week, line, person, read, restarted, shown, texts, together};
+use support::group::{in_a_week, line, owned_by, person, read, restarted, shown, texts, together};
 use support::{Proxy, account};
 
 fn pair(one: &Groups, other: &Groups) -> Policy {
@@ -505,4 +505,83 @@ async fn a_node_that_leaves_out_changes_or_takes_back_entries_is_noticed() {
     assert!(matches!(told, Err(ClientError::Reply(_))), "{told:?}");
     proxy.be_honest();
     bob.join(&invited.code).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_invitation_puts_what_changed_and_no_piece_can_be_kept_back_or_forged_unseen() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = ThrowawayNode::start().await.unwrap();
+    let rpc = RpcClient::new(&node.url(), None).unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let to_alice = Proxy::before(rpc.clone()).await;
+    let to_bob = Proxy::before(rpc.clone()).await;
+    let mut alice = person(to_alice.client(), &path("alice")).await;
+    let mut lines = Vec::new();
+    for n in 0..8 {
+        let mut other = person(rpc.clone(), &path(&format!("{n}"))).await;
+        lines.push(line(&mut other));
+    }
+    let new = NewGroup::new(owned_by(&alice));
+    let group = alice.create(new, &lines, None).await.unwrap();
+    // A head, and three pieces: four leaves each, and one.
+    let first = alice.invitations(group).await.unwrap().remove(0);
+    assert_eq!(first.put, 4);
+    // Asked again, only the head is put: it has another key each time.
+    let again = alice.invitations(group).await.unwrap().remove(0);
+    assert_eq!(again.put, 1);
+    alice.handed_over(first.number).unwrap();
+    let mut bob = person(to_bob.client(), &path("bob")).await;
+    let package = line(&mut bob);
+    alice.add(group, &[package]).await.unwrap();
+
+    // A node that shows the proof of another chunk is not believed: the invitation is not given out.
+    let other = Mutex::new(None);
+    to_alice.lie(move |method, result| {
+        if method == "sessionvm.GetProof" {
+            let shown = result["proof"].take();
+            result["proof"] = other.lock().unwrap().get_or_insert(shown).clone();
+        }
+    });
+    let refused = alice.invitations(group).await.unwrap_err();
+    let text = refused.to_string();
+    assert!(text.contains("the proof is about another record"), "{text}");
+    to_alice.be_honest();
+    let second = alice.invitations(group).await.unwrap().remove(0);
+    assert_eq!(second.put, 2, "the piece with the tenth leaf, and the head");
+
+    // What is fetched: the head, then the pieces.
+    let asked: Arc<Mutex<Vec<Value>>> = Arc::default();
+    let fetched = asked.clone();
+    to_bob.lie(move |method, result| {
+        if method == "sessionvm.GetChunk" {
+            let mut fetched = fetched.lock().unwrap();
+            fetched.push(result["chunkId"].clone());
+            if fetched.len() > 1 {
+                result["bytes"] = json!("AAAA");
+            }
+        }
+    });
+    let forged = bob.join(&second.code).await.unwrap_err().to_string();
+    assert!(
+        forged.contains("a chunk is not the one that was named"),
+        "{forged}"
+    );
+    to_bob.be_honest();
+    let piece = asked.lock().unwrap()[1].clone();
+    *to_bob.hidden.lock().unwrap() = Some(piece);
+    let gone = bob.join(&second.code).await.unwrap_err();
+    assert!(
+        matches!(gone, ClientError::Group(GroupError::PieceGone(_))),
+        "{gone}"
+    );
+    *to_bob.hidden.lock().unwrap() = None;
+    // Cut off in the middle, it begins again; nothing was lost on any of these ways.
+    to_bob.cut(Some(("sessionvm.GetChunk", true)));
+    assert!(bob.join(&second.code).await.is_err());
+    to_bob.cut(None);
+    let mut bob = restarted(bob, to_bob.client(), &path("bob")).await;
+    bob.join(&second.code).await.unwrap();
+    alice.say(group, "all here").await.unwrap();
+    assert_eq!(read(&mut bob, group).await, ["all here"]);
+    assert_eq!(bob.members(group).unwrap().len(), 10);
 }

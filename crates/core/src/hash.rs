@@ -97,6 +97,8 @@ pub enum Tag {
     SafetyNumber,
     /// Hash of an attachment's sealed bytes.
     Attachment,
+    /// Tree secret of a group and a piece of its ratchet tree to that piece's key (keyed BLAKE2b).
+    TreePieceKey,
     /// Published session id of the execution layer.
     PublishedSession,
     /// Published oracle request id.
@@ -163,6 +165,7 @@ impl Tag {
             Self::TranscriptKey => "LUX:SessionVM:transcript-key:v1",
             Self::SafetyNumber => "LUX:SessionVM:safety-number:v1",
             Self::Attachment => "LUX:SessionVM:attachment:v1",
+            Self::TreePieceKey => "LUX:SessionVM:tree-piece-key:v1",
             Self::PublishedSession => "LUX:Session:v1",
             Self::PublishedOracleRequest => "LUX:OracleRequest:v1",
             Self::PublishedReceipt => "LUX:Receipt:v1",

@@ -142,6 +142,7 @@ mod directory;
 mod error;
 mod event;
 pub mod frame;
+mod invitation;
 pub mod limits;
 pub mod link;
 mod outgoing;
@@ -156,6 +157,7 @@ mod safety_number;
 pub mod signed_batch;
 mod suite;
 mod tables;
+pub mod tree;
 mod vault;
 mod verdict;
 
@@ -170,6 +172,7 @@ pub use device::{
 pub use directory::{AccountState, Directory};
 pub use error::E2eeError;
 pub use event::{Authenticity, Event, EventKind, LogPlace, MemberDevice, Message, Unusable};
+pub use invitation::{HEAD_MAX, HeadTree, InvitationHead};
 pub use outgoing::{
     Advance, ChainKeys, Creation, Invitation, Outgoing, OutgoingKind, Predecessor, commit_hash,
     group_id,
@@ -179,5 +182,6 @@ pub use randomness::Randomness;
 pub use records::RecordError;
 pub use safety_number::SafetyNumber;
 pub use suite::Suite;
+pub use tree::{CutTree, TreeError};
 pub use vault::VaultError;
 pub use verdict::Refusal;

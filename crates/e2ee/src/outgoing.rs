@@ -4,7 +4,8 @@
 use session_core::codec::{Decode, DecodeError, Encode, Reader, Writer};
 use session_core::group;
 use session_core::ids::{ChainId, Digest, GroupId};
-use session_crypto::SigningPublicKey;
+use session_crypto::{Secret, SigningPublicKey};
+use zeroize::Zeroizing;
 
 use crate::event::MemberDevice;
 use crate::limits::{ADDS_MAX, COMMIT_MAX, FRAME_MAX, TREE_MAX, WELCOME_MAX};
@@ -91,6 +92,8 @@ pub struct Invitation {
     pub welcome: Vec<u8>,
     /// MLS ratchet tree of that epoch.
     pub tree: Vec<u8>,
+    /// What the tree is cut with (`tree.rs`); newcomers go on with it.
+    pub tree_secret: Secret<32>,
 }
 
 /// The last common epoch of a group that another one follows.
@@ -193,7 +196,8 @@ impl Encode for Invitation {
             .option(self.predecessor.as_ref())
             .u64(self.epoch)
             .bytes(&self.welcome)
-            .bytes(&self.tree);
+            .bytes(&self.tree)
+            .raw(self.tree_secret.expose());
     }
 }
 
@@ -205,6 +209,7 @@ impl Decode for Invitation {
             epoch: input.u64("epoch")?,
             welcome: input.bytes("welcome", WELCOME_MAX)?.to_vec(),
             tree: input.bytes("ratchet tree", TREE_MAX)?.to_vec(),
+            tree_secret: Secret::new(*Zeroizing::new(input.array::<32>("tree secret")?)),
         })
     }
 }

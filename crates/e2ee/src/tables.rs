@@ -158,6 +158,8 @@ pub(crate) struct GroupRecord {
     /// Until when the key package is good that this device left here for a successor; 0: none.
     pub(crate) reserved_until_ms: u64,
     pub(crate) predecessor: Option<Predecessor>,
+    /// What this device cuts the group's tree with when it invites (`tree.rs`).
+    pub(crate) tree_secret: Secret<32>,
     pub(crate) policy: Policy,
 }
 

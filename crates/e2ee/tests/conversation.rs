@@ -14,7 +14,8 @@ mod world;
 use session_e2ee::{
     Authenticity, Content, EventKind, GroupStatus, Policy, Role, SignatureRule, Suite,
 };
-use world::client::{group_of, settle};
+use world::client::{group_of, identities, settle};
+use world::{Chain, Client};
 
 #[test]
 fn two_people_talk_and_nothing_is_signed() {
@@ -213,4 +214,51 @@ fn roles_are_given_by_owners_and_kept_to() {
             .is_err()
     );
     let _ = (member, Policy::new(world::CHAIN, admin));
+}
+
+#[test]
+fn whoever_invites_cuts_the_tree_alike_until_somebody_is_removed() {
+    let (mut chain, mut clients, group) = group_of(3, Suite::Classical, 6);
+    let ids = identities(5, &mut chain);
+    let mut newcomers = ids.iter().zip(10..);
+    let mut invite = |by: usize, clients: &mut Vec<Client>, chain: &mut Chain| {
+        let (id, seed) = newcomers.next().unwrap();
+        let mut newcomer = Client::new("new", id, Suite::Classical, seed, chain);
+        let invitee = newcomer.invitee(chain);
+        let now = chain.tick(10_000);
+        let directory = chain.directory();
+        let inviter = clients[by].dev();
+        inviter.add(group, &[invitee], &directory, now).unwrap();
+        clients[by].flush(chain).unwrap();
+        clients[by].sync(chain).unwrap();
+        clients[by].flush(chain).unwrap();
+        let invitation = clients[by].post.last().unwrap().clone();
+        clients.push(newcomer);
+        settle(clients, chain);
+        invitation.tree_secret
+    };
+    let first = invite(0, &mut clients, &mut chain);
+    // A newcomer that is an admin invites as well.
+    let mut policy = clients[0].device().policy(group).unwrap();
+    policy.roles.insert(clients[3].account(), Role::Admin);
+    let directory = chain.directory();
+    clients[0]
+        .dev()
+        .set_policy(group, policy, &directory)
+        .unwrap();
+    settle(&mut clients, &mut chain);
+    let second = invite(3, &mut clients, &mut chain);
+    assert!(first == second, "newcomers are told it");
+    let gone = clients[1].member();
+    let directory = chain.directory();
+    clients[3]
+        .dev()
+        .remove(group, &[gone], false, &directory)
+        .unwrap();
+    settle(&mut clients, &mut chain);
+    let third = invite(3, &mut clients, &mut chain);
+    assert!(third != first, "the removed has that one");
+    let fourth = invite(0, &mut clients, &mut chain);
+    assert!(third == fourth, "everybody derives the same");
+    assert_eq!(clients[0].device().members(group).unwrap().len(), 6);
 }

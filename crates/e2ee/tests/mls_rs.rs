@@ -317,6 +317,7 @@ fn mls_rs_joins_commits_invites_and_removes() {
         epoch: 4,
         welcome: commit.welcome_messages()[0].to_bytes().unwrap(),
         tree: joined.export_tree().to_bytes().unwrap(),
+        tree_secret: Secret::new([7; 32]),
     };
     third.join_with(&invitation, &chain).unwrap();
     let number = |client: &Client| client.device().safety_number(group).unwrap();

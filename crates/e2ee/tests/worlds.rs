@@ -53,6 +53,8 @@ struct Seen {
     texts: u64,
     epochs: u64,
     policies: u64,
+    /// Pieces of trees that an invitation found on the chain.
+    shared: u64,
 }
 
 struct World {
@@ -203,7 +205,8 @@ impl World {
         let client = &mut self.clients[n];
         match (&outgoing.kind, verdict) {
             (OutgoingKind::Invitation(invitation), _) => {
-                client.post.push((**invitation).clone());
+                let carried = self.chain.carry(outgoing.group, invitation);
+                client.post.push(carried);
                 client.dev().accepted(outgoing.number)
             }
             (OutgoingKind::Create(_), _) => client.dev().accepted(outgoing.number),
@@ -580,6 +583,7 @@ fn run(seed: u64, suite: Suite, steps: usize) -> Seen {
     }
     world.rest();
     world.judge(seed);
+    world.seen.shared = world.chain.shared as u64;
     world.seen
 }
 
@@ -594,6 +598,7 @@ fn add(all: &mut Seen, one: &Seen) {
     all.texts += one.texts;
     all.epochs += one.epochs;
     all.policies += one.policies;
+    all.shared += one.shared;
 }
 
 fn number(name: &str, default: u64) -> u64 {
@@ -641,6 +646,7 @@ fn conversations_are_ideal_in_random_worlds() {
             seen.late,
             seen.texts,
             seen.policies,
+            seen.shared,
         ];
         assert!(least.iter().all(|count| *count > 0), "{seen:?}");
     }

@@ -6,13 +6,11 @@ use session_core::ids::{ChunkId, Digest, GroupId};
 use session_e2ee::{Attachment, Content, Randomness};
 
 use super::{Chats, Update};
+use crate::chunk::AT_ONCE;
 use crate::content::is_file_name;
 use crate::error::ClientError;
-use crate::group::{Flushed, GroupError, put_chunks};
+use crate::group::{Flushed, GroupError};
 use crate::sealed_lines::io;
-
-/// Chunks that are put at once.
-const PUT: usize = 8;
 
 impl Chats {
     /// Seals a file under a key of its own, puts its chunks on the chain at this account's cost, and
@@ -35,8 +33,8 @@ impl Chats {
         let sealed = Attachment::seal(name, "", file, &mut Randomness::system());
         let (file, chunks) = sealed.map_err(GroupError::from)?;
         let (total, mut done) = (chunks.len(), 0);
-        for some in chunks.chunks(PUT) {
-            put_chunks(self.account_mut(), some.to_vec()).await?;
+        for some in chunks.chunks(AT_ONCE) {
+            self.account_mut().put_chunks(some.to_vec()).await?;
             done += some.len();
             progress(done, total);
         }

@@ -18,11 +18,11 @@ use session_core::codec::{Decode, DecodeError, Encode, Reader, Writer};
 use session_core::ids::{GroupId, KeyPackageId};
 use session_core::key_package::key_package_id;
 use session_core::limits::KEY_PACKAGE_BYTES_MAX;
-use session_e2ee::{Attachment, Invitee};
+use session_e2ee::{Attachment, HEAD_MAX, Invitee};
 
 const VERSION: u8 = 1;
-/// Longest line that is read: an invitation to a large group names 1,800 chunks at most.
-const LINE_MAX: usize = 128 * 1024;
+/// Longest line that is read: a key package of 16 KiB has 22 kB, an invitation not one.
+const LINE_MAX: usize = 32 * 1024;
 
 /// Why a line is not a code.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,7 +52,7 @@ pub struct InvitationCode {
     pub group: GroupId,
     /// The epoch that it leads to.
     pub epoch: u64,
-    /// The sealed welcome and ratchet tree.
+    /// The sealed head: welcome, and where the ratchet tree is.
     pub(crate) sealed: Attachment,
 }
 
@@ -117,9 +117,22 @@ impl Decode for InvitationCode {
         Ok(Self {
             group: GroupId::decode(input)?,
             epoch: input.u64("epoch")?,
-            sealed: Attachment::decode(input)?,
+            sealed: head(input)?,
         })
     }
+}
+
+/// The sealed head of an invitation: of no more bytes than one has, so that nobody is made to fetch them.
+fn head(input: &mut Reader<'_>) -> Result<Attachment, DecodeError> {
+    let sealed = Attachment::decode(input)?;
+    if sealed.bytes > HEAD_MAX as u64 {
+        return Err(DecodeError::TooLong {
+            what: "invitation",
+            claimed: sealed.bytes,
+            limit: HEAD_MAX as u64,
+        });
+    }
+    Ok(sealed)
 }
 
 impl fmt::Display for KeyPackageCode {
@@ -172,7 +185,7 @@ mod tests {
             sealed,
         };
         let text = invitation.to_string();
-        assert_eq!(text.parse::<InvitationCode>(), Ok(invitation));
+        assert_eq!(text.parse::<InvitationCode>(), Ok(invitation.clone()));
         assert_eq!(
             line.parse::<InvitationCode>(),
             Err(CodeError::OtherKind(GROUP))
@@ -184,6 +197,16 @@ mod tests {
         ));
         let garbage = format!("{GROUP}%%");
         assert_eq!(garbage.parse::<InvitationCode>(), Err(CodeError::NotBase64));
+        let (sealed, _) =
+            Attachment::seal("", "", &vec![3; HEAD_MAX + 1], &mut Randomness::system()).unwrap();
+        let endless = InvitationCode {
+            sealed,
+            ..invitation
+        };
+        assert!(matches!(
+            endless.to_string().parse::<InvitationCode>(),
+            Err(CodeError::Decode(DecodeError::TooLong { .. }))
+        ));
         let long = "x".repeat(LINE_MAX + 1);
         assert_eq!(
             long.parse::<InvitationCode>(),

@@ -1,8 +1,7 @@
-//! Being invited: the welcome's chunks, and the chain's proved word on the group that it leads to.
+//! Being invited: the chain's proved word on the group that an invitation leads to.
 
-use session_core::codec::Decode;
 use session_core::group::Group;
-use session_core::ids::{ChunkId, Digest, GroupId};
+use session_core::ids::{Digest, GroupId};
 use session_core::log::{AdvanceEntry, LogId};
 use session_crypto::Signature;
 use session_e2ee::{ChainKeys, Event, GroupFacts, Invitation};
@@ -12,7 +11,6 @@ use super::log::{Read, keys_of};
 use super::{GroupError, Groups, InvitationCode};
 use crate::error::ClientError;
 use crate::people::key_digest;
-use crate::trust::TrustError;
 
 /// Entries of one page on the way back to the commit that an invitation belongs to.
 const PAGE: u64 = 100;
@@ -42,18 +40,6 @@ impl Groups {
         self.account.dir.save(&self.account.state)?;
         let output = self.device.join(&invitation, &facts, &accounts)?;
         Ok(output.events)
-    }
-
-    /// The welcome and the tree, from their chunks.
-    async fn fetch_invitation(&mut self, code: &InvitationCode) -> Result<Invitation, ClientError> {
-        let mut download = code.sealed.download().map_err(GroupError::from)?;
-        let wanted: Vec<(usize, Digest)> = download.missing().collect();
-        for (index, id) in wanted {
-            let chunk = self.chunk(ChunkId::from_bytes(id.to_bytes())).await?;
-            download.put(index, &chunk).map_err(GroupError::from)?;
-        }
-        let bytes = download.finish().map_err(GroupError::from)?;
-        Ok(Invitation::from_bytes(&bytes).map_err(TrustError::from)?)
     }
 
     /// What the chain says of a group at the epoch of an invitation, proved.

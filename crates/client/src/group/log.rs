@@ -74,11 +74,6 @@ struct Shown {
     admin_keys: Vec<String>,
 }
 
-#[derive(Deserialize)]
-struct ChunkReply {
-    bytes: String,
-}
-
 /// An entry with its body, which is the one that the log commits to.
 pub(super) enum Read {
     Frame {
@@ -273,14 +268,7 @@ impl Groups {
 
     /// A chunk, the one that its id names.
     pub(crate) async fn chunk(&mut self, id: ChunkId) -> Result<Vec<u8>, ClientError> {
-        let params = json!({ "chunkId": id });
-        let rpc = &self.account.rpc;
-        let reply: ChunkReply = rpc.call("sessionvm.GetChunk", params).await?;
-        let bytes = BASE64.decode(&reply.bytes).unwrap_or_default();
-        if session_chain::tx::chunk::PutChunk::id(&bytes) != id {
-            return Err(ClientError::Reply("a chunk is not the one that was named"));
-        }
-        Ok(bytes)
+        self.account.chunk(id).await
     }
 
     /// A group's record, proved, and the keys of its epoch, which are those that it names. None:

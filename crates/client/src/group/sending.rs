@@ -1,8 +1,7 @@
-//! What a device wants to send, as transactions: creations and invitations of the account, posts and
-//! advances of the group.
+//! What a device wants to send, as transactions: creations of the account, posts and advances of the
+//! group.
 
 use serde_json::Value;
-use session_chain::tx::chunk::PutChunk;
 use session_chain::tx::group::advance::{AdvanceGroup, Commit};
 use session_chain::tx::group::post::GroupPost;
 use session_chain::tx::group::{Cosignature, CreateGroup, as_signer};
@@ -14,13 +13,10 @@ use session_core::limits::{
     CHUNK_BYTES_MAX, COMMIT_BYTES_MAX, POST_FRAMES_MAX, VALID_AHEAD_MAX_MS,
 };
 use session_crypto::{Signature, SigningPublicKey};
-use session_e2ee::{
-    Advance, Attachment, Creation, E2eeError, GroupStatus, Invitation, MemberDevice, Outgoing,
-    OutgoingKind, Randomness,
-};
+use session_e2ee::{Advance, Creation, E2eeError, GroupStatus, Outgoing, OutgoingKind};
 
 use super::accounts::{Accounts, Position};
-use super::{GroupError, Groups, InvitationCode, NewGroup};
+use super::{Groups, NewGroup};
 use crate::account::{Account, now};
 use crate::error::ClientError;
 use crate::outbox::{MESSAGE_KNOWN, code_of, is_waiting, random_u64, status_of};
@@ -46,17 +42,6 @@ pub struct Flushed {
     pub waiting: usize,
     /// Why the chain does not take them now.
     pub why: Option<String>,
-}
-
-/// An invitation that waits to be handed over.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Invited {
-    /// Names it towards [`Groups::handed_over`].
-    pub number: u64,
-    /// Who is welcome.
-    pub to: Vec<MemberDevice>,
-    /// What they join by. Whoever else has it learns who is in the group.
-    pub code: InvitationCode,
 }
 
 /// What the chain said to a transaction of a group.
@@ -238,7 +223,7 @@ impl Groups {
             Commit::Bytes(advance.commit.clone())
         } else {
             let pieces = advance.commit.chunks(CHUNK_BYTES_MAX).map(<[u8]>::to_vec);
-            Commit::Chunks(put_chunks(&mut self.account, pieces.collect()).await?)
+            Commit::Chunks(self.account.put_chunks(pieces.collect()).await?)
         };
         self.submit_advance(group, advance, commit, admin).await
     }
@@ -352,66 +337,4 @@ impl Groups {
         }
         Ok(tx)
     }
-
-    /// Invitations to a group that wait to be handed over. Welcome and tree are sealed and put on
-    /// the chain as chunks, which this account pays for; asked again, they are put again.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn invitations(&mut self, group: GroupId) -> Result<Vec<Invited>, ClientError> {
-        let mut out = Vec::new();
-        for outgoing in self.device.outbox()? {
-            let OutgoingKind::Invitation(invitation) = &outgoing.kind else {
-                continue;
-            };
-            if outgoing.group == group {
-                let code = self.seal_invitation(group, invitation).await?;
-                out.push(Invited {
-                    number: outgoing.number,
-                    to: invitation.to.clone(),
-                    code,
-                });
-            }
-        }
-        Ok(out)
-    }
-
-    /// An invitation was handed over, by whatever way: it waits no more.
-    ///
-    /// # Errors
-    /// [`ClientError::E2ee`].
-    pub fn handed_over(&mut self, number: u64) -> Result<(), ClientError> {
-        Ok(self.device.accepted(number)?)
-    }
-
-    pub(super) async fn seal_invitation(
-        &mut self,
-        group: GroupId,
-        invitation: &Invitation,
-    ) -> Result<InvitationCode, ClientError> {
-        let bytes = invitation.to_bytes();
-        // In the clear the tree would tell everybody who is in the group.
-        let sealed = Attachment::seal("", "", &bytes, &mut Randomness::system());
-        let (sealed, chunks) = sealed.map_err(GroupError::from)?;
-        put_chunks(&mut self.account, chunks).await?;
-        Ok(InvitationCode {
-            group,
-            epoch: invitation.epoch,
-            sealed,
-        })
-    }
-}
-
-/// Stores chunks at an account's cost, and answers their ids.
-pub(crate) async fn put_chunks(
-    account: &mut Account,
-    chunks: Vec<Vec<u8>>,
-) -> Result<Vec<session_core::ids::ChunkId>, ClientError> {
-    let ids = chunks.iter().map(|bytes| PutChunk::id(bytes)).collect();
-    let mut txs = Vec::with_capacity(chunks.len());
-    for bytes in chunks {
-        txs.push(account.sign(Kind::PutChunk(PutChunk { bytes }))?);
-    }
-    account.submit(txs).await?;
-    Ok(ids)
 }

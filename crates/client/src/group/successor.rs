@@ -23,7 +23,6 @@ use session_e2ee::{
 
 use super::accounts::{Accounts, Position};
 use super::log::NOT_FOUND;
-use super::sending::put_chunks;
 use super::{GroupError, Groups, InvitationCode, NewGroup};
 use crate::account::{Account, now};
 use crate::error::ClientError;
@@ -142,10 +141,10 @@ impl Groups {
         let admin = admin.ok_or(GroupError::NotAnAdmin(group))?;
         let mut invitation = None;
         if let Some((_, welcome)) = self.invitation_to(successor)? {
-            let code = self.seal_invitation(successor, &welcome).await?;
+            let (code, _) = self.seal_invitation(successor, &welcome).await?;
             let told = code.to_bytes();
             let sealed = self.device.seal_for_successor(group, successor, &told)?;
-            let ids = put_chunks(&mut self.account, vec![sealed]).await?;
+            let ids = self.account.put_chunks(vec![sealed]).await?;
             invitation = ids.first().copied();
         }
         let kind = Kind::Supersede(Supersede {

@@ -38,6 +38,8 @@ pub(crate) struct Proxy {
     pub(crate) gone: Arc<Mutex<Option<u64>>>,
     /// Calls of this method end at once, or, where it says so, reach the node all the same.
     pub(crate) cut: Arc<Mutex<Option<(&'static str, bool)>>>,
+    /// A chunk that is said not to be there.
+    pub(crate) hidden: Arc<Mutex<Option<Value>>>,
 }
 
 impl Proxy {
@@ -53,6 +55,7 @@ impl Proxy {
             retry_after: Arc::default(),
             gone: Arc::default(),
             cut: Arc::default(),
+            hidden: Arc::default(),
         };
         let proxy = this.clone();
         tokio::spawn(async move {
@@ -127,7 +130,14 @@ impl Proxy {
         let gone = gone.filter(|first| {
             method == "sessionvm.GetMessages" && request["params"]["from"].as_u64() < Some(*first)
         });
+        let chunk = request["params"].get("chunkId");
+        let hides = method == "sessionvm.GetChunk" && self.hidden.lock().unwrap().as_ref() == chunk;
         let answered = match gone {
+            _ if hides => Err(RpcError::Refused {
+                code: -32_001,
+                message: "not found".to_owned(),
+                data: Value::Null,
+            }),
             Some(first) => Err(RpcError::Refused {
                 code: -32_015,
                 message: "pruned".to_owned(),

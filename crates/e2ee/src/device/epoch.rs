@@ -100,6 +100,18 @@ impl Transaction<'_> {
         Ok(Secret::new(*root))
     }
 
+    /// What the group's tree is cut with from the current epoch on: the first one, and each that
+    /// somebody was removed with. Every member derives the same; newcomers are told it.
+    pub(crate) fn new_tree_secret(
+        &self,
+        group: GroupId,
+        loaded: &MlsGroup,
+    ) -> Result<Secret<32>, E2eeError> {
+        Exporter::Group(loaded)
+            .export(self.provider.crypto(), "lux tree", group.as_bytes())
+            .map_err(library("exporting the tree secret"))
+    }
+
     fn drop_epochs(&self, group: GroupId, record: &GroupRecord) -> Result<(), E2eeError> {
         let buffer = self.buffer();
         let mut kept = BTreeSet::new();
@@ -153,6 +165,7 @@ impl Transaction<'_> {
         }
         record.unsigned.clear();
         record.admin_seed = None;
+        record.tree_secret = Secret::new([0; 32]);
         Ok(())
     }
 

@@ -399,6 +399,7 @@ impl Transaction<'_> {
             admin_key_told: false,
             reserved_until_ms: 0,
             predecessor: invitation.predecessor,
+            tree_secret: invitation.tree_secret.clone(),
             policy,
         };
         self.enter_epoch(group, &mut record, &mut loaded, true)?;

@@ -289,6 +289,7 @@ impl Transaction<'_> {
         // joins begins from that record.
         record.rotate_at_ms = now_ms.saturating_add(interval_ms(to.len() + 1));
         self.enter_epoch(group, &mut record, &mut loaded, false)?;
+        record.tree_secret = self.new_tree_secret(group, &loaded)?;
         self.heard_of_all(group, record.epoch, now_ms)?;
         let keys = self.seeds(group, record.epoch)?.public()?;
         let creation = Creation {
@@ -300,7 +301,7 @@ impl Transaction<'_> {
             keys,
         };
         self.send(group, OutgoingKind::Create(Box::new(creation)), None)?;
-        if let Some(invitation) = made.invitation(to, record.predecessor, record.epoch) {
+        if let Some(invitation) = made.invitation(to, record.predecessor, record.epoch, &record) {
             self.send(group, OutgoingKind::Invitation(Box::new(invitation)), None)?;
         }
         self.buffer().save_record(&group, &record);
@@ -337,6 +338,8 @@ impl Transaction<'_> {
             admin_key_told: false,
             reserved_until_ms: 0,
             predecessor,
+            // Of the first epoch, which is not there yet.
+            tree_secret: Secret::new([0; 32]),
             policy,
         }
     }
@@ -409,7 +412,7 @@ impl Transaction<'_> {
             number,
             commit_hash: commit_hash(&made.commit),
             intent,
-            invitation: made.invitation(verdict.added, None, record.epoch + 1),
+            invitation: made.invitation(verdict.added, None, record.epoch + 1, record),
             asked_ms: None,
         };
         self.buffer().save_record(&group, &pending);
@@ -596,6 +599,7 @@ impl Made {
         to: Vec<MemberDevice>,
         predecessor: Option<Predecessor>,
         epoch: u64,
+        record: &GroupRecord,
     ) -> Option<Invitation> {
         Some(Invitation {
             to,
@@ -603,6 +607,8 @@ impl Made {
             epoch,
             welcome: self.welcome?,
             tree: self.tree,
+            // Whoever is added by a commit that removes nobody: the secret stays.
+            tree_secret: record.tree_secret.clone(),
         })
     }
 }

@@ -264,6 +264,9 @@ impl Transaction<'_> {
         record.policy = verdict.policy.clone();
         record.last_commit = hash;
         self.enter_epoch(group, record, &mut loaded, removal)?;
+        if removal {
+            record.tree_secret = self.new_tree_secret(group, &loaded)?;
+        }
         self.heard_of(group, verdict.sender, place.time_ms)?;
         let moved = changed || !verdict.removed.is_empty();
         self.admins_advance(group, record.epoch, moved)?;

@@ -113,6 +113,7 @@ impl Encode for GroupRecord {
         out.bool(self.admin_key_told)
             .u64(self.reserved_until_ms)
             .option(self.predecessor.as_ref())
+            .raw(self.tree_secret.expose())
             .value(&self.policy);
     }
 }
@@ -140,6 +141,7 @@ impl Decode for GroupRecord {
             admin_key_told: input.bool("admin key told")?,
             reserved_until_ms: input.u64("reserved until")?,
             predecessor: input.option("predecessor")?,
+            tree_secret: secret(input, "tree secret")?,
             policy: Decode::decode(input)?,
         })
     }

@@ -1,10 +1,12 @@
 //! The ordering log: what the chain knows of a group, and its rules.
 
-use session_core::ids::{AccountId, Digest, GroupId};
-use session_crypto::{Identity, SigningPublicKey};
+use session_core::codec::{Decode, Encode};
+use session_core::ids::{AccountId, ChunkId, Digest, GroupId};
+use session_core::record::Chunk;
+use session_crypto::{Identity, Secret, SigningPublicKey};
 use session_e2ee::{
-    AcceptedCommit, AccountState, ChainKeys, Directory, GroupFacts, LogEntry, LogPlace, Outgoing,
-    OutgoingKind, commit_hash, group_id,
+    AcceptedCommit, AccountState, ChainKeys, CutTree, Directory, GroupFacts, Invitation,
+    InvitationHead, LogEntry, LogPlace, Outgoing, OutgoingKind, commit_hash, group_id,
 };
 use std::collections::BTreeMap;
 
@@ -89,6 +91,12 @@ pub(crate) struct Chain {
     /// Check every signature, not one in eight.
     pub(crate) strict: bool,
     checks: u64,
+    /// Pieces of trees, by their ids.
+    chunks: BTreeMap<ChunkId, Vec<u8>>,
+    /// What the tree of a group was cut with since a removal.
+    tree_secrets: BTreeMap<(GroupId, u64), Secret<32>>,
+    /// Pieces that were there when an invitation needed them.
+    pub(crate) shared: usize,
 }
 
 /// The chain's word at one time.
@@ -248,6 +256,43 @@ impl Chain {
             }
             OutgoingKind::Invitation(_) => Verdict::Accepted,
         }
+    }
+
+    /// An invitation on its way: in head and pieces, and together again.
+    pub(crate) fn carry(&mut self, group: GroupId, invitation: &Invitation) -> Invitation {
+        let removal = |entry: &Entry| match &entry.kind {
+            EntryKind::Commit { epoch, removes, .. } if *removes => Some(*epoch),
+            _ => None,
+        };
+        let entries = self.logs[&group].entries.iter();
+        let removals = entries.filter_map(removal);
+        let last = removals.filter(|epoch| *epoch <= invitation.epoch).max();
+        let secret = &invitation.tree_secret;
+        let known = self.tree_secrets.entry((group, last.unwrap_or(0)));
+        let known = known.or_insert_with(|| secret.clone());
+        assert!(known == secret, "whoever invites cuts alike");
+        let mut others = self.tree_secrets.iter();
+        assert!(
+            others.all(|(of, other)| *of == (group, last.unwrap_or(0)) || other != secret),
+            "and anew after each removal"
+        );
+        let (head, _) = invitation.split().unwrap();
+        let head = InvitationHead::from_bytes(&head.to_bytes()).unwrap();
+        // In earnest small trees are not cut.
+        let (cut, chunks) = CutTree::cut(&invitation.tree, secret).unwrap();
+        for chunk in chunks {
+            let there = self.chunks.insert(Chunk::id(&chunk), chunk);
+            self.shared += usize::from(there.is_some());
+        }
+        let mut gathering = cut.gather(head.tree_secret());
+        let missing: Vec<_> = gathering.missing().collect();
+        for (index, id) in missing {
+            gathering.put(index, &self.chunks[&id]).unwrap();
+        }
+        let tree = gathering.finish().unwrap();
+        let carried = head.with_tree(tree);
+        assert!(carried == *invitation, "the same as before");
+        carried
     }
 
     /// Swaps the epoch, whoever asks: a member has the control key.

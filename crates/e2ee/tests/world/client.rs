@@ -184,7 +184,7 @@ impl Client {
             match (&outgoing.kind, verdict) {
                 (OutgoingKind::Create(_), _) => self.dev().accepted(outgoing.number)?,
                 (OutgoingKind::Invitation(invitation), _) => {
-                    self.post.push((**invitation).clone());
+                    self.post.push(chain.carry(outgoing.group, invitation));
                     self.dev().accepted(outgoing.number)?;
                 }
                 (OutgoingKind::Frame { .. }, Verdict::Refused) => {

@@ -7,10 +7,10 @@ use session_e2ee::frame::{Chain, EpochKeys};
 use session_e2ee::link::{LinkCode, LinkRequest};
 use session_e2ee::signed_batch::SignedBatch;
 use session_e2ee::{
-    AccountState, AdminWork, Attachment, Authenticity, Body, Content, CountersignRequest, Device,
-    DeviceCertificate, DeviceClaim, DeviceId, Directory, Event, EventKind, GroupFacts, Invitation,
-    Invitee, LogPlace, MemberDevice, Message, MessageName, NewDevice, Outgoing, OutgoingKind,
-    Policy, Randomness, Storage, Suite,
+    AccountState, AdminWork, Attachment, Authenticity, Body, Content, CountersignRequest, CutTree,
+    Device, DeviceCertificate, DeviceClaim, DeviceId, Directory, Event, EventKind, GroupFacts,
+    Invitation, InvitationHead, Invitee, LogPlace, MemberDevice, Message, MessageName, NewDevice,
+    Outgoing, OutgoingKind, Policy, Randomness, Storage, Suite,
 };
 use session_storage::{MemorySlots, MemoryStore};
 use std::collections::BTreeMap;
@@ -107,6 +107,53 @@ pub(super) const TARGETS: &[Target] = &[
         name: "invitation",
         run: codec::<Invitation>,
         seeds: || seeds(with_pair(|pair| pair.invitation.clone())),
+    },
+    Target {
+        name: "invitation_head",
+        run: codec::<InvitationHead>,
+        seeds: || {
+            let split = with_pair(|pair| pair.invitation.split().ok()).flatten();
+            seeds(split.map(|(head, _)| head))
+        },
+    },
+    Target {
+        name: "cut_tree",
+        run: |bytes| {
+            let accepted = codec::<CutTree>(bytes);
+            if let Some(cut) = super::decode::<CutTree>(bytes) {
+                let secret = tree_secret();
+                let mut gathering = cut.gather(&secret);
+                let missing: Vec<_> = gathering.missing().collect();
+                for (index, _) in missing {
+                    let _ = gathering.put(index, bytes);
+                }
+                let _ = gathering.finish();
+            }
+            accepted
+        },
+        seeds: || seeds(cut_tree()),
+    },
+    Target {
+        name: "tree_to_cut",
+        run: |bytes| {
+            let secret = tree_secret();
+            let Ok((cut, chunks)) = CutTree::cut(bytes, &secret) else {
+                return false;
+            };
+            let mut gathering = cut.gather(&secret);
+            let missing: Vec<_> = gathering.missing().collect();
+            for ((index, _), chunk) in missing.into_iter().zip(&chunks) {
+                assert_eq!(gathering.put(index, chunk), Ok(()), "a piece opens");
+            }
+            let tree = gathering.finish();
+            assert!(tree.as_deref() == Ok(bytes), "what is cut comes back");
+            true
+        },
+        seeds: || {
+            with_pair(|pair| pair.invitation.tree.clone())
+                .into_iter()
+                .collect()
+        },
     },
     Target {
         name: "outgoing",
@@ -210,6 +257,16 @@ pub(super) const TARGETS: &[Target] = &[
         },
     },
 ];
+
+fn tree_secret() -> Secret<32> {
+    Secret::new([6; 32])
+}
+
+/// The pair's tree, in pieces.
+fn cut_tree() -> Option<CutTree> {
+    let cut = with_pair(|pair| CutTree::cut(&pair.invitation.tree, &tree_secret()).ok());
+    cut.flatten().map(|(cut, _)| cut)
+}
 
 fn epoch() -> Option<(EpochKeys, Chain)> {
     let root = Secret::new([3; 48]);

@@ -201,6 +201,7 @@ pub const METHODS: &[Method] = &[
                 "cb58",
                 "An accepted action, or that there is none.",
             ),
+            may("chunkId", "cb58", "A chunk, or that there is none."),
             may(
                 "log",
                 "string",

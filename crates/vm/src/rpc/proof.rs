@@ -96,6 +96,7 @@ struct ProofParams {
     group_id: Option<String>,
     account: Option<String>,
     action: Option<String>,
+    chunk_id: Option<String>,
     log: String,
     from: u64,
     to: Option<u64>,
@@ -134,7 +135,10 @@ impl ProofParams {
             let id: ActionId = parse_id("action", id)?;
             return Ok((RecordKey::Action(id), None));
         }
-        let message = "one of sessionId, channelId, groupId, account or action is needed";
+        if let Some(id) = &self.chunk_id {
+            return Ok((RecordKey::Chunk(parse_id("chunkId", id)?), None));
+        }
+        let message = "one of sessionId, channelId, groupId, account, action or chunkId is needed";
         Err(RpcError::new(super::error::INVALID_PARAMS, message))
     }
 }

@@ -30,6 +30,7 @@ fn every_id_of_a_wrong_form_is_refused_in_both_dialects() {
         ("GetProof", "account", json!({})),
         ("GetProof", "action", json!({})),
         ("GetProof", "channelId", json!({})),
+        ("GetProof", "chunkId", json!({})),
         ("GetChannel", "channelId", json!({})),
         ("GetMessage", "messageId", json!({})),
         ("GetIdentity", "account", json!({})),
