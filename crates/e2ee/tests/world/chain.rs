@@ -3,8 +3,8 @@
 use session_core::ids::{AccountId, Digest, GroupId};
 use session_crypto::{Identity, SigningPublicKey};
 use session_e2ee::{
-    AcceptedCommit, AccountState, ChainKeys, Directory, GroupFacts, LogEntry, LogPlace, Outgoing,
-    OutgoingKind, commit_hash, group_id,
+    AcceptedCommit, AccountState, ChainKeys, Directory, EarlierKey, GroupFacts, LogEntry, LogPlace,
+    Outgoing, OutgoingKind, commit_hash, group_id,
 };
 use std::collections::BTreeMap;
 
@@ -122,7 +122,7 @@ impl Chain {
         let state = AccountState {
             current: identity.public().signing().clone(),
             earlier: Vec::new(),
-            revoked: false,
+            revoked_ms: None,
         };
         let states = self.accounts.entry(identity.account_id()).or_default();
         states.push((self.now_ms, state));
@@ -131,16 +131,17 @@ impl Chain {
     pub(crate) fn rotate_key(&mut self, account: AccountId, key: SigningPublicKey) {
         let states = self.accounts.get_mut(&account).unwrap();
         let mut state = states.last().unwrap().1.clone();
-        state
-            .earlier
-            .push(std::mem::replace(&mut state.current, key));
+        state.earlier.push(EarlierKey {
+            key: std::mem::replace(&mut state.current, key),
+            replaced_ms: self.now_ms,
+        });
         states.push((self.now_ms, state));
     }
 
     pub(crate) fn revoke(&mut self, account: AccountId) {
         let states = self.accounts.get_mut(&account).unwrap();
         let mut state = states.last().unwrap().1.clone();
-        state.revoked = true;
+        state.revoked_ms = Some(self.now_ms);
         states.push((self.now_ms, state));
     }
 
