@@ -444,8 +444,8 @@ pub fn session_keys_key(session: &SessionId, position: Option<u8>) -> Vec<u8> {
     key
 }
 
-/// Cell key of one rotation of an account's keys: height and transaction. At index 0 lie the keys
-/// before the first.
+/// Cell key of one rotation of an account's keys: height, time and transaction. At index 0 lie the
+/// keys before the first.
 pub fn rotation_key(account: &AccountId, index: u32) -> Vec<u8> {
     let mut key = vec![4];
     key.extend_from_slice(account.as_bytes());

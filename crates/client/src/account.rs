@@ -69,6 +69,8 @@ pub struct Account {
     pub(crate) known: HashMap<AccountId, Lookup>,
     pub(crate) readings: HashMap<AccountId, Reading>,
     pub(crate) head_time: Time,
+    /// Time of the newest block that a proof has shown.
+    pub(crate) proved_time: Time,
     /// Why the node is not asked, and since when, once it did not answer.
     pub(crate) away: Option<(String, Instant)>,
     pub(crate) flushed: Flushed,
@@ -245,6 +247,7 @@ impl Account {
             known: HashMap::new(),
             readings: HashMap::new(),
             head_time: Time::default(),
+            proved_time: Time::default(),
             away: None,
             flushed: Flushed::default(),
             followed_head_key: false,

@@ -126,7 +126,10 @@ impl Account {
     /// [`ClientError::Trust`].
     pub(crate) async fn believe(&mut self, proof: &mut Proof) -> Result<Proved, ClientError> {
         self.gather(proof).await;
-        Ok(self.state.trust.check(proof)?)
+        let proved = self.state.trust.check(proof)?;
+        self.proved_time = self.proved_time.max(proved.header.time);
+        self.head_time = self.head_time.max(self.proved_time);
+        Ok(proved)
     }
 
     /// Adds the heads that other pinned nodes have signed of the proof's block, until there are

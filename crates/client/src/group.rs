@@ -167,6 +167,8 @@ pub struct Groups {
     device: Device,
     /// Groups as the last proof of each log had them.
     seen: BTreeMap<GroupId, Group>,
+    /// Time of the block up to which each log was read to its end.
+    read_to: BTreeMap<GroupId, Time>,
 }
 
 impl Groups {
@@ -182,6 +184,7 @@ impl Groups {
             account,
             device,
             seen: BTreeMap::new(),
+            read_to: BTreeMap::new(),
         };
         this.follow_own_keys()?;
         Ok(this)

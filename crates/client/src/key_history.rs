@@ -7,7 +7,8 @@
 //!
 //! The chain of signatures needs nobody's word. A link by the recovery key is as good as the
 //! record that names it: the state root vouches for it, the previous keys do not. From which block
-//! on keys counted is the record's word as well: it holds a fold over all rotations and heights.
+//! on keys counted is the record's word as well: it holds a fold over all rotations, with heights and
+//! times.
 
 use serde::Deserialize;
 use serde_json::json;
@@ -15,6 +16,7 @@ use session_chain::tx::{Kind, Tx};
 use session_core::account::{Account as AccountRecord, AccountKeys};
 use session_core::codec::Decode;
 use session_core::ids::{AccountId, ChainId, Digest};
+use session_core::time::Time;
 use session_crypto::{KemPublicKey, PublicIdentity, Signature, SigningPublicKey};
 
 use base64::Engine as _;
@@ -37,6 +39,8 @@ pub(crate) struct KeysSince {
     pub(crate) keys: PublicIdentity,
     /// Height of the block that set them; they counted from the next one.
     pub(crate) height: u64,
+    /// The block's time; of the first keys it is not said.
+    pub(crate) time: Time,
     /// Whether the recovery key set them.
     pub(crate) by_recovery: bool,
 }
@@ -55,6 +59,7 @@ pub(crate) struct FirstKeys {
 #[derive(Deserialize)]
 pub(crate) struct Rotation {
     height: u64,
+    time: u64,
     tx: String,
 }
 
@@ -70,6 +75,7 @@ impl KeyHistory {
         Self(vec![KeysSince {
             keys,
             height: 0,
+            time: Time::from_ms(0),
             by_recovery: false,
         }])
     }
@@ -105,11 +111,11 @@ impl KeyHistory {
         for rotation in rotations {
             let next = this.link(chain, account, record, rotation)?;
             let (kem, signing) = key_digests(&next.keys);
-            let rotated = folded.rotated(kem, signing, next.height);
+            let rotated = folded.rotated(kem, signing, next.height, next.time);
             folded = rotated.ok_or("there are too many rotations")?;
             this.0.push(next);
         }
-        // Also the heights: by them everybody judges alike which keys counted where.
+        // Also heights and times: by them everybody judges alike which keys counted where.
         if folded != *current {
             return Err("the rotations do not end in the current keys");
         }
@@ -158,6 +164,7 @@ impl KeyHistory {
         Ok(KeysSince {
             keys: PublicIdentity::new(kem, signing),
             height: rotation.height,
+            time: Time::from_ms(rotation.time),
             by_recovery: recovery.is_some(),
         })
     }
@@ -254,7 +261,6 @@ mod tests {
     use crate::account::tx_keys;
     use session_chain::tx::identity::RotateKeys;
     use session_core::codec::Encode;
-    use session_core::time::Time;
     use session_crypto::{Identity, Seed};
 
     #[test]
@@ -287,6 +293,7 @@ mod tests {
             tx.signature = signature.as_bytes().to_vec();
             Rotation {
                 height,
+                time: 1_000 * height,
                 tx: BASE64.encode(tx.to_bytes()),
             }
         };
@@ -296,7 +303,7 @@ mod tests {
                     AccountKeys::first(Digest::from_bytes([0; 32]), Digest::from_bytes([0; 32]), 1),
                     |keys, (height, id)| {
                         let (kem, signing) = key_digests(id.public());
-                        keys.rotated(kem, signing, *height)
+                        keys.rotated(kem, signing, *height, Time::from_ms(1_000 * *height))
                     },
                 ),
                 ..AccountRecord::default()
@@ -325,5 +332,9 @@ mod tests {
         assert!(verify(&told).is_ok());
         assert!(verify_at(&[4, 6], &told).is_ok());
         assert!(verify_at(&[5, 6], &told).is_err());
+        // So are times.
+        let mut later = told;
+        later[0].time += 1;
+        assert!(verify(&later).is_err());
     }
 }

@@ -333,6 +333,7 @@ impl Transcript {
             EventKind::BeforeJoining { .. } | EventKind::Unreadable { .. } => Change::Nothing,
             EventKind::Joined { .. }
             | EventKind::Added { .. }
+            | EventKind::NotAdded { .. }
             | EventKind::Removed { .. }
             | EventKind::RemovedHere { .. }
             | EventKind::PolicyChanged { .. }

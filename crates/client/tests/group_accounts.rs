@@ -1,5 +1,5 @@
 //! Accounts that change while they are in groups: revoked ones are judged alike by whoever comes
-//! early and late, and devices of accounts with new keys are certified by them.
+//! early and late, whoever changes while it is added is in, and devices of accounts with new keys are certified by them.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,6 +12,8 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -19,44 +21,32 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 use session_chain::tx::group::advance::{AdvanceGroup, Commit};
 use session_chain::tx::group::as_signer;
-use session_chain::tx::{Kind, SigningKey as TxKey, Tx};
-use session_client::e2ee::{Advance, EventKind, GroupStatus, OutgoingKind, Policy, Unusable};
+use session_chain::tx::identity::{RevokeIdentity, RotateKeys};
+use session_chain::tx::{KemKey, Kind, SigningKey as TxKey, Tx};
+use session_client::e2ee::{EventKind, GroupStatus, OutgoingKind, Policy};
 use session_client::{Account, ClientError, Groups, IdentityFile, Lock, NewGroup, RpcClient};
 use session_core::codec::Encode;
 use session_core::ids::GroupId;
 use session_core::time::{MINUTE_MS, Time};
 use session_crypto::{Identity, KdfCost, SigningPublicKey};
-use session_fixture::ThrowawayNode;
+use session_fixture::{NodeOptions, ThrowawayNode};
+use session_vm::clock::{Clock, SystemClock};
 use support::Proxy;
 use support::group::{
     flush_all, hand_over, in_a_week, line, now_ms, owned_by, person, read, shown, together,
 };
 use zeroize::Zeroizing;
 
-/// Why a group halted, as a person was told.
-fn halted(groups: &mut Groups) -> Option<Unusable> {
-    let mut events = shown(groups).into_iter();
-    events.find_map(|event| {
-        if let EventKind::Halted { reason, .. } = event.kind {
-            Some(reason)
-        } else {
-            None
-        }
-    })
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn who_follows_before_a_revocation_and_who_follows_after_it_come_to_the_same_verdict() {
     let directory = tempfile::tempdir().unwrap();
     let node = ThrowawayNode::start().await.unwrap();
     let rpc = RpcClient::new(&node.url(), None).unwrap();
-    let proxy = Proxy::before(rpc.clone()).await;
     let path = |name: &str| directory.path().join(name);
-    let mut alice = person(proxy.client(), &path("alice")).await;
+    let mut alice = person(rpc.clone(), &path("alice")).await;
     let mut bob = person(rpc.clone(), &path("bob")).await;
     let mut dave = person(rpc.clone(), &path("dave")).await;
     let mut carol = person(rpc.clone(), &path("carol")).await;
-    let mut erin = person(rpc.clone(), &path("erin")).await;
     let new = NewGroup::open(owned_by(&alice));
     let group = together(&mut alice, &mut [&mut bob, &mut dave], new).await;
 
@@ -70,44 +60,49 @@ async fn who_follows_before_a_revocation_and_who_follows_after_it_come_to_the_sa
         assert_eq!(person.device().epoch(group).unwrap(), 2);
         assert_eq!(person.device().status(group).unwrap(), GroupStatus::Active);
     }
+}
 
-    // Erin revokes hers while the commit that adds her waits: it is given up.
-    let package = line(&mut erin);
-    proxy.cut(Some(("sessionvm.Submit", false)));
-    let cut = alice.add(group, &[package]).await;
-    assert!(matches!(cut, Err(ClientError::Waiting { .. })), "{cut:?}");
-    let outbox = alice.device().outbox().unwrap().into_iter();
+/// What an account does while it is added.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Change {
+    Rotates,
+    Revoked,
+}
+
+/// The transaction by which somebody's account changes.
+fn change(of: &Groups, change: Change) -> Tx {
+    let identity = of.account().identity();
+    let kind = match change {
+        Change::Rotates => {
+            let next = Identity::generate().unwrap();
+            Kind::RotateKeys(RotateKeys {
+                kem: KemKey(Box::new(*next.public().kem().as_bytes())),
+                signing: TxKey(Box::new(*next.public().signing().as_bytes())),
+                recovery: None,
+            })
+        }
+        Change::Revoked => Kind::RevokeIdentity(RevokeIdentity { recovery: None }),
+    };
+    let mut tx = Tx {
+        signer: identity.account_id(),
+        valid_until: Time::from_ms(now_ms() + 30 * MINUTE_MS),
+        salt: 1,
+        kind,
+        signature: Vec::new(),
+    };
+    let digest = tx.signed_digest(&of.account().chain());
+    tx.signature = identity.sign(&digest).unwrap().as_bytes().to_vec();
+    tx
+}
+
+/// A commit of a device that waits, as a transaction.
+fn advance(by: &Groups, group: GroupId) -> Tx {
+    let outbox = by.device().outbox().unwrap().into_iter();
     let mut commits = outbox.filter_map(|waits| match waits.kind {
         OutgoingKind::Commit(advance) => Some(advance),
         OutgoingKind::Create(_) | OutgoingKind::Frame { .. } | OutgoingKind::Invitation(_) => None,
     });
     let advance = commits.next().unwrap();
-    erin.account_mut().revoke().await.unwrap();
-    proxy.cut(None);
-    let refused = alice.flush(group).await;
-    assert!(
-        matches!(refused, Err(ClientError::Refused(_))),
-        "{refused:?}"
-    );
-    alice.say(group, "still here").await.unwrap();
-    assert_eq!(read(&mut bob, group).await, ["still here"]);
-    // Another program sends it all the same: it adds her for nobody, and all are told the same.
-    force(&rpc, &alice, group, &advance).await;
-    alice.receive(group).await.unwrap();
-    bob.receive(group).await.unwrap();
-    dave.receive(group).await.unwrap();
-    for person in [&mut bob, &mut dave] {
-        assert_eq!(halted(person), Some(Unusable::Credential));
-    }
-    // Hers says that she made it, and she has given it up.
-    assert_eq!(halted(&mut alice), Some(Unusable::Foreign));
-    for person in [&alice, &bob, &dave] {
-        assert_eq!(person.device().status(group).unwrap(), GroupStatus::Halted);
-    }
-}
-
-/// Has the chain take a commit that this SDK would not send.
-async fn force(rpc: &RpcClient, by: &Groups, group: GroupId, advance: &Advance) {
     let key = |key: &SigningPublicKey| TxKey(Box::new(*key.as_bytes()));
     let mut tx = Tx {
         signer: as_signer(&group),
@@ -127,17 +122,189 @@ async fn force(rpc: &RpcClient, by: &Groups, group: GroupId, advance: &Advance) 
     let epoch = advance.from_epoch;
     let signature = by.device().sign_as_controller(group, epoch, &action);
     tx.signature = signature.unwrap().as_bytes().to_vec();
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        let params = json!({ "txs": [BASE64.encode(tx.to_bytes())], "waitMs": 5_000 });
-        let reply: Value = rpc.call("sessionvm.Submit", params).await.unwrap();
-        if reply["results"][0]["status"] == "accepted" {
-            return;
-        }
-        // A group advances once in ten seconds.
-        assert!(Instant::now() < deadline, "{reply}");
-        tokio::task::yield_now().await;
+    tx
+}
+
+/// Submits a transaction, and answers what the chain said within a time.
+async fn submit_for(rpc: &RpcClient, tx: &Tx, wait_ms: u64) -> Value {
+    let params = json!({ "txs": [BASE64.encode(tx.to_bytes())], "waitMs": wait_ms });
+    let mut reply: Value = rpc.call("sessionvm.Submit", params).await.unwrap();
+    reply["results"][0].take()
+}
+
+/// Has the chain take a transaction, and answers the height of its block.
+async fn submit(rpc: &RpcClient, tx: &Tx) -> u64 {
+    let result = submit_for(rpc, tx, 20_000).await;
+    assert_eq!(result["status"], "accepted", "{result}");
+    result["height"].as_u64().unwrap()
+}
+
+/// Has the chain take two transactions in one block.
+async fn submit_both(rpc: &RpcClient, clock: &Ahead, txs: [&Tx; 2]) {
+    clock.stop().await;
+    for tx in txs {
+        let result = submit_for(rpc, tx, 1).await;
+        assert_eq!(result["status"], "pending", "{result}");
     }
+    clock.go_on();
+    let heights = [submit(rpc, txs[0]).await, submit(rpc, txs[1]).await];
+    assert_eq!(heights[0], heights[1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_changes_in_the_block_before_the_commit_or_in_its_own_halts_no_group() {
+    let directory = tempfile::tempdir().unwrap();
+    let (node, clock) = node_with_clock().await;
+    let rpc = RpcClient::new(&node.url(), None).unwrap();
+    let proxy = Proxy::before(rpc.clone()).await;
+    let path = |name: &str| directory.path().join(name);
+    let mut alice = person(proxy.client(), &path("alice")).await;
+    let mut bob = person(rpc.clone(), &path("bob")).await;
+    let mut dave = person(rpc.clone(), &path("dave")).await;
+    for (n, (what, together_with)) in [
+        (Change::Rotates, false),
+        (Change::Revoked, false),
+        (Change::Rotates, true),
+        (Change::Revoked, true),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let new = NewGroup::open(owned_by(&alice));
+        let group = together(&mut alice, &mut [&mut bob, &mut dave], new).await;
+        let mut erin = person(rpc.clone(), &path(&format!("erin {n}"))).await;
+        let package = line(&mut erin);
+        // Nobody hears of the commit, and it may have got through.
+        proxy.cut(Some(("sessionvm.Submit", false)));
+        let cut = alice.add(group, &[package]).await;
+        assert!(matches!(cut, Err(ClientError::Waiting { .. })), "{cut:?}");
+        let commit = advance(&alice, group);
+        proxy.cut(None);
+        if together_with {
+            submit_both(&rpc, &clock, [&change(&erin, what), &commit]).await;
+        } else {
+            submit(&rpc, &change(&erin, what)).await;
+            // It is not sent again, and not forgotten either.
+            let waits = alice.flush(group).await.unwrap();
+            assert_eq!((waits.accepted, waits.waiting), (0, 1), "{waits:?}");
+            alice.say(group, "still here").await.unwrap();
+            submit(&rpc, &commit).await;
+        }
+        bob.receive(group).await.unwrap();
+        alice.say(group, "welcome").await.unwrap();
+        bob.say(group, "we are four").await.unwrap();
+        dave.receive(group).await.unwrap();
+        for person in [&alice, &bob, &dave] {
+            assert_eq!(person.device().epoch(group).unwrap(), 2, "{what:?}");
+            assert_eq!(person.device().status(group).unwrap(), GroupStatus::Active);
+            assert_eq!(person.members(group).unwrap().len(), 4);
+        }
+        let said = read(&mut alice, group).await;
+        assert_eq!(said, ["we are four"]);
+        if what == Change::Rotates {
+            hand_over(&mut alice, group, &mut [&mut erin]).await;
+            erin.say(group, "in").await.unwrap();
+            assert_eq!(read(&mut bob, group).await.last().unwrap(), "in");
+        }
+    }
+}
+
+/// A node's clocks, which go ahead of those of people, and can have it stop before its next block.
+#[derive(Default)]
+struct Ahead {
+    system: SystemClock,
+    ms: AtomicU64,
+    stop: AtomicBool,
+    stopped: AtomicBool,
+}
+
+impl Ahead {
+    /// Stops the node's producer: what is submitted until it goes on goes into one block.
+    async fn stop(&self) {
+        self.stop.store(true, Ordering::SeqCst);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !self.stopped.load(Ordering::SeqCst) {
+            assert!(
+                Instant::now() < deadline,
+                "the node does not look at its clock"
+            );
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn go_on(&self) {
+        self.stop.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Clock for Ahead {
+    fn wall(&self) -> Time {
+        self.system.wall().after_ms(self.ms.load(Ordering::SeqCst))
+    }
+
+    fn monotonic_ms(&self) -> u64 {
+        while self.stop.load(Ordering::SeqCst) {
+            self.stopped.store(true, Ordering::SeqCst);
+            std::thread::yield_now();
+        }
+        self.stopped.store(false, Ordering::SeqCst);
+        self.system.monotonic_ms() + self.ms.load(Ordering::SeqCst)
+    }
+}
+
+async fn node_with_clock() -> (ThrowawayNode, Arc<Ahead>) {
+    let clock = Arc::new(Ahead::default());
+    let options = NodeOptions {
+        clock: clock.clone(),
+        ..NodeOptions::default()
+    };
+    (ThrowawayNode::start_with(options).await.unwrap(), clock)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_the_chain_can_take_no_more_is_given_up_and_its_person_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let (node, clock) = node_with_clock().await;
+    let rpc = RpcClient::new(&node.url(), None).unwrap();
+    let proxy = Proxy::before(rpc.clone()).await;
+    let path = |name: &str| directory.path().join(name);
+    let mut alice = person(proxy.client(), &path("alice")).await;
+    let mut bob = person(rpc.clone(), &path("bob")).await;
+    let file = IdentityFile::new(&path("erin"), Lock::Exposed).unwrap();
+    file.save(&Identity::generate().unwrap()).unwrap();
+    let mut erin = kept(rpc.clone(), &file, &path("erin")).await;
+    let new = NewGroup::open(owned_by(&alice));
+    let group = together(&mut alice, &mut [&mut bob], new).await;
+    let package = line(&mut erin);
+    proxy.cut(Some(("sessionvm.Submit", false)));
+    let cut = alice.add(group, &[package]).await;
+    assert!(matches!(cut, Err(ClientError::Waiting { .. })), "{cut:?}");
+    proxy.cut(None);
+    erin.account_mut().rotate().await.unwrap();
+    // Half an hour later no copy of it can be taken; a block has to say that it is.
+    for minutes in [25, 35] {
+        let waits = alice.flush(group).await.unwrap();
+        assert_eq!(waits.waiting, 1, "{waits:?}");
+        clock.ms.store(minutes * MINUTE_MS, Ordering::SeqCst);
+        bob.say(group, "time goes by").await.unwrap();
+    }
+    let refused = alice.flush(group).await;
+    assert!(
+        matches!(refused, Err(ClientError::Refused(_))),
+        "{refused:?}"
+    );
+    assert_eq!(alice.flush(group).await.unwrap().waiting, 0);
+    let device = erin.device().member().unwrap();
+    let told = shown(&mut alice);
+    let not_added = |kind: &EventKind| matches!(kind, EventKind::NotAdded { device: found } if *found == device);
+    assert!(told.iter().any(|event| not_added(&event.kind)), "{told:?}");
+    // With a line of her new keys she comes in.
+    let package = line(&mut erin);
+    alice.add(group, &[package]).await.unwrap();
+    flush_all(&mut alice, group).await;
+    hand_over(&mut alice, group, &mut [&mut erin]).await;
+    erin.say(group, "in").await.unwrap();
+    assert_eq!(read(&mut bob, group).await, ["in"]);
 }
 
 /// The how-manieth certificate of its account a person's leaf has, as another member sees it.

@@ -116,7 +116,7 @@ impl First {
         let state = AccountState {
             current: account.identity().public().signing().clone(),
             earlier: Vec::new(),
-            revoked: false,
+            revoked_ms: None,
         };
         Self(account.id(), state)
     }

@@ -18,8 +18,8 @@ pub struct AccountKeys {
     pub index: u32,
     /// Height of the block that set them; they count from the next one.
     pub since_height: u64,
-    /// Every rotation until these, with its height: see [`AccountKeys::rotated`]. Zero for the
-    /// original keys. So the record vouches for when each earlier key counted.
+    /// Every rotation until these, with its height and time: see [`AccountKeys::rotated`]. Zero for
+    /// the original keys. So the record vouches for when each earlier key counted.
     pub history: Digest,
 }
 
@@ -35,13 +35,14 @@ impl AccountKeys {
         }
     }
 
-    /// The keys that a rotation in the block at `height` puts in the place of these: their history is
-    /// `H(key-rotation, history before 32 || u64 height || kem 32 || signing 32)`. None: 2^32
-    /// rotations are the limit.
-    pub fn rotated(&self, kem: Digest, signing: Digest, height: u64) -> Option<Self> {
+    /// The keys that a rotation in the block at `height` and `time` puts in the place of these: their
+    /// history is `H(key-rotation, history before 32 || u64 height || u64 time, ms || kem 32 ||
+    /// signing 32)`. None: 2^32 rotations are the limit.
+    pub fn rotated(&self, kem: Digest, signing: Digest, height: u64, time: Time) -> Option<Self> {
         let history = Tag::KeyRotation.hash(&[
             self.history.as_bytes(),
             &height.to_be_bytes(),
+            &time.ms().to_be_bytes(),
             kem.as_bytes(),
             signing.as_bytes(),
         ]);
@@ -55,6 +56,16 @@ impl AccountKeys {
     }
 }
 
+/// Where an account was ended for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Revocation {
+    /// Height of the block. It counts from the next one: whoever reads an older log judges by where
+    /// the entry is, and not by when it is read.
+    pub height: u64,
+    /// The block's time.
+    pub time: Time,
+}
+
 /// State of an account. It may exist before it is registered: as somebody's peer.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Account {
@@ -64,9 +75,8 @@ pub struct Account {
     pub recovery: Option<Digest>,
     /// Block time of registration.
     pub registered: Time,
-    /// Height of the block that revoked the account for good. It counts from the next one: whoever
-    /// reads an older log judges by where the entry is, and not by when it is read.
-    pub revoked: Option<u64>,
+    /// The account was revoked for good.
+    pub revoked: Option<Revocation>,
     /// Weight used lately.
     pub quota: Bucket,
     /// Requests received lately.
@@ -99,6 +109,21 @@ impl Decode for AccountKeys {
             index: input.u32("key index")?,
             since_height: input.u64("key height")?,
             history: Digest::decode(input)?,
+        })
+    }
+}
+
+impl Encode for Revocation {
+    fn encode(&self, out: &mut Writer) {
+        out.u64(self.height).value(&self.time);
+    }
+}
+
+impl Decode for Revocation {
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            height: input.u64("revocation height")?,
+            time: Time::decode(input)?,
         })
     }
 }

@@ -326,7 +326,7 @@ fn receive_a_message_durably(bencher: Bencher<'_, '_>) {
     let state = |identity: &Identity| AccountState {
         current: identity.public().signing().clone(),
         earlier: Vec::new(),
-        revoked: false,
+        revoked_ms: None,
     };
     let directory = Two(people.each_ref().map(|one| (one.account_id(), state(one))));
     let mut sender = on_disk(&base.path().join("sender"), &people[0]);

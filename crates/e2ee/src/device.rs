@@ -15,6 +15,7 @@ mod linking;
 mod membership;
 mod messages;
 mod opening;
+mod pending;
 mod reading;
 mod receiving;
 mod successor;

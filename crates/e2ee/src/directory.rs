@@ -19,10 +19,19 @@ pub struct AccountState {
     /// The signing key that counts.
     pub current: SigningPublicKey,
     /// Keys that it had before, oldest first. A leaf that is in a tree already may be certified by
-    /// one of them; a new one may not.
-    pub earlier: Vec<SigningPublicKey>,
-    /// The account was revoked: nobody speaks for it any more.
-    pub revoked: bool,
+    /// one of them; a new one only by what was replaced lately ([`crate::limits::GRACE_MS`]).
+    pub earlier: Vec<EarlierKey>,
+    /// The account was revoked, at this block time in milliseconds: nobody speaks for it any more.
+    pub revoked_ms: Option<u64>,
+}
+
+/// A key that an account had before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EarlierKey {
+    /// The key.
+    pub key: SigningPublicKey,
+    /// Time of the block that put another one in its place, in milliseconds.
+    pub replaced_ms: u64,
 }
 
 impl<D: Directory + ?Sized> Directory for &D {

@@ -124,6 +124,12 @@ pub enum EventKind {
         /// Who did it.
         by: MemberDevice,
     },
+    /// A device that this one was to add was not added: its account has other keys since, or none, so
+    /// the others would refuse it. It needs a new key package.
+    NotAdded {
+        /// The device.
+        device: MemberDevice,
+    },
     /// A device went.
     Removed {
         /// The device.
@@ -188,6 +194,7 @@ impl EventKind {
             | Self::NotSent(_)
             | Self::Joined { .. }
             | Self::Added { .. }
+            | Self::NotAdded { .. }
             | Self::Removed { .. }
             | Self::RemovedHere { .. }
             | Self::PolicyChanged { .. }
@@ -332,6 +339,7 @@ impl Encode for EventKind {
             Self::SealedInOurName { place, signed } => out.u8(13).value(place).bool(*signed),
             Self::Superseded { successor } => out.u8(14).value(successor),
             Self::NotSent(name) => out.u8(15).value(name),
+            Self::NotAdded { device } => out.u8(16).value(device),
         };
     }
 }
@@ -384,6 +392,9 @@ impl Decode for EventKind {
                 successor: Decode::decode(input)?,
             },
             15 => Self::NotSent(Decode::decode(input)?),
+            16 => Self::NotAdded {
+                device: Decode::decode(input)?,
+            },
             value => {
                 return Err(DecodeError::UnknownValue {
                     what: "event",

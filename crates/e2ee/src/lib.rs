@@ -67,7 +67,7 @@
 //! let state = |identity: &Identity| AccountState {
 //!     current: identity.public().signing().clone(),
 //!     earlier: Vec::new(),
-//!     revoked: false,
+//!     revoked_ms: None,
 //! };
 //! let accounts = [&alice, &bob].map(|identity| (identity.account_id(), state(identity)));
 //! let directory = Accounts(accounts.into_iter().collect());
@@ -169,7 +169,7 @@ pub use device::{
     AcceptedCommit, AskedAdmins, Device, GroupFacts, GroupStatus, Invitee, LogEntry, Member,
     NewDevice, Output, OwnKeyPackage, Storage, admin_key_digest,
 };
-pub use directory::{AccountState, Directory};
+pub use directory::{AccountState, Directory, EarlierKey};
 pub use error::E2eeError;
 pub use event::{Authenticity, Event, EventKind, LogPlace, MemberDevice, Message, Unusable};
 pub use invitation::{HEAD_MAX, HeadTree, InvitationHead};

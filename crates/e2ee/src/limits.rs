@@ -49,6 +49,16 @@ pub const SIGNED_BATCH_AFTER_MS: u64 = 5_000;
 /// Past epochs whose frames are still opened. Later ones are refused by the chain.
 pub const PAST_EPOCHS: u64 = 2;
 
+/// How long what an account has said of a device is taken in a commit of the log after the account
+/// has other keys, or none: chain time, from the change to the commit's entry. Whoever made the commit
+/// judged it by the chain as it was then, and the change may have come first: were it refused, an
+/// account that rotates while it is added would end the group. Twice the longest that the SDK lets an
+/// advance be on its way ([`ADVANCE_VALID_MS`]), so that clocks may differ by as much.
+pub const GRACE_MS: u64 = session_core::time::HOUR_MS;
+
+/// How long after its commit was judged an advance may be taken by the chain: half of [`GRACE_MS`].
+pub const ADVANCE_VALID_MS: u64 = GRACE_MS / 2;
+
 /// Messages after which a device rotates its leaf.
 pub const ROTATE_AFTER_MESSAGES: u32 = 50;
 

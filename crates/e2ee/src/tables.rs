@@ -187,6 +187,8 @@ pub(crate) struct PendingRecord {
     pub(crate) invitation: Option<Invitation>,
     /// When an admin was asked to sign it.
     pub(crate) asked_ms: Option<u64>,
+    /// Until when the chain may take it, block time; none: it has not left.
+    pub(crate) out_until_ms: Option<u64>,
 }
 
 /// An epoch.

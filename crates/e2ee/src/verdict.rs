@@ -9,6 +9,7 @@
 //! | a member made the commit | MLS also takes commits by outsiders, whatever the wire format policy |
 //! | only adds, removes, one change of policy; none by reference | nothing else is used here, and what is not used is not open |
 //! | every new leaf and every new leaf key is certified by its account's current key | MLS shows the credential and not the key, and verifies neither |
+//! | in the log also by one that was replaced, or of an account that was revoked, less than [`GRACE_MS`] before | the committer could not know; whoever *makes* or signs a commit has no such grace |
 //! | an update keeps account and device | else any member could take any name |
 //! | key packages live for ever | openmls asks the local clock at every commit; a shorter life parts those who come late |
 //! | sender's role allows it, an owner stays | the chain knows no roles |
@@ -25,9 +26,9 @@ use session_core::ids::AccountId;
 use std::collections::BTreeSet;
 
 use crate::credential::{CREDENTIAL_TYPE, DeviceCertificate};
-use crate::directory::{AccountState, Directory};
+use crate::directory::{AccountState, Directory, EarlierKey};
 use crate::event::{MemberDevice, Unusable};
-use crate::limits::{ADDS_MAX, LEAVES_MAX};
+use crate::limits::{ADDS_MAX, GRACE_MS, LEAVES_MAX};
 use crate::policy::{POLICY_EXTENSION, Policy, PolicyError};
 use crate::provider::Crypto;
 use crate::roster::{Roster, certificate_of, member_of};
@@ -119,6 +120,29 @@ pub(crate) struct Verdict {
 pub(crate) struct Judge<'a> {
     pub(crate) crypto: &'a Crypto,
     pub(crate) directory: &'a dyn Directory,
+    pub(crate) as_of: AsOf,
+}
+
+/// What is judged: something that is still to come, or an entry of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AsOf {
+    /// As the chain is now. What is made, signed or joined by now has to be in order.
+    Now,
+    /// A commit that the log has.
+    Entry {
+        /// Block time of the entry.
+        time_ms: u64,
+    },
+}
+
+impl AsOf {
+    /// Whether a change of an account at this block time may have crossed what is judged.
+    const fn crosses(self, changed_ms: u64) -> bool {
+        match self {
+            Self::Now => false,
+            Self::Entry { time_ms } => time_ms.saturating_sub(changed_ms) < GRACE_MS,
+        }
+    }
 }
 
 impl Judge<'_> {
@@ -291,20 +315,26 @@ impl Judge<'_> {
         let AccountState {
             current,
             earlier,
-            revoked,
+            revoked_ms,
         } = self
             .directory
             .account(account)
             .ok_or(Refusal::UnknownAccount(account))?;
-        if revoked && which != Keys::OfAnUnchangedLeaf {
+        let ended = revoked_ms.is_some_and(|at| match which {
+            Keys::Current => !self.as_of.crosses(at),
+            Keys::Earlier => true,
+            Keys::OfAnUnchangedLeaf => false,
+        });
+        if ended {
             return Err(Refusal::RevokedAccount(account));
         }
-        let earlier = match which {
-            Keys::Current => Vec::new(),
-            Keys::Earlier | Keys::OfAnUnchangedLeaf => earlier,
+        let counts = |earlier: &&EarlierKey| match which {
+            Keys::Current => self.as_of.crosses(earlier.replaced_ms),
+            Keys::Earlier | Keys::OfAnUnchangedLeaf => true,
         };
         let verifier = &self.crypto.verifier;
-        let mut keys = core::iter::once(&current).chain(earlier.iter().rev());
+        let earlier = earlier.iter().rev().filter(counts);
+        let mut keys = core::iter::once(&current).chain(earlier.map(|earlier| &earlier.key));
         if keys.any(|key| certificate.verify(key, leaf_key, verifier).is_ok()) {
             Ok(())
         } else {
@@ -316,7 +346,7 @@ impl Judge<'_> {
 /// Which keys of an account may have certified a leaf.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Keys {
-    /// A leaf that comes now.
+    /// A leaf that comes now, or a key.
     Current,
     /// A leaf that has been there for a while.
     Earlier,
@@ -380,3 +410,6 @@ fn judge_policy(
         Err(PolicyError::LastOwner.into())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,12 +18,15 @@
 
 mod world;
 
-use session_core::ids::GroupId;
+use session_core::ids::{AccountId, GroupId};
+use session_crypto::Identity;
+use session_e2ee::limits::ADVANCE_VALID_MS;
 use session_e2ee::{
     Content, E2eeError, EventKind, GroupStatus, Invitee, MemberDevice, Outgoing, OutgoingKind,
     Policy, Role, Suite, VaultError,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use world::chain::EntryKind;
 use world::client::{deliver_mail, identities};
 use world::{CHAIN, Chain, Choice, Client, Verdict};
@@ -55,6 +58,9 @@ struct Seen {
     policies: u64,
     /// Pieces of trees that an invitation found on the chain.
     shared: u64,
+    rotations: u64,
+    crossed: u64,
+    not_added: u64,
 }
 
 struct World {
@@ -69,6 +75,10 @@ struct World {
     late: BTreeSet<u64>,
     /// Whom a client's pending commit removes.
     removing: BTreeMap<usize, MemberDevice>,
+    /// Each account's keys, as the chain has them.
+    keys: BTreeMap<AccountId, Arc<Identity>>,
+    /// Commits that were sent and have not arrived: by whom, and until when the chain takes them.
+    flying: Vec<(usize, Outgoing, u64)>,
 }
 
 impl World {
@@ -110,6 +120,8 @@ impl World {
             said: 0,
             late: BTreeSet::new(),
             removing: BTreeMap::new(),
+            keys: ids.iter().map(|id| (id.account_id(), id.clone())).collect(),
+            flying: Vec::new(),
         };
         this.calm(|client, chain| client.flush(chain));
         this
@@ -131,6 +143,10 @@ impl World {
         }
         let ms = self.choice.below(20_000) as u64;
         self.chain.tick(ms);
+        if self.choice.one_in(12) {
+            self.rotate_an_account();
+        }
+        self.arrive(false);
         let result = match self.choice.below(20) {
             0..=5 => self.say(n),
             6..=8 => self.send(n),
@@ -194,6 +210,16 @@ impl World {
             {
                 continue;
             }
+            if matches!(outgoing.kind, OutgoingKind::Commit(_)) {
+                if !self.leave(n, outgoing.number)? {
+                    continue;
+                }
+                if self.choice.one_in(3) {
+                    let until = self.chain.now_ms + ADVANCE_VALID_MS;
+                    self.flying.push((n, outgoing, until));
+                    continue;
+                }
+            }
             let verdict = self.submit(n, &outgoing);
             self.answer(n, &outgoing, verdict)?;
         }
@@ -224,8 +250,73 @@ impl World {
         }
     }
 
+    /// Somebody's account gets other keys; its devices find out in their time.
+    fn rotate_an_account(&mut self) {
+        let n = self.choice.below(self.clients.len());
+        let account = self.clients[n].account();
+        let next = Arc::new(Identity::generate_without_phrase().unwrap());
+        let signing = next.public().signing().clone();
+        self.chain.rotate_key(account, signing);
+        self.keys.insert(account, next);
+        self.seen.rotations += 1;
+    }
+
+    /// Has a device certified by its account's present keys.
+    fn recertify(&mut self, n: usize) -> Result<(), E2eeError> {
+        let now = self.chain.now_ms;
+        let client = &mut self.clients[n];
+        let keys = &self.keys[&client.account()];
+        client.dev().recertify(keys.signing_key(), now).map(drop)
+    }
+
+    /// What a client does before its commit leaves. Answers whether it does.
+    fn leave(&mut self, n: usize, number: u64) -> Result<bool, E2eeError> {
+        let (group, now) = (self.group, self.chain.now_ms);
+        let directory = self.chain.directory();
+        let client = &mut self.clients[n];
+        if !client.waits(number)? {
+            // Given up meanwhile.
+            return Ok(false);
+        }
+        match client.device().examine_pending(group, &directory) {
+            Err(E2eeError::Refused(_)) => {
+                // It may be in the log already.
+                client.follow(group, &self.chain, usize::MAX)?;
+                if !client.waits(number)? {
+                    return Ok(false);
+                }
+                let (_, output) = client.dev().give_up_pending(group, &directory, now)?;
+                client.take(output);
+                Ok(false)
+            }
+            Err(error) => Err(error),
+            Ok(()) => {
+                client.dev().commit_leaves(group, now + ADVANCE_VALID_MS)?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Some of what is on its way arrives, or all of it; what comes too late the chain refuses.
+    fn arrive(&mut self, all: bool) {
+        for (n, outgoing, until) in std::mem::take(&mut self.flying) {
+            if !all && !self.choice.one_in(6) {
+                self.flying.push((n, outgoing, until));
+            } else if self.chain.now_ms <= until {
+                let _ = self.submit(n, &outgoing);
+            }
+        }
+    }
+
     fn submit(&mut self, n: usize, outgoing: &Outgoing) -> Verdict {
         let verdict = self.chain.submit(&self.clients[n], outgoing);
+        if matches!(outgoing.kind, OutgoingKind::Commit(_)) && verdict == Verdict::Accepted {
+            let directory = self.chain.directory();
+            let now = self.clients[n]
+                .device()
+                .examine_pending(self.group, &directory);
+            self.seen.crossed += u64::from(matches!(now, Err(E2eeError::Refused(_))));
+        }
         if let OutgoingKind::Commit(advance) = &outgoing.kind
             && verdict == Verdict::Accepted
             && advance.removes
@@ -287,6 +378,9 @@ impl World {
                     return Ok(());
                 }
                 self.clients[other].disk.power_on(|| true);
+                if !self.choice.one_in(4) {
+                    self.recertify(other)?;
+                }
                 let invitee = self.clients[other].invitee(&self.chain);
                 let device = self.clients[n].device.as_mut().unwrap();
                 device.add(group, &[invitee], &self.chain.directory(), now)
@@ -377,6 +471,8 @@ impl World {
             self.clients[n].disk.power_on(|| true);
         }
         self.late.clear();
+        self.arrive(true);
+        self.chain.tick(ADVANCE_VALID_MS + 1);
         self.settle();
         // What waits for a signature gets it.
         self.chain.tick(6_000);
@@ -394,6 +490,11 @@ impl World {
             let before = self.chain.log(self.group).entries.len();
             for n in 0..self.clients.len() {
                 for outgoing in self.clients[n].device().outbox().unwrap() {
+                    if matches!(outgoing.kind, OutgoingKind::Commit(_))
+                        && !self.leave(n, outgoing.number).unwrap()
+                    {
+                        continue;
+                    }
                     let verdict = self.submit(n, &outgoing);
                     self.answer(n, &outgoing, verdict).unwrap();
                 }
@@ -420,8 +521,9 @@ impl World {
         for client in &self.clients {
             assert!(
                 client.halted().is_empty(),
-                "seed {seed}: {} halted",
-                client.name
+                "seed {seed}: {} halted: {:?}",
+                client.name,
+                client.halted()
             );
             for event in &client.shown {
                 match &event.kind {
@@ -445,6 +547,7 @@ impl World {
                         let _ = (place, message);
                     }
                     EventKind::Removed { .. } => self.seen.removals += 1,
+                    EventKind::NotAdded { .. } => self.seen.not_added += 1,
                     EventKind::PolicyChanged { .. } => self.seen.policies += 1,
                     EventKind::Forged(name) => panic!("seed {seed}: {name:?} forged"),
                     EventKind::SealedInOurName { .. } => {
@@ -599,6 +702,9 @@ fn add(all: &mut Seen, one: &Seen) {
     all.epochs += one.epochs;
     all.policies += one.policies;
     all.shared += one.shared;
+    all.rotations += one.rotations;
+    all.crossed += one.crossed;
+    all.not_added += one.not_added;
 }
 
 fn number(name: &str, default: u64) -> u64 {
@@ -647,6 +753,9 @@ fn conversations_are_ideal_in_random_worlds() {
             seen.texts,
             seen.policies,
             seen.shared,
+            seen.rotations,
+            seen.crossed,
+            seen.not_added,
         ];
         assert!(least.iter().all(|count| *count > 0), "{seen:?}");
     }

@@ -3,6 +3,7 @@
 use session_core::account::{Account, AccountKeys};
 use session_core::codec::{Decode, Reader};
 use session_core::ids::{AccountId, Digest};
+use session_core::time::Time;
 
 use super::{Rules, SyncError};
 use crate::tx::legacy::{LegacyKey, encryption_digest};
@@ -101,6 +102,7 @@ impl AccountCells {
     ) -> Option<()> {
         let mut input = Reader::new(value);
         let height = input.u64("height").ok()?;
+        let time = Time::decode(&mut input).ok()?;
         let tx = Tx::decode(&mut input).ok()?;
         input.finish().ok()?;
         let Kind::RotateKeys(rotate) = &tx.kind else {
@@ -133,7 +135,7 @@ impl AccountCells {
             AccountKeys::first(zero, zero, 0)
         });
         let (kem, signing) = (rotate.kem.digest(), rotate.signing.digest());
-        self.rotated = Some(before.rotated(kem, signing, height)?);
+        self.rotated = Some(before.rotated(kem, signing, height, time)?);
         self.at = Some(rotate.signing.clone());
         Some(())
     }

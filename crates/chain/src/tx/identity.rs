@@ -1,6 +1,6 @@
 //! Registering, rotating and revoking an account's keys.
 
-use session_core::account::AccountKeys;
+use session_core::account::{AccountKeys, Revocation};
 use session_core::codec::{Decode, DecodeError, Encode, Reader, Writer};
 use session_core::ids::Digest;
 use session_core::record::Outcome;
@@ -61,9 +61,9 @@ impl RotateKeys {
         }
         let mut account = scope.account(&tx.signer)?.ok_or(TxError::UnknownAccount)?;
         let before = account.keys.ok_or(TxError::UnknownAccount)?;
-        let height = scope.context.height;
+        let (height, time) = (scope.context.height, scope.context.time);
         let keys = before
-            .rotated(self.kem.digest(), self.signing.digest(), height)
+            .rotated(self.kem.digest(), self.signing.digest(), height, time)
             .ok_or(TxError::LimitReached { what: "rotations" })?;
         account.keys = Some(keys);
         let index = keys.index;
@@ -85,7 +85,10 @@ impl Scope<'_, '_> {
             self.over.put(Table::Keys, key, first);
         }
         let mut rotation = Writer::new();
-        rotation.u64(self.context.height).value(tx);
+        rotation
+            .u64(self.context.height)
+            .value(&self.context.time)
+            .value(tx);
         let key = rotation_key(&tx.signer, index);
         self.over.put(Table::Keys, key, rotation.into_bytes());
         Ok(())
@@ -96,7 +99,10 @@ impl RevokeIdentity {
     pub(crate) fn apply(&self, scope: &mut Scope<'_, '_>, tx: &Tx) -> Result<Outcome, TxError> {
         scope.require_owner(tx, self.recovery.as_ref())?;
         let mut account = scope.account(&tx.signer)?.ok_or(TxError::UnknownAccount)?;
-        account.revoked = Some(scope.context.height);
+        account.revoked = Some(Revocation {
+            height: scope.context.height,
+            time: scope.context.time,
+        });
         scope.put_account(&tx.signer, &account)?;
         Ok(Outcome::Done)
     }

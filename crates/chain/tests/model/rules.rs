@@ -137,7 +137,7 @@ impl Model {
                 if !well_formed {
                     return Err(TxError::InvalidKey);
                 }
-                let height = self.height;
+                let (height, time) = (self.height, self.time);
                 let account = self
                     .accounts
                     .get_mut(&tx.signer)
@@ -148,18 +148,18 @@ impl Model {
                 if account.legacy_key().is_none() && account.rotations.is_empty() {
                     account.first = Some((kem, signing));
                 }
-                account.rotations.push((height, tx.clone()));
+                account.rotations.push((height, time, tx.clone()));
                 account.keys = Some((k.kem.clone(), k.signing.clone(), index + 1, height));
                 self.touch(RecordKey::Account(tx.signer));
                 Ok(Outcome::Done)
             }
             Kind::RevokeIdentity(k) => {
                 self.owner(tx, ids, k.recovery.as_ref())?;
-                let height = self.height;
+                let (height, time) = (self.height, self.time);
                 self.accounts
                     .get_mut(&tx.signer)
                     .ok_or(TxError::UnknownAccount)?
-                    .revoked = Some(height);
+                    .revoked = Some((height, time));
                 self.touch(RecordKey::Account(tx.signer));
                 Ok(Outcome::Done)
             }

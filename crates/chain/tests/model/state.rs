@@ -11,7 +11,7 @@ use session_chain::view::{
     group_control_key, group_posting_key, key_package_key, legacy_key_key, session_keys_key,
     taken_key_package_key, tile_key,
 };
-use session_core::account::{Account, AccountKeys};
+use session_core::account::{Account, AccountKeys, Revocation};
 use session_core::channel::{Channel, Member, Role};
 use session_core::codec::{Decode, Encode, Writer};
 use session_core::group::{Group, Mode, PastEpoch, Succession};
@@ -45,22 +45,23 @@ pub(crate) struct MAccount {
     pub(crate) legacy: Option<LegacyKey>,
     pub(crate) recovery: Option<Digest>,
     pub(crate) registered: u64,
-    pub(crate) revoked: Option<u64>,
+    /// Height and time.
+    pub(crate) revoked: Option<(u64, u64)>,
     pub(crate) balance: u64,
     pub(crate) quota: Leak,
     pub(crate) request_quota: Leak,
     pub(crate) memberships: Vec<MembershipEntry>,
     pub(crate) requests: Vec<MembershipEntry>,
-    /// The keys before the first rotation, and each rotation with its height.
+    /// The keys before the first rotation, and each rotation with its height and time.
     pub(crate) first: Option<(KemKey, SigningKey)>,
-    pub(crate) rotations: Vec<(u64, session_chain::tx::Tx)>,
+    pub(crate) rotations: Vec<(u64, u64, session_chain::tx::Tx)>,
 }
 
 impl MAccount {
     /// What the record says of all rotations.
     fn rotation_history(&self) -> Digest {
         let mut history = [0; 32];
-        for (height, tx) in &self.rotations {
+        for (height, time, tx) in &self.rotations {
             let session_chain::tx::Kind::RotateKeys(keys) = &tx.kind else {
                 unreachable!("only rotations are kept here");
             };
@@ -68,6 +69,7 @@ impl MAccount {
             history = session_core::hash::Tag::KeyRotation.hash(&[
                 &history,
                 &height.to_be_bytes(),
+                &time.to_be_bytes(),
                 kem.as_bytes(),
                 signing.as_bytes(),
             ]);
@@ -420,8 +422,9 @@ impl Model {
             let bytes = [&kem.0[..], &signing.0[..]].concat();
             out.put(Table::Keys, session_chain::view::rotation_key(id, 0), bytes);
         }
-        for (index, (height, tx)) in (1..).zip(&account.rotations) {
-            let bytes = [&height.to_be_bytes()[..], &tx.to_bytes()].concat();
+        for (index, (height, time, tx)) in (1..).zip(&account.rotations) {
+            let (height, time) = (height.to_be_bytes(), time.to_be_bytes());
+            let bytes = [&height[..], &time[..], &tx.to_bytes()].concat();
             out.put(
                 Table::Keys,
                 session_chain::view::rotation_key(id, index),
@@ -432,7 +435,10 @@ impl Model {
             keys,
             recovery: account.recovery,
             registered: Time::from_ms(account.registered),
-            revoked: account.revoked,
+            revoked: account.revoked.map(|(height, time)| Revocation {
+                height,
+                time: Time::from_ms(time),
+            }),
             quota: bucket(&account.quota),
             request_quota: bucket(&account.request_quota),
             balance: account.balance,

@@ -359,6 +359,10 @@ fn notice(account: &Account, kind: &EventKind) -> Option<(String, bool)> {
             "{} has a new device: if that is a surprise, compare with /safety",
             who(device)
         )),
+        EventKind::NotAdded { device } => loud(format!(
+            "{} could not be added: the account has other keys since, or is revoked. Invite again",
+            who(device)
+        )),
         EventKind::Removed {
             device,
             last_of_account: true,

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use session_core::ids::AccountId;
 use session_core::time::Time;
-use session_e2ee::{AccountState, Directory};
+use session_e2ee::{AccountState, Directory, EarlierKey};
 
 use crate::account::Account;
 use crate::error::ClientError;
@@ -103,11 +103,19 @@ async fn state_of(
         let since = history.get(index);
         since.map(|since| since.keys.signing().clone())
     };
+    let earlier = |index: usize| {
+        Some(EarlierKey {
+            key: key(index)?,
+            replaced_ms: history.get(index + 1)?.time.ms(),
+        })
+    };
     let current = key(index).ok_or(ClientError::Reply("an account without keys"))?;
+    // Like keys it counts from the block after: at the entry, and not when somebody reads it.
+    let revoked = reading.shown.record.revoked;
+    let revoked = revoked.filter(|revoked| revoked.height < at.height);
     Ok(Some(AccountState {
         current,
-        earlier: (0..index).filter_map(key).collect(),
-        // Like keys it counts from the block after: at the entry, and not when somebody reads it.
-        revoked: (reading.shown.record.revoked).is_some_and(|since| since < at.height),
+        earlier: (0..index).filter_map(earlier).collect(),
+        revoked_ms: revoked.map(|revoked| revoked.time.ms()),
     }))
 }

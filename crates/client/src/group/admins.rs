@@ -146,7 +146,9 @@ impl Groups {
                 }
                 Answer::Waiting(why) => return Err(GroupError::NotNow(why).into()),
                 Answer::Stale => return Err(ClientError::Reply("an epoch for what has none")),
-                Answer::Refused(why) => return Err(ClientError::Refused(why)),
+                Answer::Refused(why) | Answer::GivenUp(why) => {
+                    return Err(ClientError::Refused(why));
+                }
             }
         }
     }

@@ -53,7 +53,10 @@ impl Groups {
                 .await?
             {
                 Answer::Accepted | Answer::Known => {}
-                answer @ (Answer::Stale | Answer::Waiting(_) | Answer::Refused(_)) => {
+                answer @ (Answer::Stale
+                | Answer::Waiting(_)
+                | Answer::Refused(_)
+                | Answer::GivenUp(_)) => {
                     return Ok(answer);
                 }
             }
@@ -80,7 +83,7 @@ impl Groups {
             match self.countersign_one(group, &request, admin).await? {
                 Some(Answer::Accepted | Answer::Known | Answer::Stale) => return Ok(true),
                 Some(Answer::Waiting(_)) => return Ok(false),
-                Some(Answer::Refused(_)) | None => {
+                Some(Answer::Refused(_) | Answer::GivenUp(_)) | None => {
                     self.device.forget_countersign(group, &request)?;
                 }
             }
@@ -116,7 +119,8 @@ impl Groups {
         };
         match examined {
             Ok(advance) => {
-                let answer = self.submit_advance(group, &advance, commit, Some(admin));
+                let by = (Some(admin), self.advance_until());
+                let answer = self.submit_advance(group, &advance, commit, by);
                 answer.await.map(Some)
             }
             Err(E2eeError::Vault(error)) => Err(E2eeError::from(error).into()),

@@ -13,7 +13,7 @@ use session_core::hash::sha256;
 use session_core::ids::{ChainId, ChunkId, Digest, GroupId};
 use session_core::log::{AdvanceEntry, Entry, LogId, PostEntry};
 use session_core::record::RecordKey;
-use session_core::time::DAY_MS;
+use session_core::time::{DAY_MS, Time};
 use session_crypto::SigningPublicKey;
 use session_e2ee::limits::COMMIT_MAX;
 use session_e2ee::{AcceptedCommit, ChainKeys, Event, GroupStatus, LogEntry, LogPlace};
@@ -96,6 +96,8 @@ pub(super) struct Page {
     /// The group's record, of the same proof.
     record: Group,
     head_age_ms: u64,
+    /// The block's time.
+    time: Time,
 }
 
 /// Public keys of an epoch, from their transaction.
@@ -152,6 +154,7 @@ impl Groups {
             if self.device.next_position(group)? < out.count {
                 continue;
             }
+            self.read_to.insert(group, page.time);
             if let Some(succession) = record.succession {
                 let told = self.follow_succession(group, succession).await?;
                 out.events.extend(told);
@@ -201,6 +204,7 @@ impl Groups {
             entries: read,
             count: entries.count,
             record,
+            time: proved.header.time,
             head_age_ms: Trust::age_ms(&proof, now()).unwrap_or(u64::MAX),
         })
     }

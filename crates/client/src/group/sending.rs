@@ -12,8 +12,12 @@ use session_core::ids::{Digest, GroupId};
 use session_core::limits::{
     CHUNK_BYTES_MAX, COMMIT_BYTES_MAX, POST_FRAMES_MAX, VALID_AHEAD_MAX_MS,
 };
+use session_core::time::Time;
 use session_crypto::{Signature, SigningPublicKey};
-use session_e2ee::{Advance, Creation, E2eeError, GroupStatus, Outgoing, OutgoingKind};
+use session_e2ee::limits::ADVANCE_VALID_MS;
+use session_e2ee::{
+    Advance, Creation, E2eeError, GroupStatus, Outgoing, OutgoingKind, Refusal,
+};
 
 use super::accounts::{Accounts, Position};
 use super::{Groups, NewGroup};
@@ -55,6 +59,8 @@ pub(super) enum Answer {
     Waiting(String),
     /// Never.
     Refused(String),
+    /// It was not submitted: others would refuse it.
+    GivenUp(String),
 }
 
 fn answer(result: &Value) -> Answer {
@@ -122,6 +128,7 @@ impl Groups {
                     }
                     commits = false;
                 }
+                Answer::GivenUp(why) => return Err(ClientError::Refused(why)),
                 Answer::Refused(why) => {
                     if is_commit {
                         self.device.refused(first.number, now().ms())?;
@@ -211,7 +218,7 @@ impl Groups {
             }
         };
         match judged {
-            Err(E2eeError::Refused(refusal)) => return Ok(Answer::Refused(refusal.to_string())),
+            Err(E2eeError::Refused(refusal)) => return self.let_go(group, refusal, accounts).await,
             judged => judged?,
         }
         let record = self.seen_of(group).await?;
@@ -225,17 +232,52 @@ impl Groups {
             let pieces = advance.commit.chunks(CHUNK_BYTES_MAX).map(<[u8]>::to_vec);
             Commit::Chunks(self.account.put_chunks(pieces.collect()).await?)
         };
-        self.submit_advance(group, advance, commit, admin).await
+        let until = self.advance_until();
+        self.device.commit_leaves(group, until.ms())?;
+        let answer = self.submit_advance(group, advance, commit, (admin, until));
+        answer.await
     }
 
-    /// Submits an advance, with the signature of this device's admin key where it has one that the
-    /// chain knows.
+    /// A commit that others would refuse: it is given up once the chain can take it no more, and made
+    /// anew without those who cannot be added.
+    async fn let_go(
+        &mut self,
+        group: GroupId,
+        refusal: Refusal,
+        mut accounts: Accounts,
+    ) -> Result<Answer, ClientError> {
+        // It would be in the log that was read until then.
+        let time = self.read_to.get(&group).map_or(0, |time| time.ms());
+        loop {
+            let rehearsed = self.device.rehearse_give_up(group, &accounts, time);
+            if !accounts.fetch(&mut self.account, Position::NOW).await? {
+                rehearsed?;
+                break;
+            }
+        }
+        let (gone, _) = self.device.give_up_pending(group, &accounts, time)?;
+        Ok(if gone {
+            Answer::GivenUp(refusal.to_string())
+        } else {
+            Answer::Waiting(format!("{refusal}, and the chain may have taken it before"))
+        })
+    }
+
+    /// Until when the chain may take an advance whose commit was judged just now: whoever it adds may
+    /// have other keys any time.
+    pub(super) fn advance_until(&self) -> Time {
+        let from = self.account.proved_time.max(now());
+        from.after_ms(ADVANCE_VALID_MS)
+    }
+
+    /// Submits an advance, to be taken until `until`, with the signature of this device's admin key where
+    /// it has one that the chain knows.
     pub(super) async fn submit_advance(
         &mut self,
         group: GroupId,
         advance: &Advance,
         commit: Commit,
-        admin: Option<Digest>,
+        (admin, until): (Option<Digest>, Time),
     ) -> Result<Answer, ClientError> {
         let kind = Kind::AdvanceGroup(AdvanceGroup {
             epoch: advance.from_epoch,
@@ -246,6 +288,7 @@ impl Groups {
             admin: admin.map(|admin| (admin, Cosignature::blank())),
         });
         let mut tx = self.unsigned(group, kind)?;
+        tx.valid_until = until;
         let action = tx.signed_digest(&self.account.chain);
         if let Kind::AdvanceGroup(advance) = &mut tx.kind
             && let Some((_, signature)) = &mut advance.admin

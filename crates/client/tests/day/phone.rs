@@ -79,6 +79,7 @@ impl App {
             EventKind::Forged(name) => panic!("nobody forges here, and {name:?} was forged"),
             EventKind::Verified(_)
             | EventKind::NotSent(_)
+            | EventKind::NotAdded { .. }
             | EventKind::PolicyChanged { .. }
             | EventKind::BeforeJoining { .. }
             | EventKind::Unreadable { .. }

@@ -153,6 +153,8 @@ impl Device {
             let pending: Option<PendingRecord> = event.buffer().load_record(&group)?;
             let mut pending = pending.ok_or(E2eeError::NothingToDo)?;
             pending.asked_ms = Some(now_ms);
+            // Whoever is asked may send it at any time.
+            pending.out_until_ms = Some(u64::MAX);
             event.buffer().save_record(&group, &pending);
             let request = CountersignRequest {
                 epoch: record.epoch,

@@ -141,7 +141,8 @@ impl Transaction<'_> {
         let account = me.member.account;
         let state = directory.account(account);
         let state = state.ok_or(Refusal::UnknownAccount(account))?;
-        let good = !state.revoked && me.is_certified_by(&state.current, self.provider.crypto);
+        let good =
+            state.revoked_ms.is_none() && me.is_certified_by(&state.current, self.provider.crypto);
         let parameters = LeafNodeParameters::builder();
         Ok(if good {
             parameters.with_credential_with_key(ours).build()

@@ -26,7 +26,7 @@ use crate::policy::Policy;
 use crate::tables::{
     GroupRecord, GroupStatus, KeyPackageRecord, KeyPackageUse, PendingRecord, named,
 };
-use crate::verdict::{Judge, lifetime};
+use crate::verdict::{AsOf, Judge, lifetime};
 
 /// What the chain's proved record says of a group that one is invited to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -218,6 +218,7 @@ impl Device {
         let judge = Judge {
             crypto: &self.crypto,
             directory,
+            as_of: AsOf::Now,
         };
         Ok(judge.key_package(&package)?)
     }
@@ -364,6 +365,7 @@ impl Transaction<'_> {
         let judge = Judge {
             crypto: self.provider.crypto,
             directory,
+            as_of: AsOf::Now,
         };
         let policy = judge.welcome(&staged, self.me.member)?;
         if policy.chain != facts.chain {

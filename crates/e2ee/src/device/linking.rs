@@ -76,7 +76,7 @@ impl Device {
         let account = directory
             .account(claim.account)
             .ok_or(Refusal::UnknownAccount(claim.account))?;
-        if account.revoked {
+        if account.revoked_ms.is_some() {
             return Err(Refusal::RevokedAccount(claim.account).into());
         }
         let verifier = &self.crypto.verifier;

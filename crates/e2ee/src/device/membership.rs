@@ -34,7 +34,7 @@ use crate::outgoing::{
 use crate::policy::{POLICY_EXTENSION, Policy, Role};
 use crate::rotation::{interval_ms, join_delay_ms};
 use crate::tables::{GroupRecord, GroupStatus, Intent, PendingRecord};
-use crate::verdict::{Judge, Refusal, required_capabilities};
+use crate::verdict::{AsOf, Judge, Refusal, required_capabilities};
 
 /// Somebody to be added: a key package, and until when its directory record says it is good.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -275,6 +275,7 @@ impl Transaction<'_> {
         let judge = Judge {
             crypto: self.provider.crypto,
             directory,
+            as_of: AsOf::Now,
         };
         let to = self.judge_invitees(&judge, invitees)?;
         let leaf = LeafNodeParameters::default();
@@ -392,6 +393,7 @@ impl Transaction<'_> {
         let judge = Judge {
             crypto: self.provider.crypto,
             directory,
+            as_of: AsOf::Now,
         };
         let staged = loaded.pending_commit().ok_or(E2eeError::Library {
             doing: "keeping a commit",
@@ -414,6 +416,7 @@ impl Transaction<'_> {
             intent,
             invitation: made.invitation(verdict.added, None, record.epoch + 1, record),
             asked_ms: None,
+            out_until_ms: None,
         };
         self.buffer().save_record(&group, &pending);
         Ok(())

@@ -5,7 +5,6 @@ use session_core::codec::{Decode, Encode};
 use session_core::ids::GroupId;
 use zeroize::Zeroizing;
 
-use super::epoch::library;
 use super::transaction::Transaction;
 use super::{Device, Output};
 use crate::admin_work::AdminWork;
@@ -417,20 +416,5 @@ impl Transaction<'_> {
             self.tell(group, EventKind::Accepted { message, place });
         }
         Ok(true)
-    }
-
-    /// Drops one's own pending commit.
-    pub(crate) fn give_up(&mut self, group: GroupId) -> Result<(), E2eeError> {
-        let pending: Option<PendingRecord> = self.buffer().load_record(&group)?;
-        let Some(pending) = pending else {
-            return Ok(());
-        };
-        let mut loaded = self.load(group)?;
-        loaded
-            .clear_pending_commit(self.provider.storage())
-            .map_err(library("dropping a commit"))?;
-        self.buffer().delete_record::<PendingRecord>(&group);
-        self.unsend(pending.number);
-        Ok(())
     }
 }

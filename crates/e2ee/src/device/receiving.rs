@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use tls_codec::DeserializeBytes as _;
 
 use super::epoch::library;
-use super::membership::{commit_aad, parse_key_package};
+use super::membership::commit_aad;
 use super::transaction::Transaction;
 use super::{Device, Output};
 use crate::chain_keys::Exporter;
@@ -27,10 +27,10 @@ use crate::event::{EventKind, LogPlace, Unusable};
 use crate::limits::COMMIT_MAX;
 use crate::outgoing::{Advance, ChainKeys, OutgoingKind, commit_hash};
 use crate::policy::SignatureRule;
-use crate::roster::{Roster, certificate_of, member_of};
+use crate::roster::Roster;
 use crate::rotation::interval_ms;
 use crate::tables::{GroupRecord, GroupStatus, Intent, PendingRecord};
-use crate::verdict::{Judge, Verdict};
+use crate::verdict::{AsOf, Judge, Verdict};
 
 /// An entry of a group's log.
 #[derive(Debug, Clone, Copy)]
@@ -123,6 +123,7 @@ impl Device {
             let judge = Judge {
                 crypto: event.provider.crypto,
                 directory,
+                as_of: AsOf::Now,
             };
             let verdict = judge.commit(&loaded, &epoch.roster, &sender, &staged)?;
             let seeds = Exporter::Staged(&staged)
@@ -134,35 +135,6 @@ impl Device {
                 keys: seeds.public()?,
                 removes: !verdict.removed.is_empty(),
             })
-        })
-    }
-}
-
-impl Device {
-    /// Judges one's own commit that waits, by what the chain says now: one that the others would refuse
-    /// must not be sent, since it would end the group. Nothing waits: nothing is wrong.
-    ///
-    /// # Errors
-    /// [`E2eeError::Refused`]; [`E2eeError::NotActive`], [`E2eeError::Vault`].
-    pub fn examine_pending(
-        &self,
-        group: GroupId,
-        directory: &dyn Directory,
-    ) -> Result<(), E2eeError> {
-        self.look(|event| {
-            let record = event.active(group)?;
-            let loaded = event.load(group)?;
-            let Some(staged) = loaded.pending_commit() else {
-                return Ok(());
-            };
-            let judge = Judge {
-                crypto: event.provider.crypto,
-                directory,
-            };
-            let roster = event.epoch(group, record.epoch)?.roster;
-            let sender = Sender::Member(loaded.own_leaf_index());
-            judge.commit(&loaded, &roster, &sender, staged)?;
-            Ok(())
         })
     }
 }
@@ -236,10 +208,17 @@ impl Transaction<'_> {
         let point = self.checkpoint();
         let mut loaded = self.load(group)?;
         let roster = self.epoch(group, record.epoch)?.roster;
+        let judge = Judge {
+            crypto: self.provider.crypto,
+            directory,
+            as_of: AsOf::Entry {
+                time_ms: place.time_ms,
+            },
+        };
         let followed = if own {
-            self.follow_own(group, &mut loaded, &roster, accepted, directory)?
+            self.follow_own(group, &mut loaded, &roster, accepted, &judge)?
         } else {
-            self.follow(group, record, &mut loaded, &roster, accepted, directory)?
+            self.follow(group, record, &mut loaded, &roster, accepted, &judge)?
         };
         let verdict = match followed {
             Followed::Unusable(reason) => {
@@ -303,12 +282,8 @@ impl Transaction<'_> {
         loaded: &mut MlsGroup,
         roster: &Roster,
         accepted: &AcceptedCommit<'_>,
-        directory: &dyn Directory,
+        judge: &Judge<'_>,
     ) -> Result<Followed, E2eeError> {
-        let judge = Judge {
-            crypto: self.provider.crypto,
-            directory,
-        };
         let staged = loaded.pending_commit().ok_or(E2eeError::Library {
             doing: "keeping a commit",
         })?;
@@ -335,7 +310,7 @@ impl Transaction<'_> {
         loaded: &mut MlsGroup,
         roster: &Roster,
         accepted: &AcceptedCommit<'_>,
-        directory: &dyn Directory,
+        judge: &Judge<'_>,
     ) -> Result<Followed, E2eeError> {
         if accepted.commit.len() > COMMIT_MAX {
             return Ok(Followed::Unusable(Unusable::Malformed));
@@ -346,10 +321,6 @@ impl Transaction<'_> {
         let (sender, staged) = match self.process(group, record, loaded, accepted.commit)? {
             Ok(staged) => staged,
             Err(reason) => return Ok(Followed::Unusable(reason)),
-        };
-        let judge = Judge {
-            crypto: self.provider.crypto,
-            directory,
         };
         let verdict = match judge.commit(loaded, roster, &sender, &staged) {
             Ok(verdict) => Box::new(verdict),
@@ -453,53 +424,6 @@ impl Transaction<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Makes one's commit anew after another one came first, if there is still something to do.
-    fn propose_again(
-        &mut self,
-        group: GroupId,
-        record: &GroupRecord,
-        intent: Intent,
-        directory: &dyn Directory,
-    ) -> Result<(), E2eeError> {
-        let point = self.checkpoint();
-        let roster = self.epoch(group, record.epoch)?.roster;
-        let intent = match intent {
-            Intent::Add(mut packages) => {
-                packages.retain(|bytes| {
-                    let package = parse_key_package(bytes, self.provider.crypto).ok();
-                    let member = package.and_then(|package| certificate_of(package.leaf_node()));
-                    member.is_some_and(|certificate| {
-                        roster.leaf_of(member_of(&certificate)).is_none()
-                    })
-                });
-                Intent::Add(packages)
-            }
-            Intent::Remove { members, revoke } => {
-                let members: Vec<_> = members
-                    .into_iter()
-                    .filter(|member| roster.leaf_of(*member).is_some())
-                    .collect();
-                Intent::Remove { members, revoke }
-            }
-            Intent::Policy { from, to } => {
-                let to = Box::new(record.policy.rebased(&from, &to));
-                let from = Box::new(record.policy.clone());
-                Intent::Policy { from, to }
-            }
-            Intent::Rotate => Intent::Rotate,
-        };
-        match self.propose(group, record, intent, directory) {
-            Ok(()) => Ok(()),
-            Err(E2eeError::Vault(error)) => Err(error.into()),
-            Err(E2eeError::Record(error)) => Err(error.into()),
-            // Done by the other commit, or not allowed any more.
-            Err(_) => {
-                self.back_to(point);
-                Ok(())
-            }
-        }
     }
 
     fn tell_changes(

@@ -34,7 +34,7 @@ use crate::event::MemberDevice;
 use crate::limits::ADDS_MAX;
 use crate::outgoing::Predecessor;
 use crate::tables::{GroupRecord, GroupStatus, ReservedRecord, named};
-use crate::verdict::Judge;
+use crate::verdict::{AsOf, Judge};
 
 /// What a link's id begins with.
 const LINK: &[u8] = b"lux successor";
@@ -163,6 +163,7 @@ impl Transaction<'_> {
         let judge = Judge {
             crypto: self.provider.crypto,
             directory,
+            as_of: AsOf::Now,
         };
         let mut invitees = Vec::new();
         let mut left = Vec::new();

@@ -205,7 +205,8 @@ impl Encode for PendingRecord {
             .value(&self.commit_hash)
             .value(&self.intent)
             .option(self.invitation.as_ref())
-            .option(self.asked_ms.as_ref());
+            .option(self.asked_ms.as_ref())
+            .option(self.out_until_ms.as_ref());
     }
 }
 
@@ -217,6 +218,7 @@ impl Decode for PendingRecord {
             intent: Decode::decode(input)?,
             invitation: input.option("invitation")?,
             asked_ms: input.option("asked at")?,
+            out_until_ms: input.option("out until")?,
         })
     }
 }

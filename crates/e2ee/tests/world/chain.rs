@@ -5,7 +5,7 @@ use session_core::ids::{AccountId, ChunkId, Digest, GroupId};
 use session_core::record::Chunk;
 use session_crypto::{Identity, Secret, SigningPublicKey};
 use session_e2ee::{
-    AcceptedCommit, AccountState, ChainKeys, CutTree, Directory, GroupFacts, Invitation,
+    AcceptedCommit, AccountState, ChainKeys, CutTree, Directory, EarlierKey, GroupFacts, Invitation,
     InvitationHead, LogEntry, LogPlace, Outgoing, OutgoingKind, commit_hash, group_id,
 };
 use std::collections::BTreeMap;
@@ -130,7 +130,7 @@ impl Chain {
         let state = AccountState {
             current: identity.public().signing().clone(),
             earlier: Vec::new(),
-            revoked: false,
+            revoked_ms: None,
         };
         let states = self.accounts.entry(identity.account_id()).or_default();
         states.push((self.now_ms, state));
@@ -139,16 +139,17 @@ impl Chain {
     pub(crate) fn rotate_key(&mut self, account: AccountId, key: SigningPublicKey) {
         let states = self.accounts.get_mut(&account).unwrap();
         let mut state = states.last().unwrap().1.clone();
-        state
-            .earlier
-            .push(std::mem::replace(&mut state.current, key));
+        state.earlier.push(EarlierKey {
+            key: std::mem::replace(&mut state.current, key),
+            replaced_ms: self.now_ms,
+        });
         states.push((self.now_ms, state));
     }
 
     pub(crate) fn revoke(&mut self, account: AccountId) {
         let states = self.accounts.get_mut(&account).unwrap();
         let mut state = states.last().unwrap().1.clone();
-        state.revoked = true;
+        state.revoked_ms = Some(self.now_ms);
         states.push((self.now_ms, state));
     }
 

@@ -160,6 +160,12 @@ impl Client {
         Ok(())
     }
 
+    /// Whether something is in the outbox.
+    pub(crate) fn waits(&self, number: u64) -> Result<bool, E2eeError> {
+        let outbox = self.device().outbox()?;
+        Ok(outbox.iter().any(|waits| waits.number == number))
+    }
+
     /// Sends the whole outbox, in order.
     pub(crate) fn flush(&mut self, chain: &mut Chain) -> Result<(), E2eeError> {
         self.flush_some(chain, |_| true)

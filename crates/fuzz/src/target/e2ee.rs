@@ -463,7 +463,7 @@ fn make_pair() -> Option<Pair> {
         let state = AccountState {
             current: account.public().signing().clone(),
             earlier: Vec::new(),
-            revoked: false,
+            revoked_ms: None,
         };
         (account.account_id(), state)
     };

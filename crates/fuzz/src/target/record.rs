@@ -1,7 +1,7 @@
 //! Records of the chain's state, and their keys.
 
 use super::{Target, codec, decode, seeds};
-use session_core::account::{Account, AccountKeys};
+use session_core::account::{Account, AccountKeys, Revocation};
 use session_core::channel::{Channel, Member, Role};
 use session_core::group::{Group, Mode, PastEpoch, Succession};
 use session_core::ids::{
@@ -50,11 +50,15 @@ pub(super) const TARGETS: &[Target] = &[
         name: "account",
         run: codec::<Account>,
         seeds: || {
-            let keys = AccountKeys::first(DIGEST, DIGEST, 1).rotated(DIGEST, DIGEST, 2);
+            let keys =
+                AccountKeys::first(DIGEST, DIGEST, 1).rotated(DIGEST, DIGEST, 2, Time::from_ms(3));
             let whole = Account {
                 keys,
                 recovery: Some(DIGEST),
-                revoked: Some(3),
+                revoked: Some(Revocation {
+                    height: 3,
+                    time: Time::from_ms(4),
+                }),
                 memberships: frontier(5),
                 requests: frontier(7),
                 ..Account::default()

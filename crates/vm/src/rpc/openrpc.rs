@@ -284,7 +284,7 @@ pub const METHODS: &[Method] = &[
                 "First rotation, default 1; up to 100 a reply.",
             ),
         ],
-        result: "account, keyIndex, first: kemPublicKey, signingPublicKey; rotations: index, height, tx",
+        result: "account, keyIndex, first: kemPublicKey, signingPublicKey; rotations: index, height, time, tx",
     },
     Method {
         name: "sessionvm.GetParameters",

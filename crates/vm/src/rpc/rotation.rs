@@ -9,6 +9,7 @@ use session_chain::view::{Table, View, ViewError, rotation_key};
 use session_core::account::Account;
 use session_core::codec::{Decode, Encode, Reader};
 use session_core::record::RecordKey;
+use session_core::time::Time;
 
 use super::error::{NOT_FOUND, RpcError};
 use super::method::{Params, Reply, parse_account, reply};
@@ -43,9 +44,11 @@ pub(super) fn get_rotations(head: &Head, params: Params<'_>) -> Reply {
         let cell = cell.ok_or_else(unknown)?;
         let mut input = Reader::new(&cell);
         let height = input.u64("height").map_err(ViewError::Damaged)?;
+        let time = Time::decode(&mut input).map_err(ViewError::Damaged)?;
         let tx = Tx::decode(&mut input).map_err(ViewError::Damaged)?;
         rotations.push(json!({
-            "index": index, "height": height, "tx": BASE64.encode(tx.to_bytes()),
+            "index": index, "height": height, "time": time.ms(),
+            "tx": BASE64.encode(tx.to_bytes()),
         }));
     }
     reply(&json!({

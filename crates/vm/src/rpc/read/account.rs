@@ -60,7 +60,7 @@ pub(in crate::rpc) fn get_identity(
                 "signingPublicKey": keys.as_ref().map(|keys| const_hex::encode(keys.signing())),
                 "keyIndex": account.keys.map(|keys| keys.index),
                 "revoked": account.revoked.is_some(),
-                "revokedAt": account.revoked,
+                "revokedAt": account.revoked.map(|revoked| revoked.height),
                 "balance": account.balance,
                 "memberships": account.memberships.count(),
                 "requests": account.requests.count(),
