@@ -15,9 +15,7 @@ use session_core::limits::{
 use session_core::time::Time;
 use session_crypto::{Signature, SigningPublicKey};
 use session_e2ee::limits::ADVANCE_VALID_MS;
-use session_e2ee::{
-    Advance, Creation, E2eeError, GroupStatus, Outgoing, OutgoingKind, Refusal,
-};
+use session_e2ee::{Advance, Creation, E2eeError, GroupStatus, Outgoing, OutgoingKind, Refusal};
 
 use super::accounts::{Accounts, Position};
 use super::{Groups, NewGroup};

@@ -5,8 +5,8 @@ use session_core::ids::{AccountId, ChunkId, Digest, GroupId};
 use session_core::record::Chunk;
 use session_crypto::{Identity, Secret, SigningPublicKey};
 use session_e2ee::{
-    AcceptedCommit, AccountState, ChainKeys, CutTree, Directory, EarlierKey, GroupFacts, Invitation,
-    InvitationHead, LogEntry, LogPlace, Outgoing, OutgoingKind, commit_hash, group_id,
+    AcceptedCommit, AccountState, ChainKeys, CutTree, Directory, EarlierKey, GroupFacts,
+    Invitation, InvitationHead, LogEntry, LogPlace, Outgoing, OutgoingKind, commit_hash, group_id,
 };
 use std::collections::BTreeMap;
 
