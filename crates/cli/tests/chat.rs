@@ -296,6 +296,18 @@ fn groups_requests_files_and_policies_from_the_command_line() {
         shown["members"].as_array().unwrap().len()
     };
     assert_eq!(members(&alice), 3);
+    // When a device takes new keys is shown, and can be made sooner.
+    let keys = |person: &Person| person.does(&node, &["group", "show", "crew"])["rotation"].clone();
+    assert_eq!(keys(&alice)["messages"], 50);
+    let due = keys(&alice)["dueMs"].as_u64().unwrap();
+    let set = ["device", "rotation", "--messages", "20", "--interval", "10"];
+    let set = alice.does(&node, &set);
+    assert_eq!(
+        (&set["messages"], &set["intervalPercent"]),
+        (&20.into(), &10.into())
+    );
+    assert_eq!(keys(&alice)["messages"], 20);
+    assert!(keys(&alice)["dueMs"].as_u64().unwrap() < due);
     let export = base.path().join("crew.jsonl");
     let lines = format!("/export {}\n", export.display());
     let (_, out, _) = once(&node, &alice.home, "crew", lines.as_bytes());
@@ -326,6 +338,7 @@ fn wrong_words_end_with_what_would_be_right() {
             2,
             "link1- and 56 characters",
         ),
+        (&["device", "rotation", "--messages", "9"], 2, "10 to 200"),
         (
             &["device", "revoke", "00", "--yes"],
             2,

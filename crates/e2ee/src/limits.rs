@@ -49,7 +49,8 @@ pub const SIGNED_BATCH_AFTER_MS: u64 = 5_000;
 /// Past epochs whose frames are still opened. Later ones are refused by the chain.
 pub const PAST_EPOCHS: u64 = 2;
 
-/// Messages after which a device rotates its leaf.
+/// Messages after which a device rotates its leaf in a group of up to 50: what [`crate::rotation`] makes
+/// more of in larger ones.
 pub const ROTATE_AFTER_MESSAGES: u32 = 50;
 
 /// Messages that wait to be accepted. A client that is offline for longer says so.
