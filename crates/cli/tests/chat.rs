@@ -315,6 +315,27 @@ fn groups_requests_files_and_policies_from_the_command_line() {
     let first = std::fs::read_to_string(&export).unwrap();
     let first: Value = serde_json::from_str(first.lines().next().unwrap()).unwrap();
     assert_eq!(first["text"], "the plan:");
+    // The same from the command, for one conversation and for all, where no node is.
+    let export = |args: &[&str]| {
+        let args = [&["history", "export"], args].concat();
+        on("http://127.0.0.1:1", &alice.home, &args, "")
+    };
+    let (code, said) = export(&["crew"]);
+    assert_eq!((code, &said[0]), (Some(0), &first));
+    let group = first["groupId"].as_str().unwrap();
+    assert_eq!(export(&[group]), (code, said.clone()));
+    let (code, all) = export(&["--all"]);
+    assert_eq!(code, Some(0));
+    assert!(all["sessions"].is_array(), "{all}");
+    let crew = all["conversations"].as_array().unwrap().iter();
+    let crew: Vec<_> = crew.filter(|found| found["title"] == "crew").collect();
+    assert_eq!((crew.len(), &crew[0]["messages"]), (1, &said));
+    let (code, refused) = export(&["nobody"]);
+    assert_eq!(code, Some(1));
+    assert!(
+        refused["error"].as_str().unwrap().contains("nobody"),
+        "{refused}"
+    );
     carol.does(&node, &["request", "block", &alice.id]);
     carol.does(&node, &["request", "unblock", &alice.id]);
 }
