@@ -1,6 +1,7 @@
-//! Two people exchange messages through a node that lives as long as this program.
+//! Two people exchange messages in a session: each is sealed to a key that stays, and signed. For conversations whose
+//! keys are replaced and erased see `two_people`.
 //!
-//! `cargo run -p session-client --example two_people`
+//! `cargo run -p session-client --example sessions`
 
 use session_client::{Account, RpcClient};
 use session_crypto::Identity;
