@@ -2,10 +2,11 @@
 
 mod command;
 mod engine;
+pub(crate) mod export;
 mod input;
 mod plain;
 mod screen;
-mod view;
+pub(crate) mod view;
 
 use std::io::IsTerminal as _;
 

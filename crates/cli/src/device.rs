@@ -7,8 +7,8 @@ use clap::Subcommand;
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
 use serde_json::json;
-use session_client::e2ee::DeviceId;
 use session_client::e2ee::link::LinkCode;
+use session_client::e2ee::{DeviceId, RotationPolicy};
 use session_client::{Chats, IdentityFile, Linked, Lock, NewDeviceLink};
 use session_core::time::{DAY_MS, Time};
 use session_crypto::IdentityId;
@@ -24,7 +24,7 @@ const REVOKING: Duration = Duration::from_secs(60);
 
 #[derive(Subcommand)]
 #[command(
-    after_help = "Examples:\n  session --home ~/.laptop device link    on the new device: shows a code\n  session device add link1-…              on the one that is there: brings it in\n  session device list\n  session device revoke 1f0c…             it was stolen or lost: out of everything, for good\n  session device key                      a line by which somebody brings this device into a group"
+    after_help = "Examples:\n  session --home ~/.laptop device link    on the new device: shows a code\n  session device add link1-…              on the one that is there: brings it in\n  session device list\n  session device revoke 1f0c…             it was stolen or lost: out of everything, for good\n  session device rotation --interval 50   new keys twice as often\n  session device key                      a line by which somebody brings this device into a group"
 )]
 pub(crate) enum DeviceVerb {
     /// Lists the account's devices, as far as this one meets them in conversations
@@ -58,6 +58,15 @@ pub(crate) enum DeviceVerb {
         /// Asks nothing
         #[arg(long)]
         yes: bool,
+    },
+    /// Shows or sets how often this device takes new keys: whoever stole the old ones reads nothing more
+    Rotation {
+        /// Messages of this device's own, in a conversation of up to 50 devices: 10 to 200
+        #[arg(long)]
+        messages: Option<u32>,
+        /// Percent of the usual time, a day up to 50 devices and a week from 350: 10 to 200
+        #[arg(long)]
+        interval: Option<u32>,
     },
     /// Publishes key packages of this device, so that others can bring it into conversations
     Supply,
@@ -107,6 +116,28 @@ async fn run_with(chats: &mut Chats, verb: DeviceVerb, out: &Out) -> Result<(), 
                 &code,
                 &json!({ "keyPackage": code, "expiresMs": expires.ms() }),
             )
+        }
+        DeviceVerb::Rotation { messages, interval } => {
+            let before = chats.groups().device().rotation_policy();
+            let mut policy = before.map_err(session_client::ClientError::from)?;
+            if messages.is_some() || interval.is_some() {
+                let messages = messages.unwrap_or(policy.messages_max(1));
+                let interval = interval.unwrap_or(policy.interval_percent());
+                policy = RotationPolicy::new(messages, interval)
+                    .map_err(|error| CliError::Usage(error.to_string()))?;
+                chats.groups_mut().set_rotation_policy(policy)?;
+            }
+            let hours = |leaves| policy.interval_ms(leaves) / 3_600_000;
+            let text = format!(
+                "new keys after {} messages or {} h with up to 50 devices, {} messages or {} h from 350 on",
+                policy.messages_max(1),
+                hours(1),
+                policy.messages_max(350),
+                hours(350)
+            );
+            let (messages, percent) = (policy.messages_max(1), policy.interval_percent());
+            let value = json!({ "messages": messages, "intervalPercent": percent });
+            out.result(&text, &value)
         }
         DeviceVerb::Link { .. } => Ok(()),
     }

@@ -7,6 +7,7 @@ use serde_json::json;
 use session_client::e2ee::{GroupStatus, Policy, Role, SignatureRule};
 use session_client::{Chats, GroupFlushed, NewGroup};
 use session_core::ids::{AccountId, GroupId};
+use session_core::time::Time;
 
 use crate::chat::{
     device_name, enter, find_group, open, parse_timer, person, role_word, short_title, timer_text,
@@ -377,6 +378,15 @@ fn show(chats: &mut Chats, group: GroupId, out: &Out) -> Result<(), CliError> {
             timer_text(policy.disappear_after_s)
         ),
     ];
+    let rotation = chats.groups().device().rotation(group).ok();
+    lines.extend(rotation.map(|rotation| {
+        format!(
+            "this device takes new keys after {} messages ({} said), and on {} at the latest",
+            rotation.messages_max,
+            rotation.said,
+            Time::from_ms(rotation.due_ms)
+        )
+    }));
     lines.extend(number.map(|number| format!("safety number {number}")));
     let mut values = Vec::new();
     for member in chats.members(group).unwrap_or_default() {
@@ -399,6 +409,9 @@ fn show(chats: &mut Chats, group: GroupId, out: &Out) -> Result<(), CliError> {
     let value = json!({
         "groupId": group, "name": policy.name, "status": status_word(glance.status),
         "epoch": epoch, "disappearAfterS": policy.disappear_after_s,
+        "rotation": rotation.map(|rotation| json!({
+            "messages": rotation.messages_max, "said": rotation.said, "dueMs": rotation.due_ms,
+        })),
         "safetyNumber": number.map(|number| number.to_string()), "members": values,
     });
     out.result(&lines.join("\n"), &value)

@@ -139,6 +139,13 @@ impl Home {
         Ok(account)
     }
 
+    /// The account, for what needs no node.
+    pub(crate) async fn account_offline(&self) -> Result<Account, CliError> {
+        let identity = self.identity()?;
+        self.claim().await?;
+        Ok(Account::open_offline(self.rpc()?, identity, &self.dir)?)
+    }
+
     /// What a person should know before anything else.
     fn tell(&self, account: &Account) {
         if account.followed_head_key() {

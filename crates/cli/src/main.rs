@@ -9,6 +9,7 @@ mod demo;
 mod device;
 mod devnet;
 mod group;
+mod history;
 mod home;
 mod identity;
 mod inbox;
@@ -109,7 +110,7 @@ enum Verb {
     Receipts(session::SessionArgs),
     /// What was sent and received so far
     #[command(subcommand)]
-    History(session::HistoryVerb),
+    History(history::HistoryVerb),
     /// Lists what waits to be accepted, and sends it if the node answers
     Outbox(outbox::OutboxArgs),
     /// Rosters with roles
@@ -202,7 +203,7 @@ async fn dispatch(global: Global, verb: Verb, out: &Out) -> Result<(), CliError>
         Verb::Send(args) => session::send(&args, &home, out).await,
         Verb::Inbox(args) => inbox::inbox(&args, &home, out).await,
         Verb::Receipts(args) => session::receipts(&args, &home, out).await,
-        Verb::History(verb) => session::history(&verb, &home, out),
+        Verb::History(verb) => history::run(verb, &home, out).await,
         Verb::Outbox(args) => outbox::run(&args, &home, out).await,
         Verb::Channel(verb) => channel::run(verb, &home, out).await,
         Verb::Close(args) => session::close(&args, &home, out).await,

@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use serde_json::{Value, json};
 use session_client::Account;
 use session_client::content::{FILE_BYTES_MAX, TEXT_MAX};
@@ -11,7 +11,7 @@ use session_core::ids::SessionId;
 use session_crypto::IdentityId;
 
 use crate::home::{Home, resolve_account, resolve_session};
-use crate::out::{CliError, Out, counted, printable, read_at_most, short};
+use crate::out::{CliError, Out, counted, read_at_most, short};
 
 #[derive(Args)]
 pub(crate) struct OpenArgs {
@@ -46,12 +46,6 @@ pub(crate) struct SendArgs {
     /// A file instead of words
     #[arg(long, conflicts_with = "text", value_name = "PATH")]
     file: Option<PathBuf>,
-}
-
-#[derive(Subcommand)]
-pub(crate) enum HistoryVerb {
-    /// Prints everything sent and received, oldest first
-    Export,
 }
 
 pub(crate) async fn open(args: &OpenArgs, home: &Home, out: &Out) -> Result<(), CliError> {
@@ -234,29 +228,4 @@ pub(crate) async fn receipts(args: &SessionArgs, home: &Home, out: &Out) -> Resu
         _ => json!(values),
     };
     out.result(&lines.join("\n"), &value)
-}
-
-pub(crate) fn history(verb: &HistoryVerb, home: &Home, out: &Out) -> Result<(), CliError> {
-    let HistoryVerb::Export = verb;
-    let mut lines = home.history()?.lines()?;
-    lines.sort_by_key(|line| (line.time.parse::<u64>().unwrap_or_default(), line.sequence));
-    // A crash between history and cursor shows a message twice in the file, not here.
-    lines.dedup_by(|a, b| {
-        a.sequence.is_some() && (a.session, a.sequence) == (b.session, b.sequence)
-    });
-    let when = |line: &session_client::HistoryLine| {
-        session_core::time::Time::from_ms(line.time.parse().unwrap_or_default()).to_string()
-    };
-    let text: Vec<String> = lines
-        .iter()
-        .map(|line| {
-            format!(
-                "{} {} {}",
-                when(line),
-                short(&line.sender.to_string()),
-                printable(&line.text)
-            )
-        })
-        .collect();
-    out.result(&text.join("\n"), &json!(lines))
 }

@@ -296,6 +296,18 @@ fn groups_requests_files_and_policies_from_the_command_line() {
         shown["members"].as_array().unwrap().len()
     };
     assert_eq!(members(&alice), 3);
+    // When a device takes new keys is shown, and can be made sooner.
+    let keys = |person: &Person| person.does(&node, &["group", "show", "crew"])["rotation"].clone();
+    assert_eq!(keys(&alice)["messages"], 50);
+    let due = keys(&alice)["dueMs"].as_u64().unwrap();
+    let set = ["device", "rotation", "--messages", "20", "--interval", "10"];
+    let set = alice.does(&node, &set);
+    assert_eq!(
+        (&set["messages"], &set["intervalPercent"]),
+        (&20.into(), &10.into())
+    );
+    assert_eq!(keys(&alice)["messages"], 20);
+    assert!(keys(&alice)["dueMs"].as_u64().unwrap() < due);
     let export = base.path().join("crew.jsonl");
     let lines = format!("/export {}\n", export.display());
     let (_, out, _) = once(&node, &alice.home, "crew", lines.as_bytes());
@@ -303,6 +315,27 @@ fn groups_requests_files_and_policies_from_the_command_line() {
     let first = std::fs::read_to_string(&export).unwrap();
     let first: Value = serde_json::from_str(first.lines().next().unwrap()).unwrap();
     assert_eq!(first["text"], "the plan:");
+    // The same from the command, for one conversation and for all, where no node is.
+    let export = |args: &[&str]| {
+        let args = [&["history", "export"], args].concat();
+        on("http://127.0.0.1:1", &alice.home, &args, "")
+    };
+    let (code, said) = export(&["crew"]);
+    assert_eq!((code, &said[0]), (Some(0), &first));
+    let group = first["groupId"].as_str().unwrap();
+    assert_eq!(export(&[group]), (code, said.clone()));
+    let (code, all) = export(&["--all"]);
+    assert_eq!(code, Some(0));
+    assert!(all["sessions"].is_array(), "{all}");
+    let crew = all["conversations"].as_array().unwrap().iter();
+    let crew: Vec<_> = crew.filter(|found| found["title"] == "crew").collect();
+    assert_eq!((crew.len(), &crew[0]["messages"]), (1, &said));
+    let (code, refused) = export(&["nobody"]);
+    assert_eq!(code, Some(1));
+    assert!(
+        refused["error"].as_str().unwrap().contains("nobody"),
+        "{refused}"
+    );
     carol.does(&node, &["request", "block", &alice.id]);
     carol.does(&node, &["request", "unblock", &alice.id]);
 }
@@ -326,6 +359,7 @@ fn wrong_words_end_with_what_would_be_right() {
             2,
             "link1- and 56 characters",
         ),
+        (&["device", "rotation", "--messages", "9"], 2, "10 to 200"),
         (
             &["device", "revoke", "00", "--yes"],
             2,

@@ -40,7 +40,7 @@ use session_e2ee::attachment::AttachmentError;
 use session_e2ee::link::{LinkCode, LinkRequest};
 use session_e2ee::{
     Content, Device, E2eeError, Event, GroupStatus, Invitee, Member, MemberDevice, Output, Policy,
-    SafetyNumber, TreeError,
+    RotationPolicy, SafetyNumber, TreeError,
 };
 
 use crate::account::{Account, now};
@@ -313,6 +313,16 @@ impl Groups {
             device.rotate(group, accounts)
         })
         .await
+    }
+
+    /// Sets how often this device gives its leaf new keys, in every group: after how many messages and in
+    /// how much of the usual time (`spec/e2ee.md`), within bounds. What makes it sooner counts from
+    /// now, what makes it later from the next time on. [`Device::rotation`] tells when that is.
+    ///
+    /// # Errors
+    /// [`ClientError::E2ee`].
+    pub fn set_rotation_policy(&mut self, policy: RotationPolicy) -> Result<(), ClientError> {
+        Ok(self.device.set_rotation_policy(policy, now().ms())?)
     }
 
     /// Changes name, roles, rights, timer: what every member checks against the policy before it.

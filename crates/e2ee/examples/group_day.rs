@@ -31,7 +31,7 @@ use session_core::codec::Encode;
 use session_core::ids::GroupId;
 use session_core::time::Time;
 use session_crypto::SigningPublicKey;
-use session_e2ee::rotation::interval_ms;
+use session_e2ee::rotation::{interval_ms, messages_max};
 use session_e2ee::{Content, Invitee, OutgoingKind, Output, Policy, Suite};
 use world::client::{identities, settle};
 use world::{CHAIN, Chain, Client};
@@ -42,8 +42,6 @@ const DAY_MS: u64 = 86_400_000;
 const SUBTREE: usize = 8;
 /// Bytes of a message's text.
 const TEXT: usize = 100;
-/// After so many messages a device rotates.
-const ROTATE_AFTER: u64 = 50;
 /// Pieces of a commit that is too large for its transaction.
 const PIECE: usize = 65_536;
 
@@ -274,7 +272,7 @@ fn day(leaves: usize) {
     );
     for (per_day, apart) in [(10, true), (10, false), (50, true), (50, false)] {
         let said = messages(&mut chain, &mut clients, group, per_day, apart);
-        let interval = interval_ms(leaves).min(DAY_MS * ROTATE_AFTER / per_day);
+        let interval = interval_ms(leaves).min(DAY_MS * u64::from(messages_max(leaves)) / per_day);
         let rotations = leaves as f64 * DAY_MS as f64 / interval as f64;
         let on_chain = rotations * rotation.chain as f64 + (leaves * said.chain) as f64;
         let wire = said.wire as f64 / per_day as f64;

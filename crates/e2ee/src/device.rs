@@ -18,6 +18,7 @@ mod opening;
 mod pending;
 mod reading;
 mod receiving;
+mod rotation;
 mod successor;
 mod transaction;
 
@@ -27,6 +28,7 @@ pub use joining::{GroupFacts, OwnKeyPackage};
 pub use membership::Invitee;
 pub use reading::Member;
 pub use receiving::{AcceptedCommit, LogEntry};
+pub use rotation::Rotation;
 
 use session_core::ids::AccountId;
 use session_crypto::{Secret, SigningKey};
@@ -42,6 +44,7 @@ use crate::outgoing::Outgoing;
 use crate::provider::{Crypto, LeafKey, Provider, Rand};
 use crate::randomness::Randomness;
 use crate::records::Buffer;
+use crate::rotation::RotationPolicy;
 use crate::suite::Suite;
 use crate::tables::{Counters, DeviceRecord};
 use crate::vault::Vault;
@@ -96,6 +99,7 @@ pub(crate) struct Me {
     pub(crate) member: MemberDevice,
     pub(crate) key: LeafKey,
     pub(crate) certificate: DeviceCertificate,
+    pub(crate) rotation: RotationPolicy,
 }
 
 impl Device {
@@ -124,6 +128,7 @@ impl Device {
             certificate: Some(claim.certify(new.signing, leaf.public())?),
             link: None,
             republish_until_ms: None,
+            rotation: RotationPolicy::default(),
         };
         let counters = Counters {
             serial: new.serial.saturating_add(1),
@@ -216,6 +221,7 @@ impl Device {
             },
             key: LeafKey::from_seed(record.suite, record.leaf_seed)?,
             certificate,
+            rotation: record.rotation,
         });
         Ok(())
     }

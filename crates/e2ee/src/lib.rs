@@ -167,7 +167,7 @@ pub use content::{Body, Content, MessageName};
 pub use credential::{DeviceCertificate, DeviceClaim, DeviceId};
 pub use device::{
     AcceptedCommit, AskedAdmins, Device, GroupFacts, GroupStatus, Invitee, LogEntry, Member,
-    NewDevice, Output, OwnKeyPackage, Storage, admin_key_digest,
+    NewDevice, Output, OwnKeyPackage, Rotation, Storage, admin_key_digest,
 };
 pub use directory::{AccountState, Directory, EarlierKey};
 pub use error::E2eeError;
@@ -180,6 +180,7 @@ pub use outgoing::{
 pub use policy::{Policy, PolicyError, Role, SignatureRule};
 pub use randomness::Randomness;
 pub use records::RecordError;
+pub use rotation::{RotationPolicy, RotationPolicyError};
 pub use safety_number::SafetyNumber;
 pub use suite::Suite;
 pub use tree::{CutTree, TreeError};

@@ -59,7 +59,8 @@ pub const GRACE_MS: u64 = session_core::time::HOUR_MS;
 /// How long after its commit was judged an advance may be taken by the chain: half of [`GRACE_MS`].
 pub const ADVANCE_VALID_MS: u64 = GRACE_MS / 2;
 
-/// Messages after which a device rotates its leaf.
+/// Messages after which a device rotates its leaf in a group of up to 50: what [`crate::rotation`] makes
+/// more of in larger ones.
 pub const ROTATE_AFTER_MESSAGES: u32 = 50;
 
 /// Messages that wait to be accepted. A client that is offline for longer says so.

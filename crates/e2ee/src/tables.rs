@@ -44,6 +44,7 @@ use crate::outgoing::{Invitation, Outgoing, Predecessor};
 use crate::policy::{Policy, SignatureRule};
 use crate::records::Buffer;
 use crate::roster::Roster;
+use crate::rotation::RotationPolicy;
 use crate::signed_batch::SignedFrame;
 use crate::suite::Suite;
 
@@ -96,6 +97,8 @@ pub(crate) struct DeviceRecord {
     pub(crate) link: Option<(Secret<32>, Secret<64>)>,
     /// Published key packages are by an earlier certificate: until when new ones are to be good.
     pub(crate) republish_until_ms: Option<u64>,
+    /// How often it rotates.
+    pub(crate) rotation: RotationPolicy,
 }
 
 /// What is counted for the whole device.

@@ -14,7 +14,7 @@ use session_crypto::{Identity, Secret};
 use session_e2ee::link::LinkRequest;
 use session_e2ee::{
     Authenticity, Content, Device, E2eeError, EventKind, GroupStatus, Invitee, OutgoingKind,
-    Policy, Randomness, Refusal, SignatureRule, Storage, Suite,
+    Policy, Randomness, Refusal, RotationPolicy, SignatureRule, Storage, Suite,
 };
 use world::client::{group_of, identities, settle};
 use world::{CHAIN, Chain, Client, Disk};
@@ -368,4 +368,46 @@ fn a_year_passes_and_keys_are_new_all_along() {
         .iter()
         .filter(|outgoing| matches!(outgoing.kind, OutgoingKind::Commit(_)));
     assert_eq!(commits.count(), 1);
+}
+
+#[test]
+fn a_device_rotates_as_its_policy_says_also_after_a_restart() {
+    let (mut chain, mut clients, group) = group_of(3, Suite::Classical, 77);
+    let hour = 3_600_000;
+    let rotation = |client: &Client| client.device().rotation(group).unwrap();
+    let usual = rotation(&clients[1]);
+    assert_eq!((usual.said, usual.messages_max), (0, 50));
+    clients[1].dev().rotate(group, &chain.directory()).unwrap();
+    settle(&mut clients, &mut chain);
+    let now = chain.now_ms;
+    // Longer counts from the next rotation on, shorter at once.
+    let due = rotation(&clients[1]).due_ms;
+    let seldom = RotationPolicy::new(200, 200).unwrap();
+    clients[1].dev().set_rotation_policy(seldom, now).unwrap();
+    assert_eq!(rotation(&clients[1]).due_ms, due);
+    assert_eq!(rotation(&clients[1]).messages_max, 200);
+    let often = RotationPolicy::new(10, 50).unwrap();
+    clients[1].dev().set_rotation_policy(often, now).unwrap();
+    assert_eq!(rotation(&clients[1]).due_ms, now + 12 * hour);
+    clients[1].restart(|| true);
+    assert_eq!(clients[1].device().rotation_policy().unwrap(), often);
+    let contents: Vec<Content> = (0..9).map(|n| Content::Text(format!("{n}"))).collect();
+    clients[1].dev().send(group, &contents, now).unwrap();
+    assert_eq!(rotation(&clients[1]).said, 9);
+    let commits = |client: &mut Client, chain: &Chain| {
+        let output = client.dev().tick(chain.now_ms, &chain.directory()).unwrap();
+        let outgoing = output.outgoing.iter();
+        outgoing
+            .filter(|outgoing| matches!(outgoing.kind, OutgoingKind::Commit(_)))
+            .count()
+    };
+    assert_eq!(commits(&mut clients[1], &chain), 0);
+    clients[1].dev().send(group, &contents[..1], now).unwrap();
+    assert_eq!(commits(&mut clients[1], &chain), 1);
+    settle(&mut clients, &mut chain);
+    assert_eq!(rotation(&clients[1]).said, 0);
+    let due = rotation(&clients[1]).due_ms;
+    assert!(due <= chain.now_ms + 12 * hour, "{due}");
+    chain.tick(12 * hour);
+    assert_eq!(commits(&mut clients[1], &chain), 1);
 }

@@ -23,7 +23,7 @@ use session_crypto::Identity;
 use session_e2ee::limits::ADVANCE_VALID_MS;
 use session_e2ee::{
     Content, E2eeError, EventKind, GroupStatus, Invitee, MemberDevice, Outgoing, OutgoingKind,
-    Policy, Role, Suite, VaultError,
+    Policy, Role, RotationPolicy, Suite, VaultError,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -201,10 +201,6 @@ impl World {
             outbox.extend(outbox.clone());
         }
         for outgoing in outbox {
-            if self.clients[n].disk.is_dead() {
-                // It died erasing keys, after what it had to say was done; a post cannot be signed then.
-                return Ok(());
-            }
             if self.choice.one_in(4) || self.late.contains(&outgoing.number) {
                 self.seen.late += 1;
                 continue;
@@ -223,6 +219,10 @@ impl World {
                     self.flying.push((n, outgoing, until));
                     continue;
                 }
+            }
+            if self.clients[n].disk.is_dead() {
+                // The power failed while old keys were overwritten, which no call waits for.
+                return Ok(());
             }
             let verdict = self.submit(n, &outgoing);
             self.answer(n, &outgoing, verdict)?;
@@ -356,6 +356,11 @@ impl World {
     fn tick(&mut self, n: usize) -> Result<(), E2eeError> {
         let now = self.chain.now_ms;
         let client = &mut self.clients[n];
+        if self.choice.one_in(4) {
+            let mut within = || 10 + self.choice.below(191) as u32;
+            let policy = RotationPolicy::new(within(), within()).unwrap();
+            client.dev().set_rotation_policy(policy, now)?;
+        }
         let output = client.dev().tick(now, &self.chain.directory())?;
         client.take(output);
         Ok(())

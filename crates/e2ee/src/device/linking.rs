@@ -8,6 +8,7 @@ use crate::directory::Directory;
 use crate::error::E2eeError;
 use crate::link::{LinkCode, LinkGrant, LinkRequest};
 use crate::provider::LeafKey;
+use crate::rotation::RotationPolicy;
 use crate::suite::Suite;
 use crate::tables::{Counters, DeviceRecord};
 use crate::verdict::Refusal;
@@ -48,6 +49,7 @@ impl Device {
             certificate: None,
             link: Some((code.secret().clone(), kem_seed)),
             republish_until_ms: None,
+            rotation: RotationPolicy::default(),
         };
         this.write(|buffer| {
             buffer.save_record(&(), &record);

@@ -32,7 +32,7 @@ use crate::outgoing::{
     Advance, Creation, Invitation, OutgoingKind, Predecessor, commit_hash, group_id,
 };
 use crate::policy::{POLICY_EXTENSION, Policy, Role};
-use crate::rotation::{interval_ms, join_delay_ms};
+use crate::rotation::join_delay_ms;
 use crate::tables::{GroupRecord, GroupStatus, Intent, PendingRecord};
 use crate::verdict::{AsOf, Judge, Refusal, required_capabilities};
 
@@ -288,7 +288,7 @@ impl Transaction<'_> {
         }
         // The commit stays at home: the chain's record of the first epoch names none, and whoever
         // joins begins from that record.
-        record.rotate_at_ms = now_ms.saturating_add(interval_ms(to.len() + 1));
+        record.rotate_at_ms = now_ms.saturating_add(self.me.rotation.interval_ms(to.len() + 1));
         self.enter_epoch(group, &mut record, &mut loaded, false)?;
         record.tree_secret = self.new_tree_secret(group, &loaded)?;
         self.heard_of_all(group, record.epoch, now_ms)?;

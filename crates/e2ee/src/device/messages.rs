@@ -17,7 +17,6 @@ use crate::limits::{CONTENT_MAX, PAST_EPOCHS, SIGNED_BATCH_AFTER_MS, SIGNED_BATC
 use crate::outgoing::OutgoingKind;
 use crate::padding::pad;
 use crate::policy::SignatureRule;
-use crate::rotation::is_due;
 use crate::signed_batch::{SignedBatch, SignedFrame, signed_bytes};
 use crate::tables::{
     ChainRecord, FrameNumber, GroupRecord, GroupStatus, Intent, OutboxRecord, PendingRecord,
@@ -125,7 +124,8 @@ impl Device {
             if record.status != GroupStatus::Active {
                 continue;
             }
-            let rotation = is_due(now_ms, record.rotate_at_ms, record.sent_since_rotation);
+            let rotation = now_ms >= record.rotate_at_ms
+                || self.look(|event| event.has_said_enough(group, &record))?;
             if !signature && !rotation {
                 continue;
             }
@@ -155,18 +155,16 @@ impl Device {
     pub fn next_tick_ms(&self) -> Result<Option<u64>, E2eeError> {
         let mut next: Option<u64> = None;
         for group in self.groups() {
-            let (record, pending) = self.look(|event| {
+            let (record, pending, enough) = self.look(|event| {
                 let pending: Option<PendingRecord> = event.buffer().load_record(&group)?;
-                Ok((event.group(group)?, pending.is_some()))
+                let record = event.group(group)?;
+                let enough = event.has_said_enough(group, &record)?;
+                Ok((record, pending.is_some(), enough))
             })?;
             if record.status != GroupStatus::Active {
                 continue;
             }
-            let rotation = if is_due(0, u64::MAX, record.sent_since_rotation) {
-                0
-            } else {
-                record.rotate_at_ms
-            };
+            let rotation = if enough { 0 } else { record.rotate_at_ms };
             let times = [signature_due(&record), (!pending).then_some(rotation)];
             for time in times.into_iter().flatten() {
                 next = Some(next.map_or(time, |next| next.min(time)));

@@ -28,7 +28,6 @@ use crate::limits::COMMIT_MAX;
 use crate::outgoing::{Advance, ChainKeys, OutgoingKind, commit_hash};
 use crate::policy::SignatureRule;
 use crate::roster::Roster;
-use crate::rotation::interval_ms;
 use crate::tables::{GroupRecord, GroupStatus, Intent, PendingRecord};
 use crate::verdict::{AsOf, Judge, Verdict};
 
@@ -420,7 +419,8 @@ impl Transaction<'_> {
             Intent::Add(_) => {}
             Intent::Remove { .. } | Intent::Rotate | Intent::Policy { .. } => {
                 record.sent_since_rotation = 0;
-                record.rotate_at_ms = place.time_ms.saturating_add(interval_ms(leaves));
+                let interval_ms = self.me.rotation.interval_ms(leaves);
+                record.rotate_at_ms = place.time_ms.saturating_add(interval_ms);
             }
         }
         Ok(())

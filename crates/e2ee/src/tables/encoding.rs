@@ -49,7 +49,8 @@ impl Encode for DeviceRecord {
         if let Some((code, seed)) = &self.link {
             out.raw(code.expose()).raw(seed.expose());
         }
-        out.option(self.republish_until_ms.as_ref());
+        out.option(self.republish_until_ms.as_ref())
+            .value(&self.rotation);
     }
 }
 
@@ -68,6 +69,7 @@ impl Decode for DeviceRecord {
                 None
             },
             republish_until_ms: input.option("republish until")?,
+            rotation: Decode::decode(input)?,
         })
     }
 }

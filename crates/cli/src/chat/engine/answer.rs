@@ -9,6 +9,7 @@ use session_core::ids::AccountId;
 
 use super::{Engine, Tell, alarm_of};
 use crate::chat::command::Command;
+use crate::chat::export;
 use crate::chat::view::{Message, Shown, day, device_name, person, role_word};
 use crate::home::resolve_account;
 use crate::out::{CliError, counted, printable, read_at_most};
@@ -279,23 +280,12 @@ impl Engine {
 
     fn export(&mut self, path: &Path) -> Result<(), CliError> {
         let json = path.extension().is_some_and(|suffix| suffix == "jsonl");
-        let mut text = String::new();
-        for line in &self.view.lines {
-            match line {
-                Shown::Message(message) if json => text.push_str(&message.as_json().to_string()),
-                Shown::Message(message) => {
-                    text.push_str(&day(message.time_ms));
-                    text.push(' ');
-                    text.push_str(&message.as_text());
-                }
-                Shown::Notice(_) if json => continue,
-                Shown::Notice(notice) => {
-                    text.push_str(&day(notice.time_ms));
-                    text.push_str(&format!(" -- {}", notice.text));
-                }
-            }
-            text.push('\n');
-        }
+        let text = if json {
+            let lines = export::messages(&self.view.lines).into_iter();
+            lines.map(|line| format!("{line}\n")).collect()
+        } else {
+            export::text(&self.view.lines)
+        };
         let mut options = std::fs::OpenOptions::new();
         options.write(true).create_new(true);
         #[cfg(unix)]
