@@ -50,7 +50,9 @@ pub(crate) struct ChatArgs {
 }
 
 pub(crate) async fn run(args: &ChatArgs, home: &Home, out: &Out) -> Result<(), CliError> {
-    let mut chats = open(home).await?;
+    let file = home.identity_file()?;
+    let account = home.account_of_or_offline(&file).await?;
+    let mut chats = Chats::open(account, DEVICE)?;
     let group = find(&mut chats, &args.with, out).await?;
     let options = Options {
         receipts: !args.no_receipts,
@@ -60,7 +62,7 @@ pub(crate) async fn run(args: &ChatArgs, home: &Home, out: &Out) -> Result<(), C
     let (asks, asked) = mpsc::channel(ASKS);
     let engine = Engine::new(chats, group, options, views, tells)?;
     let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    let engine = tokio::spawn(engine.run(asked));
+    let engine = tokio::spawn(engine.run(home.clone(), file, asked));
     let on_screen = terminal && !args.plain && !args.once && !out.is_json();
     let seen = if on_screen {
         screen::run(asks, shown, told).await
@@ -71,8 +73,7 @@ pub(crate) async fn run(args: &ChatArgs, home: &Home, out: &Out) -> Result<(), C
     let ended = engine
         .await
         .map_err(|error| std::io::Error::other(error.to_string()))?;
-    let chats = ended?;
-    chats.close()?;
+    ended?;
     seen
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use session_client::{Account, Claim, Claimed, History, IdentityFile, Lock, RpcClient, StateDir};
@@ -15,14 +15,22 @@ use crate::out::{CliError, note};
 /// How long a command waits for another one that has the directory: most take less.
 const CLAIM_WAIT: Duration = Duration::from_secs(10);
 
+/// How often it is looked whether a directory is free.
+const CLAIM_LOOK: Duration = Duration::from_millis(20);
+
+/// How long somebody who waits for a directory may take to get it once it is free: one that was
+/// stopped meanwhile does not keep it from everybody.
+const LET_IN: Duration = Duration::from_secs(1);
+
 /// A person's directory and node.
+#[derive(Clone)]
 pub(crate) struct Home {
     pub(crate) dir: PathBuf,
     pub(crate) node: String,
     /// Certificates to trust, PEM.
     ca: Option<PathBuf>,
     /// The right to change the directory, once it was asked for.
-    claim: Mutex<Option<Claim>>,
+    claim: Arc<Mutex<Option<Claim>>>,
 }
 
 impl Home {
@@ -38,7 +46,7 @@ impl Home {
             dir,
             node: node.to_owned(),
             ca,
-            claim: Mutex::new(None),
+            claim: Arc::default(),
         })
     }
 
@@ -53,6 +61,7 @@ impl Home {
         }
         let dir = StateDir::open(&self.dir)?;
         let began = Instant::now();
+        let mut wanted = None;
         loop {
             let process = match dir.claim()? {
                 Claimed::Ours(claim) => {
@@ -66,7 +75,31 @@ impl Home {
                 let dir = self.dir.clone();
                 return Err(CliError::HomeInUse { dir, process });
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            if wanted.is_none() {
+                wanted = Some(dir.want()?);
+            }
+            tokio::time::sleep(CLAIM_LOOK).await;
+        }
+    }
+
+    /// Whether another command waits for the directory.
+    pub(crate) fn is_wanted(&self) -> Result<bool, CliError> {
+        Ok(StateDir::open(&self.dir)?.is_wanted()?)
+    }
+
+    /// Lets those who wait for the directory have it, and has it again after them, however long that
+    /// takes.
+    pub(crate) async fn let_in(&self) -> Result<(), CliError> {
+        self.release();
+        let began = Instant::now();
+        while self.is_wanted()? && began.elapsed() < LET_IN {
+            tokio::time::sleep(CLAIM_LOOK).await;
+        }
+        loop {
+            match self.claim().await {
+                Err(CliError::HomeInUse { .. }) => {}
+                claimed => return claimed,
+            }
         }
     }
 
@@ -133,8 +166,16 @@ impl Home {
     /// The account, for what can wait in the outbox until the node answers.
     pub(crate) async fn account_or_offline(&self) -> Result<Account, CliError> {
         let file = self.identity_file()?;
+        self.account_of_or_offline(&file).await
+    }
+
+    /// The same with the identity file that was opened already.
+    pub(crate) async fn account_of_or_offline(
+        &self,
+        file: &IdentityFile,
+    ) -> Result<Account, CliError> {
         self.claim().await?;
-        let account = Account::open_file_or_offline(self.rpc()?, file, &self.dir).await?;
+        let account = Account::open_file_or_offline(self.rpc()?, file.clone(), &self.dir).await?;
         self.tell(&account);
         Ok(account)
     }

@@ -240,6 +240,65 @@ fn once(
 }
 
 #[test]
+fn a_chat_lets_other_commands_have_the_home_and_goes_on() {
+    let base = tempfile::tempdir().unwrap();
+    let node = RunningNode::start(base.path());
+    let (alice, bob) = (
+        person(&node, base.path(), "alice"),
+        person(&node, base.path(), "bob"),
+    );
+    alice.knows(&node, "bob", &bob);
+    bob.knows(&node, "alice", &alice);
+    let mut a = alice.chat(&node, "bob");
+    a.types("one");
+    a.ticks("one", "accepted");
+    let mut b = bob.chat(&node, "alice");
+    b.hears("one");
+    // Commands that change the device, the account, and the keys themselves.
+    let said = once(&node, &alice.home, "bob", b"from a script\n");
+    assert_eq!(said.0, Some(0), "{said:?}");
+    b.hears("from a script");
+    a.ticks("from a script", "read");
+    a.types("two");
+    b.hears("two");
+    alice.does(&node, &["device", "list"]);
+    alice.does(&node, &["identity", "rotate"]);
+    b.types("and you?");
+    a.hears("and you?");
+    a.types("three");
+    b.hears("three");
+    // Two chats of one home take turns, and neither loses what was typed.
+    let mut other = alice.chat(&node, "bob");
+    other.types("from the other chat");
+    a.types("from the first chat");
+    b.hears("from the other chat");
+    b.hears("from the first chat");
+    other.hears("and you?");
+    // One that is killed while it has the home, or waits for it, is in nobody's way.
+    other.ends_by_sigkill();
+    a.types("four");
+    b.hears("four");
+    for chat in [&a, &b] {
+        let counted = |text: &str| {
+            let said = chat
+                .seen
+                .iter()
+                .filter(|v| v["kind"] == "message" && v["text"] == text);
+            said.count()
+        };
+        for text in ["one", "two", "three", "four", "from a script"] {
+            assert!(
+                counted(text) <= 1,
+                "{text} is shown twice: {:#?}",
+                chat.seen
+            );
+        }
+    }
+    a.quits();
+    b.quits();
+}
+
+#[test]
 fn groups_requests_files_and_policies_from_the_command_line() {
     let base = tempfile::tempdir().unwrap();
     let node = RunningNode::start(base.path());

@@ -72,7 +72,7 @@ pub use chats::{
     Chats, Entered, Glance, Known, LinkOffer, Linked, Looked, Mail, NewDeviceLink, Request,
     Standing, Update,
 };
-pub use claim::{Claim, Claimed};
+pub use claim::{Claim, Claimed, Wanted};
 pub use committee::{Committee, Member};
 pub use conversation::Sent;
 pub use error::{ClientError, KeyChange};

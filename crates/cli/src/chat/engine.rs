@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use session_client::e2ee::{Content, GroupStatus};
-use session_client::{Chats, ClientError, Entered, Standing, Told};
+use session_client::{Account, Chats, ClientError, Entered, IdentityFile, Standing, Told};
 use session_core::ids::{AccountId, GroupId};
 use tokio::sync::{mpsc, watch};
 
 use super::command::{Command, timer_text};
 use super::view::{Part, Shown, Trusted, View, lines_of, person};
 use crate::clock::now_ms;
+use crate::home::Home;
 use crate::out::{CliError, counted, printable, short};
 
 /// How long the node may hold a question.
@@ -30,6 +31,12 @@ const RECEIPTS_AFTER: Duration = Duration::from_millis(1_200);
 const TYPING: Duration = Duration::from_secs(6);
 /// And is shown for so long.
 const TYPING_SHOWN: Duration = Duration::from_secs(8);
+/// How often it is looked whether another command wants the home.
+const WANTED: Duration = Duration::from_millis(200);
+/// A chat keeps its home for so long at least: two chats of one home take turns.
+const KEPT: Duration = Duration::from_secs(2);
+/// When a person is told that another command has it.
+const LENT: Duration = Duration::from_secs(1);
 
 /// What a screen asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +78,15 @@ pub(crate) struct Engine {
     typing_at: Option<Instant>,
     typing: Vec<(AccountId, Instant)>,
     alarms: Vec<String>,
+    wanted_at: Instant,
+}
+
+/// Why a conversation is not followed any more.
+enum Stopped {
+    /// A person is done.
+    Done,
+    /// Another command wants the home.
+    Wanted,
 }
 
 /// How a chat is held.
@@ -106,31 +122,25 @@ impl Engine {
             typing_at: None,
             typing: Vec::new(),
             alarms: Vec::new(),
+            wanted_at: now + KEPT,
         };
         this.with = this.chats.glance(group)?.with;
         this.show()?;
         Ok(this)
     }
 
-    /// Follows the conversation until it is told to stop, or nobody listens any more.
-    pub(crate) async fn run(mut self, mut asks: mpsc::Receiver<Ask>) -> Result<Chats, CliError> {
-        self.due().await?;
-        self.look().await?;
-        loop {
-            tokio::select! {
-                biased;
-                ask = asks.recv() => match ask {
-                    None | Some(Ask::Do(Command::Quit)) => break,
-                    Some(Ask::Do(command)) => self.answer(command).await?,
-                    Some(Ask::Typing) => self.tell_typing().await?,
-                    Some(Ask::Send) => {
-                        let sent = self.flush().await;
-                        self.settle(sent)?;
-                        self.show()?;
-                    }
-                },
-                () = tokio::time::sleep_until(self.next_due().into()) => self.due().await?,
-                () = self.wait() => self.look().await?,
+    /// Follows the conversation until it is told to stop, or nobody listens any more. Other commands
+    /// that want the home get it in between.
+    pub(crate) async fn run(
+        mut self,
+        home: Home,
+        file: IdentityFile,
+        mut asks: mpsc::Receiver<Ask>,
+    ) -> Result<(), CliError> {
+        while let Stopped::Wanted = self.follow(&home, &mut asks).await? {
+            match self.lend(&home, &file, &asks).await? {
+                Some(this) => self = this,
+                None => return Ok(()),
             }
         }
         // What was read is told before the program ends, and what waits is tried once more.
@@ -144,7 +154,82 @@ impl Engine {
             }
         }
         self.chats.looked(self.group)?;
-        Ok(self.chats)
+        self.chats.close()?;
+        Ok(())
+    }
+
+    async fn follow(
+        &mut self,
+        home: &Home,
+        asks: &mut mpsc::Receiver<Ask>,
+    ) -> Result<Stopped, CliError> {
+        self.due().await?;
+        self.look().await?;
+        loop {
+            tokio::select! {
+                biased;
+                ask = asks.recv() => match ask {
+                    None | Some(Ask::Do(Command::Quit)) => return Ok(Stopped::Done),
+                    Some(Ask::Do(command)) => self.answer(command).await?,
+                    Some(Ask::Typing) => self.tell_typing().await?,
+                    Some(Ask::Send) => {
+                        let sent = self.flush().await;
+                        self.settle(sent)?;
+                        self.show()?;
+                    }
+                },
+                () = tokio::time::sleep_until(self.wanted_at.into()) => {
+                    self.wanted_at = Instant::now() + WANTED;
+                    if home.is_wanted()? {
+                        return Ok(Stopped::Wanted);
+                    }
+                }
+                () = tokio::time::sleep_until(self.next_due().into()) => self.due().await?,
+                () = self.wait() => self.look().await?,
+            }
+        }
+    }
+
+    /// Lets another command have the home, and goes on after it. None: the person is gone, and there is
+    /// nothing left to do.
+    async fn lend(
+        self,
+        home: &Home,
+        file: &IdentityFile,
+        asks: &mpsc::Receiver<Ask>,
+    ) -> Result<Option<Self>, CliError> {
+        let written = file.written();
+        let mut account: Account = self.chats.close()?;
+        let began = Instant::now();
+        let mut back = core::pin::pin!(home.let_in());
+        loop {
+            tokio::select! {
+                claimed = &mut back => break claimed?,
+                () = tokio::time::sleep(WANTED) => {
+                    // What was typed waits, and is done before the program ends.
+                    if asks.is_closed() && asks.is_empty() {
+                        return Ok(None);
+                    }
+                    if began.elapsed() > LENT {
+                        self.views.send_if_modified(|view| !std::mem::replace(&mut view.lent, true));
+                    }
+                }
+            }
+        }
+        if file.written() == written {
+            account.reload()?;
+        } else {
+            // The other command has rotated the keys.
+            account = home.account_of_or_offline(file).await?;
+        }
+        let chats = Chats::open(account, super::DEVICE)?;
+        let now = Instant::now();
+        Ok(Some(Self {
+            chats,
+            wanted_at: now + KEPT,
+            safety_at: now,
+            ..self
+        }))
     }
 
     /// Until there may be something new. Nothing that comes of it is believed.

@@ -69,6 +69,8 @@ pub(crate) struct View {
     pub(crate) waiting: usize,
     /// Why the node is not reached.
     pub(crate) away: Option<String>,
+    /// Another command has the home.
+    pub(crate) lent: bool,
     pub(crate) typing: Vec<String>,
 }
 

@@ -122,6 +122,12 @@ fn status_line(screen: &Screen, above: usize) -> Line<'static> {
             Style::new().fg(Color::Yellow),
         );
     }
+    if view.lent {
+        part(
+            "another command has this home".to_owned(),
+            Style::new().fg(Color::Yellow),
+        );
+    }
     if view.waiting > 0 {
         part(
             format!("{} waiting to be sent", view.waiting),
