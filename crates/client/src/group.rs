@@ -18,6 +18,7 @@ mod countersigning;
 mod joining;
 mod key_package;
 mod log;
+mod rejoining;
 mod sending;
 pub(crate) mod storage;
 mod successor;

@@ -150,6 +150,7 @@ mod policy;
 mod provider;
 mod randomness;
 mod records;
+mod rejoin;
 mod roster;
 pub mod rotation;
 mod safety_number;
@@ -177,6 +178,7 @@ pub use outgoing::{
 pub use policy::{Policy, PolicyError, Role, SignatureRule};
 pub use randomness::Randomness;
 pub use records::RecordError;
+pub use rejoin::{RejoinRefusal, RejoinRequest};
 pub use safety_number::SafetyNumber;
 pub use suite::Suite;
 pub use vault::VaultError;

@@ -41,7 +41,12 @@ pub(crate) enum EntryKind {
     Superseded {
         successor: GroupId,
     },
-    Pruned,
+    PrunedFrame {
+        hash: Digest,
+    },
+    PrunedCommit {
+        epoch: u64,
+    },
 }
 
 impl Entry {
@@ -65,7 +70,8 @@ impl Entry {
             EntryKind::Superseded { successor } => LogEntry::Superseded {
                 successor: *successor,
             },
-            EntryKind::Pruned => LogEntry::Pruned,
+            EntryKind::PrunedFrame { hash } => LogEntry::PrunedFrame { hash: *hash },
+            EntryKind::PrunedCommit { epoch } => LogEntry::PrunedCommit { epoch: *epoch },
         }
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Client {
     pub(crate) mail: Vec<Invitation>,
     /// Invitations that are to be brought to others.
     pub(crate) post: Vec<Invitation>,
+    /// Every invitation that it has made.
+    pub(crate) sent: Vec<Invitation>,
     seed: [u8; 32],
     restarts: u8,
 }
@@ -46,6 +48,7 @@ impl Client {
             moments: Vec::new(),
             mail: Vec::new(),
             post: Vec::new(),
+            sent: Vec::new(),
             seed: Choice::new(seed).bytes(),
             restarts: 0,
         };
@@ -191,6 +194,7 @@ impl Client {
                 (OutgoingKind::Create(_), _) => self.dev().accepted(outgoing.number)?,
                 (OutgoingKind::Invitation(invitation), _) => {
                     self.post.push((**invitation).clone());
+                    self.sent.push((**invitation).clone());
                     self.dev().accepted(outgoing.number)?;
                 }
                 (OutgoingKind::Frame { .. }, Verdict::Refused) => {
