@@ -120,6 +120,15 @@ async fn find(chats: &mut Chats, with: &str, out: &Out) -> Result<GroupId, CliEr
     Ok(chats.with(peer).await?)
 }
 
+/// What became of somebody's wish to be let back in, in words.
+pub(crate) fn back_text(account: &Account, back: &session_client::Back) -> String {
+    let who = inviter(account, &back.from);
+    match &back.refused {
+        None => format!("a device of {who} was away for too long, and was let back in"),
+        Some(why) => format!("a device of {who} asks to be let back in, and was not: {why}"),
+    }
+}
+
 /// Joins what contacts invite to, and tells of it.
 pub(crate) async fn enter(chats: &mut Chats, out: &Out) -> Result<(), CliError> {
     let (_, mail) = chats.requests().await?;

@@ -460,6 +460,7 @@ async fn read_all(
                 | Item::FilePart
                 | Item::Invitation(_)
                 | Item::Link(_)
+                | Item::Rejoin(_)
                 | Item::Own
                 | Item::Pruned
                 | Item::Refused(_) => None,

@@ -104,7 +104,8 @@ pub(crate) enum GroupVerb {
         /// Name or id
         group: String,
     },
-    /// Writes down what is new in every group, and prints how much that is
+    /// Writes down what is new in every group, and prints how much that is. Asks to be let back into
+    /// groups that this device was away from for too long, and lets other people's devices back in
     Sync,
 }
 
@@ -353,6 +354,7 @@ const fn status_word(status: GroupStatus) -> &'static str {
         GroupStatus::Halted => "halted",
         GroupStatus::Removed => "removed",
         GroupStatus::Superseded => "superseded",
+        GroupStatus::Lost => "lost",
     }
 }
 
@@ -444,10 +446,20 @@ async fn sync(chats: &mut Chats, out: &Out) -> Result<(), CliError> {
     enter(chats, out).await?;
     chats.supply().await?;
     chats.tick().await?;
+    for back in chats.answer_rejoins().await? {
+        note(&crate::chat::back_text(chats.account(), &back));
+    }
     let own = chats.own_group()?;
     let (mut lines, mut values) = (Vec::new(), Vec::new());
     for glance in chats.list()? {
         let group = glance.group;
+        if glance.status == GroupStatus::Lost {
+            let name = crate::chat::title(chats, group)?;
+            lines.push(format!(
+                "{name:<20} this device was away for too long: it has asked to be let back in"
+            ));
+            values.push(json!({ "groupId": group, "lost": true }));
+        }
         if glance.status != GroupStatus::Active || Some(group) == own {
             continue;
         }

@@ -286,6 +286,9 @@ fn show(account: &Account, session: &SessionId, message: &Received, out: &Out) {
             "{who}{doubt} invites you to a conversation: `session chat` joins those of contacts, \
              `session requests` shows those of others"
         )),
+        Item::Rejoin(_) => out.line(&format!(
+            "{who}{doubt} has a device that lost a conversation: `session group sync` lets it back in"
+        )),
         Item::FilePart | Item::Link(_) | Item::Own => {}
     }
 }
@@ -308,6 +311,7 @@ fn message_json(session: &SessionId, message: &Received) -> Value {
         Item::File { path, .. } => ("file", json!(path)),
         Item::Invitation(code) => ("invitation", json!({ "groupId": code.group })),
         Item::Link(_) => ("link", Value::Null),
+        Item::Rejoin(request) => ("rejoin", json!({ "groupId": request.group })),
         Item::Own => ("own", Value::Null),
         Item::Pruned => ("pruned", Value::Null),
         Item::Refused(why) => ("refused", json!(why)),

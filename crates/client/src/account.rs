@@ -331,6 +331,12 @@ impl Account {
         }
     }
 
+    /// For how long this chain keeps bodies of groups and chunks, in milliseconds: what is younger and is
+    /// said to be gone is withheld. Where it was never proved: a day, which every chain does.
+    pub(crate) fn kept_ms(&self) -> u64 {
+        self.state.retention_ms.max(DAY_MS)
+    }
+
     /// What is kept between runs.
     pub const fn state(&self) -> &State {
         &self.state

@@ -12,6 +12,7 @@
 mod attachments;
 mod inviting;
 mod linking;
+mod rejoining;
 mod requests;
 mod safety;
 
@@ -35,6 +36,7 @@ use crate::transcript::{Change, Record, Told, Transcript};
 
 pub use inviting::{Entered, Mail};
 pub use linking::{LinkOffer, Linked, NewDeviceLink};
+pub use rejoining::Back;
 pub use requests::Request;
 pub use safety::{Known, Standing};
 
@@ -309,7 +311,8 @@ impl Chats {
         Ok(looked)
     }
 
-    /// Does what is due: signatures over messages, rotations, words whose time is over, and once an hour
+    /// Does what is due: signatures over messages, rotations, words whose time is over; lost groups are
+    /// asked back into; and once an hour
     /// devices that were silent for too long are removed, where this account may do that. Then
     /// [`Chats::flush`] sends what came of it.
     ///
@@ -330,6 +333,7 @@ impl Chats {
             updates.extend(self.remove_idle(now_ms).await?);
         }
         self.groups.tick(now_ms).await?;
+        self.ask_rejoins(now_ms).await?;
         updates.extend(self.write_down()?);
         for (group, file) in &mut self.open {
             let gone = file.expire(now_ms)?.into_iter();

@@ -9,6 +9,7 @@
 
 use session_core::codec::{Decode, DecodeError, Encode, Reader, Writer};
 use session_core::ids::{Digest, SessionId};
+use session_e2ee::RejoinRequest;
 
 use crate::group::InvitationCode;
 
@@ -74,6 +75,8 @@ pub enum Content {
     Invitation(InvitationCode),
     /// A step of linking a device.
     Link(Vec<u8>),
+    /// A device of the sender asks to be let back into a group that it lost.
+    Rejoin(Box<RejoinRequest>),
 }
 
 /// Content with what binds it to its place.
@@ -98,6 +101,7 @@ impl Encode for Bound {
             Content::Chunk { file, index, bytes } => out.u8(3).value(file).u32(*index).bytes(bytes),
             Content::Invitation(code) => out.u8(4).value(code),
             Content::Link(bytes) => out.u8(5).bytes(bytes),
+            Content::Rejoin(request) => out.u8(6).value(&**request),
         };
     }
 }
@@ -155,6 +159,7 @@ impl Decode for Bound {
             },
             4 => Content::Invitation(InvitationCode::decode(input)?),
             5 => Content::Link(input.bytes("link step", LINK_MAX)?.to_vec()),
+            6 => Content::Rejoin(Box::new(RejoinRequest::decode(input)?)),
             other => return Err(unknown("content kind", other)),
         };
         Ok(Self {
@@ -190,6 +195,13 @@ mod tests {
                 bytes: vec![9; 10],
             },
             Content::Link(vec![7; 99]),
+            Content::Rejoin(Box::new(RejoinRequest {
+                group: session_core::ids::GroupId::from_bytes([3; 32]),
+                key_package: vec![4; 11_000],
+                expires_ms: 6,
+                asked_ms: 5,
+                signature: vec![7; 3_309],
+            })),
         ] {
             let value = bound(content);
             assert_eq!(Bound::from_bytes(&value.to_bytes()), Ok(value));

@@ -62,6 +62,30 @@ struct ProofReply {
 }
 
 impl Account {
+    /// Has the node show that a log, of which entries before `first` are gone, has only grown since it
+    /// was seen. Answers how many entries that were seen nothing compares any more, fewer than 256.
+    pub(crate) async fn grown(
+        &mut self,
+        log: LogId,
+        (name, id): (&'static str, Value),
+        first: u64,
+    ) -> Result<u64, ClientError> {
+        // Otherwise the next page passes where we had stopped, and proves the same.
+        if first <= self.state.trust.seen(&log).count() {
+            return Ok(0);
+        }
+        let base = self.state.trust.comparable(&log);
+        let params = json!({ name: id, "from": base, "to": base });
+        let reply: ProofReply = self.rpc.call("sessionvm.GetProof", params).await?;
+        let mut proof = decode_proof(&reply.proof)?;
+        let range = proof.log.as_ref().filter(|shown| shown.log == log);
+        if range.is_none_or(|shown| shown.range.from != base || shown.range.count < first) {
+            return Err(ClientError::Reply("the proof is about something else"));
+        }
+        self.gather(&mut proof).await;
+        Ok(self.state.trust.leap(&proof)?)
+    }
+
     /// Goes on in a session whose messages from `from` to somewhere are gone, as the node says.
     /// It must show that the log has only grown since it was seen, tile by tile: their roots stay
     /// when their entries go.
@@ -82,21 +106,9 @@ impl Account {
             ));
         }
         let log = LogId::Session(*session);
-        let seen = self.state.trust.seen(&log).count();
-        let mut unproved = 0;
-        // Otherwise the next page passes where we had stopped, and proves the same.
-        if first > seen {
-            let base = self.state.trust.comparable(&log);
-            let params = json!({ "sessionId": session, "from": base, "to": base });
-            let reply: ProofReply = self.rpc.call("sessionvm.GetProof", params).await?;
-            let mut proof = decode_proof(&reply.proof)?;
-            let range = proof.log.as_ref().filter(|shown| shown.log == log);
-            if range.is_none_or(|shown| shown.range.from != base || shown.range.count < first) {
-                return Err(ClientError::Reply("the proof is about something else"));
-            }
-            self.gather(&mut proof).await;
-            unproved = self.state.trust.leap(&proof)?;
-        }
+        let unproved = self
+            .grown(log, ("sessionId", json!(session)), first)
+            .await?;
         self.state.sessions.entry(*session).or_default().cursor = first;
         self.dir.save(&self.state)?;
         Ok(Gap {

@@ -19,6 +19,7 @@ mod invitation;
 mod joining;
 mod key_package;
 mod log;
+mod rejoining;
 mod sending;
 pub(crate) mod storage;
 mod successor;

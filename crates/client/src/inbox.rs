@@ -24,6 +24,7 @@ use crate::people::Reading;
 use crate::rpc::RpcError;
 use crate::state::StateError;
 use crate::trust::{STALE_MS, Trust, TrustError, decode_proof};
+use session_e2ee::RejoinRequest;
 
 /// Messages asked for at once.
 const PAGE: u64 = 100;
@@ -55,6 +56,8 @@ pub enum Item {
     Invitation(Box<InvitationCode>),
     /// A step of linking a device.
     Link(Vec<u8>),
+    /// A device of the sender asks to be let back into a group; it is kept until it is answered.
+    Rejoin(Box<RejoinRequest>),
     /// One of our own.
     Own,
     /// Its body is no longer stored.
@@ -137,6 +140,7 @@ impl Inbox {
                 | Item::File { .. }
                 | Item::Invitation(_)
                 | Item::Link(_)
+                | Item::Rejoin(_)
                 | Item::Own
                 | Item::Pruned
                 | Item::Refused(_) => None,
@@ -261,6 +265,7 @@ impl Account {
             self.state.sessions.entry(*session).or_default().cursor = next;
             self.keep_history(session, &received)?;
             self.keep_invitations(session, &received)?;
+            self.keep_rejoins(&received)?;
             inbox.messages.extend(received);
             self.dir.save(&self.state)?;
             wait_ms = 0;
@@ -308,8 +313,10 @@ impl Account {
             bound: false,
             item: Item::Pruned,
         };
-        // No chain keeps bodies for less than a day, so a younger one is withheld.
-        if message.pruned && now().since(entry.time) < DAY_MS {
+        // No chain keeps bodies for less than a day, so a younger one is withheld: by the clock here, or
+        // by the chain's own proved time where that is ahead.
+        let time = now().max(self.proved_time);
+        if message.pruned && time.since(entry.time) < DAY_MS {
             return Err(ClientError::Reply(
                 "a message younger than a day is said to be pruned",
             ));
@@ -513,6 +520,7 @@ impl Account {
             }
             Content::Invitation(code) => Ok(Item::Invitation(Box::new(code))),
             Content::Link(bytes) => Ok(Item::Link(bytes)),
+            Content::Rejoin(request) => Ok(Item::Rejoin(request)),
         }
     }
 
@@ -610,6 +618,7 @@ impl Account {
                 | Item::FilePart
                 | Item::Invitation(_)
                 | Item::Link(_)
+                | Item::Rejoin(_)
                 | Item::Own
                 | Item::Pruned
                 | Item::Refused(_) => continue,

@@ -57,6 +57,7 @@ mod invitations;
 mod key_history;
 mod outbox;
 mod people;
+mod rejoins;
 mod rotation;
 mod rpc;
 mod sealed_lines;
@@ -69,7 +70,7 @@ mod trust;
 pub use account::Account;
 pub use channel::{ChannelView, ListedMember};
 pub use chats::{
-    Chats, Entered, Glance, Known, LinkOffer, Linked, Looked, Mail, NewDeviceLink, Request,
+    Back, Chats, Entered, Glance, Known, LinkOffer, Linked, Looked, Mail, NewDeviceLink, Request,
     Standing, Update,
 };
 pub use claim::{Claim, Claimed, Wanted};
@@ -88,6 +89,7 @@ pub use invitations::{HeldInvitation, INVITATIONS_OF_ONE_MAX};
 pub use key_history::fingerprint;
 pub use outbox::{Flushed, Kept};
 pub use people::Lookup;
+pub use rejoins::{HeldRejoin, REJOINS_OF_ONE_MAX};
 pub use rpc::{RpcClient, RpcError};
 pub use session::{Receipt, SessionEntry};
 pub use session_e2ee as e2ee;

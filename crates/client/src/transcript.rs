@@ -334,6 +334,9 @@ impl Transcript {
             EventKind::Joined { .. }
             | EventKind::Added { .. }
             | EventKind::NotAdded { .. }
+            | EventKind::CameBack { .. }
+            | EventKind::Lost { .. }
+            | EventKind::Rejoined { .. }
             | EventKind::Removed { .. }
             | EventKind::RemovedHere { .. }
             | EventKind::PolicyChanged { .. }

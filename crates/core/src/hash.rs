@@ -57,6 +57,8 @@ pub enum Tag {
     PublicKey,
     /// Fold over the rotations of an account's keys.
     KeyRotation,
+    /// A device's wish to be let back into its group.
+    Rejoin,
     /// Hash of a roster kept in a record.
     Roster,
     /// Identity seed to ML-DSA seed (keyed BLAKE2b).
@@ -145,6 +147,7 @@ impl Tag {
             Self::HeadKey => "LUX:SessionVM:head-key:v1",
             Self::PublicKey => "LUX:SessionVM:public-key:v1",
             Self::KeyRotation => "LUX:SessionVM:key-rotation:v1",
+            Self::Rejoin => "LUX:SessionVM:rejoin:v1",
             Self::Roster => "LUX:SessionVM:roster:v1",
             Self::SeedSign => "LUX:SessionVM:seed-sign:v1",
             Self::SeedKem => "LUX:SessionVM:seed-kem:v1",

@@ -18,6 +18,7 @@ mod opening;
 mod pending;
 mod reading;
 mod receiving;
+mod rejoining;
 mod rotation;
 mod successor;
 mod transaction;

@@ -8,6 +8,7 @@ use crate::credential::DeviceId;
 use crate::frame::FrameError;
 use crate::policy::PolicyError;
 use crate::records::RecordError;
+use crate::rejoin::RejoinRefusal;
 use crate::vault::VaultError;
 use crate::verdict::Refusal;
 
@@ -45,6 +46,9 @@ pub enum E2eeError {
     /// The check list refuses it.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// A device is not let back into its group.
+    #[error(transparent)]
+    Rejoin(#[from] RejoinRefusal),
     /// One's role does not allow it.
     #[error(transparent)]
     Policy(#[from] PolicyError),
@@ -128,6 +132,7 @@ impl E2eeError {
             Self::Malformed { .. }
             | Self::TooLarge { .. }
             | Self::Refused(_)
+            | Self::Rejoin(_)
             | Self::WrongSuite
             | Self::KeyPackageExpired(_)
             | Self::NoKeyPackage

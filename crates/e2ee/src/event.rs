@@ -130,6 +130,25 @@ pub enum EventKind {
         /// The device.
         device: MemberDevice,
     },
+    /// A device that could not follow the group any more came back, with other keys for reading and the
+    /// same one for signing.
+    CameBack {
+        /// The device.
+        device: MemberDevice,
+        /// Who let it in.
+        by: MemberDevice,
+    },
+    /// This device cannot follow the group any more: nobody keeps the commit that led to this epoch. It
+    /// asks to be let back in.
+    Lost {
+        /// The epoch.
+        epoch: u64,
+    },
+    /// This device is back in a group that it had lost. What was said in between cannot be read.
+    Rejoined {
+        /// The epoch.
+        epoch: u64,
+    },
     /// A device went.
     Removed {
         /// The device.
@@ -195,6 +214,9 @@ impl EventKind {
             | Self::Joined { .. }
             | Self::Added { .. }
             | Self::NotAdded { .. }
+            | Self::CameBack { .. }
+            | Self::Lost { .. }
+            | Self::Rejoined { .. }
             | Self::Removed { .. }
             | Self::RemovedHere { .. }
             | Self::PolicyChanged { .. }
@@ -340,6 +362,9 @@ impl Encode for EventKind {
             Self::Superseded { successor } => out.u8(14).value(successor),
             Self::NotSent(name) => out.u8(15).value(name),
             Self::NotAdded { device } => out.u8(16).value(device),
+            Self::CameBack { device, by } => out.u8(17).value(device).value(by),
+            Self::Lost { epoch } => out.u8(18).u64(*epoch),
+            Self::Rejoined { epoch } => out.u8(19).u64(*epoch),
         };
     }
 }
@@ -394,6 +419,16 @@ impl Decode for EventKind {
             15 => Self::NotSent(Decode::decode(input)?),
             16 => Self::NotAdded {
                 device: Decode::decode(input)?,
+            },
+            17 => Self::CameBack {
+                device: Decode::decode(input)?,
+                by: Decode::decode(input)?,
+            },
+            18 => Self::Lost {
+                epoch: input.u64("epoch")?,
+            },
+            19 => Self::Rejoined {
+                epoch: input.u64("epoch")?,
             },
             value => {
                 return Err(DecodeError::UnknownValue {

@@ -151,6 +151,7 @@ mod policy;
 mod provider;
 mod randomness;
 mod records;
+mod rejoin;
 mod roster;
 pub mod rotation;
 mod safety_number;
@@ -180,6 +181,7 @@ pub use outgoing::{
 pub use policy::{Policy, PolicyError, Role, SignatureRule};
 pub use randomness::Randomness;
 pub use records::RecordError;
+pub use rejoin::{RejoinRefusal, RejoinRequest};
 pub use rotation::{RotationPolicy, RotationPolicyError};
 pub use safety_number::SafetyNumber;
 pub use suite::Suite;

@@ -59,6 +59,12 @@ pub const GRACE_MS: u64 = session_core::time::HOUR_MS;
 /// How long after its commit was judged an advance may be taken by the chain: half of [`GRACE_MS`].
 pub const ADVANCE_VALID_MS: u64 = GRACE_MS / 2;
 
+/// A signature by a leaf's key: 3,309 with ML-DSA-65.
+pub const LEAF_SIGNATURE_MAX: usize = 4 * 1024;
+
+/// A device that lost its group asks once in so long, and is let back in once in so long.
+pub const REJOIN_EVERY_MS: u64 = session_core::time::DAY_MS;
+
 /// Messages after which a device rotates its leaf in a group of up to 50: what [`crate::rotation`] makes
 /// more of in larger ones.
 pub const ROTATE_AFTER_MESSAGES: u32 = 50;

@@ -18,6 +18,8 @@
 //! 'b' group device                 an admin's wish for other admin keys
 //! 'y' group                        the chain's admin keys may have to follow
 //! 'z' group                        what other admins were asked to sign
+//! 'i' group device                 when a device came back that had lost the group
+//! 'j' group                        what this device asks by to come back
 //! 'o' number                       outbox          'x' hash     its frame's hash to its number
 //! 'e' number                       inbox
 //! 'p' hash of key package          a key package of ours
@@ -43,6 +45,7 @@ use crate::frame::{Chain, EpochKeys, MessageKey};
 use crate::outgoing::{Invitation, Outgoing, Predecessor};
 use crate::policy::{Policy, SignatureRule};
 use crate::records::Buffer;
+use crate::rejoin::RejoinRequest;
 use crate::roster::Roster;
 use crate::rotation::RotationPolicy;
 use crate::signed_batch::SignedFrame;
@@ -120,6 +123,8 @@ pub enum GroupStatus {
     Removed,
     /// Another group follows it.
     Superseded,
+    /// A commit is gone that this device did not see: it asks to be let back in.
+    Lost,
 }
 
 coded!(
@@ -128,7 +133,8 @@ coded!(
     Active = 0,
     Halted = 1,
     Removed = 2,
-    Superseded = 3
+    Superseded = 3,
+    Lost = 4
 );
 
 /// A conversation.
@@ -180,6 +186,8 @@ pub(crate) enum Intent {
         from: Box<Policy>,
         to: Box<Policy>,
     },
+    /// A device is let back in.
+    Readmit(Box<RejoinRequest>),
 }
 
 /// One's commit that waits for the chain.
@@ -234,6 +242,17 @@ pub(crate) struct ActivityRecord(pub(crate) u64);
 pub(crate) struct ReservedRecord {
     pub(crate) member: MemberDevice,
     pub(crate) key_package: Vec<u8>,
+}
+
+/// What this device asks by to come back.
+pub(crate) struct RejoinRecord {
+    pub(crate) request: RejoinRequest,
+    pub(crate) sent: bool,
+}
+
+/// When a device came back, block time.
+pub(crate) struct ReturnRecord {
+    pub(crate) at_ms: u64,
 }
 
 /// A device's admin key towards the chain, which it has signed for.
@@ -338,6 +357,10 @@ record!(ActivityRecord, (GroupId, u32), |key| {
 });
 record!(ReservedRecord, (GroupId, DeviceId), |key| {
     named(b's', &[key.0.as_bytes(), key.1.as_bytes()])
+});
+record!(RejoinRecord, GroupId, |key| named(b'j', &[key.as_bytes()]));
+record!(ReturnRecord, (GroupId, DeviceId), |key| {
+    named(b'i', &[key.0.as_bytes(), key.1.as_bytes()])
 });
 record!(AdminKeyRecord, (GroupId, DeviceId), |key| {
     named(b'v', &[key.0.as_bytes(), key.1.as_bytes()])

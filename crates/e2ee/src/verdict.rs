@@ -11,6 +11,7 @@
 //! | every new leaf and every new leaf key is certified by its account's current key | MLS shows the credential and not the key, and verifies neither |
 //! | in the log also by one that was replaced, or of an account that was revoked, less than [`GRACE_MS`] before | the committer could not know; whoever *makes* or signs a commit has no such grace |
 //! | an update keeps account and device | else any member could take any name |
+//! | a leaf that goes and comes back in one commit with its signature key needs the right to add, not that to remove | a device that lost its way is let back in, whoever it is |
 //! | key packages live for ever | openmls asks the local clock at every commit; a shorter life parts those who come late |
 //! | sender's role allows it, an owner stays | the chain knows no roles |
 //! | only our extension changes in the group context | required capabilities and external senders lock others out or let them in |
@@ -22,7 +23,7 @@ use openmls::prelude::{
 use openmls::prelude::{ProposalOrRefType, RequiredCapabilitiesExtension};
 use openmls::treesync::LeafNodeSource;
 use session_core::codec::Decode;
-use session_core::ids::AccountId;
+use session_core::ids::{AccountId, Digest};
 use std::collections::BTreeSet;
 
 use crate::credential::{CREDENTIAL_TYPE, DeviceCertificate};
@@ -31,7 +32,7 @@ use crate::event::{MemberDevice, Unusable};
 use crate::limits::{ADDS_MAX, GRACE_MS, LEAVES_MAX};
 use crate::policy::{POLICY_EXTENSION, Policy, PolicyError};
 use crate::provider::Crypto;
-use crate::roster::{Roster, certificate_of, member_of};
+use crate::roster::{Roster, certificate_of, key_hash, member_of};
 
 /// Why a commit, a key package or a tree is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -112,6 +113,8 @@ pub(crate) struct Verdict {
     pub(crate) sender: u32,
     pub(crate) added: Vec<MemberDevice>,
     pub(crate) removed: Vec<(u32, MemberDevice)>,
+    /// Of those, devices that are added again by the same commit, with the leaf key that they had.
+    pub(crate) returned: BTreeSet<MemberDevice>,
     /// The policy after the commit.
     pub(crate) policy: Policy,
 }
@@ -165,6 +168,7 @@ impl Judge<'_> {
             sender,
             added: Vec::new(),
             removed: Vec::new(),
+            returned: BTreeSet::new(),
             policy: policy_of(staged.group_context().extensions())?,
         };
         let mut added = Vec::new();
@@ -192,8 +196,14 @@ impl Judge<'_> {
                 | Proposal::Custom(_) => return Err(Refusal::Proposal),
             }
         }
-        for (_, gone) in &verdict.removed {
-            policy.may_remove(by.account, gone.account)?;
+        for (leaf, gone) in &verdict.removed {
+            let key = roster.get(*leaf).map(|leaf| leaf.key);
+            if added.iter().any(|package| is_of(package, *gone, key)) {
+                policy.may_add(by.account, gone.account)?;
+                verdict.returned.insert(*gone);
+            } else {
+                policy.may_remove(by.account, gone.account)?;
+            }
         }
         if let Some(leaf) = staged.update_path_leaf_node() {
             let old = group.member_at(*index).ok_or(Refusal::NotByMember)?;
@@ -352,6 +362,13 @@ enum Keys {
     Earlier,
     /// A leaf that keeps its key and gets another certificate for it.
     OfAnUnchangedLeaf,
+}
+
+/// Whether a key package is of this device, with this signature key.
+fn is_of(package: &KeyPackage, device: MemberDevice, key: Option<Digest>) -> bool {
+    let leaf = package.leaf_node();
+    let is_its = certificate_of(leaf).is_some_and(|found| member_of(&found) == device);
+    is_its && key == Some(key_hash(leaf.signature_key().as_slice()))
 }
 
 /// The one lifetime that leaves have here.

@@ -378,6 +378,10 @@ impl Engine {
         }
         entered.extend(self.chats.enter().await?);
         entered.extend(self.chats.follow_devices().await?);
+        for back in self.chats.answer_rejoins().await? {
+            let line = super::back_text(self.chats.account(), &back);
+            self.say(vec![line]);
+        }
         for entered in entered {
             match entered {
                 Entered::Joined { group, from } if Some(from) == self.with => {
@@ -502,6 +506,9 @@ impl Engine {
             GroupStatus::Halted => Some("this conversation stands still"),
             GroupStatus::Removed => Some("you are not in this conversation any more"),
             GroupStatus::Superseded => Some("this conversation goes on in another one"),
+            GroupStatus::Lost => {
+                Some("this device was away for too long: it has asked to be let back in")
+            }
         };
         view.away.clone_from(&self.away);
         let typing = self.typing.iter().map(|(who, _)| person(account, who));

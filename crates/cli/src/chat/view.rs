@@ -361,6 +361,21 @@ fn notice(account: &Account, kind: &EventKind) -> Option<(String, bool)> {
             "{} has a new device: if that is a surprise, compare with /safety",
             who(device)
         )),
+        EventKind::CameBack { device, by } => plain(format!(
+            "{} let a device of {} back in that had been away for too long: its keys for reading are new",
+            who(by),
+            who(device)
+        )),
+        EventKind::Lost { .. } => loud(
+            "this device was away for too long and cannot follow this conversation any more: it asks \
+             to be let back in"
+                .to_owned(),
+        ),
+        EventKind::Rejoined { .. } => loud(
+            "this device is back in this conversation: what was said while it was away cannot be read \
+             here"
+                .to_owned(),
+        ),
         EventKind::NotAdded { device } => loud(format!(
             "{} could not be added: the account has other keys since, or is revoked. Invite again",
             who(device)

@@ -230,7 +230,9 @@ impl Chats {
                     continue;
                 }
                 let inbox = account.receive(&entry.session).await?;
-                let tells = |item: &Item| !matches!(item, Item::Own | Item::Invitation(_));
+                let tells = |item: &Item| {
+                    !matches!(item, Item::Own | Item::Invitation(_) | Item::Rejoin(_))
+                };
                 if inbox.messages.iter().any(|m| tells(&m.item)) || inbox.gap.is_some() {
                     let session = entry.session;
                     out.push(Mail { session, inbox });
@@ -360,7 +362,7 @@ impl Account {
 
     /// A session of two in which this directory counts its messages: two devices of one account
     /// must not write in the same one, or the second looks like a replay. `alone`: there is none.
-    async fn session_for(
+    pub(super) async fn session_for(
         &mut self,
         peer: AccountId,
         alone: bool,

@@ -1,5 +1,6 @@
 //! Being invited: the chain's proved word on the group that an invitation leads to.
 
+use serde_json::Value;
 use session_core::group::Group;
 use session_core::ids::{Digest, GroupId};
 use session_core::log::{AdvanceEntry, LogId};
@@ -10,7 +11,9 @@ use super::accounts::{Accounts, Position};
 use super::log::{Read, keys_of};
 use super::{GroupError, Groups, InvitationCode};
 use crate::error::ClientError;
+use crate::gap::PRUNED;
 use crate::people::key_digest;
+use crate::rpc::RpcError;
 
 /// Entries of one page on the way back to the commit that an invitation belongs to.
 const PAGE: u64 = 100;
@@ -24,6 +27,10 @@ impl Groups {
     /// package is still there then.
     pub async fn join(&mut self, code: &InvitationCode) -> Result<Vec<Event>, ClientError> {
         let invitation = self.fetch_invitation(code).await?;
+        if self.is_lost(code.group)? {
+            // What the log has of this device's own is not said again.
+            Box::pin(self.receive(code.group)).await?;
+        }
         let (facts, record) = self.facts(code.group, &invitation).await?;
         let mut accounts = Accounts::new();
         loop {
@@ -72,8 +79,20 @@ impl Groups {
         // Backwards: an invitation is young.
         let mut end = record.log.count();
         while end > 0 {
-            let from = end.saturating_sub(PAGE);
-            let page = self.page(group, from, end - from, 0).await?;
+            let mut from = end.saturating_sub(PAGE);
+            let mut page = self.page(group, from, end - from, 0).await;
+            if let Err(ClientError::Rpc(RpcError::Refused {
+                code: PRUNED, data, ..
+            })) = &page
+            {
+                // Older entries are gone, and an invitation is young.
+                let first = data.get("first").and_then(Value::as_u64);
+                let Some(first) = first.filter(|first| (from + 1..end).contains(first)) else {
+                    break;
+                };
+                (from, page) = (first, self.page(group, first, end - first, 0).await);
+            }
+            let page = page?;
             for read in page.entries.into_iter().rev() {
                 let Read::Advance {
                     entry,

@@ -13,7 +13,7 @@ use session_core::hash::sha256;
 use session_core::ids::{ChainId, ChunkId, Digest, GroupId};
 use session_core::log::{AdvanceEntry, Entry, LogId, PostEntry};
 use session_core::record::RecordKey;
-use session_core::time::{DAY_MS, Time};
+use session_core::time::Time;
 use session_crypto::SigningPublicKey;
 use session_e2ee::limits::COMMIT_MAX;
 use session_e2ee::{AcceptedCommit, ChainKeys, Event, GroupStatus, LogEntry, LogPlace};
@@ -22,6 +22,7 @@ use super::accounts::{Accounts, Position};
 use super::{GroupError, Groups};
 use crate::account::now;
 use crate::error::ClientError;
+use crate::gap::PRUNED;
 use crate::people::key_digest;
 use crate::rpc::RpcError;
 use crate::trust::{Trust, TrustError, decode_proof};
@@ -138,10 +139,19 @@ impl Groups {
                     out.events.extend(self.resume_succession(group).await?);
                     return Ok(out);
                 }
-                GroupStatus::Active | GroupStatus::Halted => {}
+                // A lost one is read for what the log has of this device's own.
+                GroupStatus::Active | GroupStatus::Halted | GroupStatus::Lost => {}
             }
             let from = self.device.next_position(group)?;
-            let page = self.page(group, from, PAGE, wait_ms).await?;
+            let page = match self.page(group, from, PAGE, wait_ms).await {
+                Err(ClientError::Rpc(RpcError::Refused {
+                    code: PRUNED, data, ..
+                })) => {
+                    out.events.extend(self.leap(group, from, &data).await?);
+                    continue;
+                }
+                page => page?,
+            };
             (out.count, out.head_age_ms) = (page.count, page.head_age_ms);
             // Before the device: after a crash in between it is only read again.
             self.account.dir.save(&self.account.state)?;
@@ -160,7 +170,9 @@ impl Groups {
                 out.events.extend(told);
                 return Ok(out);
             }
-            if !self.serve(group, &record).await? {
+            if self.device.status(group)? == GroupStatus::Lost
+                || !self.serve(group, &record).await?
+            {
                 return Ok(out);
             }
         }
@@ -198,7 +210,10 @@ impl Groups {
         }
         let mut read = Vec::with_capacity(entries.entries.len());
         for (entry, body) in entries.entries.iter().zip(&reply.messages) {
-            read.push(body.read(&account.chain, group, entry)?);
+            let kept_since = now().max(proved.header.time).ms();
+            let kept_since = kept_since.saturating_sub(account.kept_ms());
+            let kept_since = Time::from_ms(kept_since);
+            read.push(body.read(&account.chain, group, entry, kept_since)?);
         }
         Ok(Page {
             entries: read,
@@ -222,16 +237,30 @@ impl Groups {
         };
         let mut accounts = Accounts::new();
         let output = match &read {
-            Read::Pruned(_) => self
-                .device
-                .receive(group, place, LogEntry::Pruned, &accounts)?,
+            Read::Pruned(entry) => {
+                let entry = match entry {
+                    Entry::Post(post) => LogEntry::PrunedFrame {
+                        hash: post.body_hash,
+                    },
+                    Entry::Advance(advance) => LogEntry::PrunedCommit {
+                        epoch: advance.epoch,
+                    },
+                    Entry::Message(_) | Entry::Membership(_) => LogEntry::Pruned,
+                };
+                self.device.receive(group, place, entry, &accounts)?
+            }
             Read::Frame { entry, frame } => {
                 let epoch = entry.epoch;
                 let frame = LogEntry::Frame { epoch, frame };
                 self.device.receive(group, place, frame, &accounts)?
             }
             Read::Advance { entry, advance, .. } => {
-                let commit = self.commit_bytes(&advance.commit).await?;
+                let Some(commit) = self.commit_of(group, advance, time).await? else {
+                    let epoch = entry.epoch;
+                    let gone = LogEntry::PrunedCommit { epoch };
+                    let output = self.device.receive(group, place, gone, &accounts)?;
+                    return Ok(output.events);
+                };
                 let keys = keys_of(&advance.posting, &advance.control)?;
                 let accepted = LogEntry::Commit(AcceptedCommit {
                     epoch: entry.epoch,
@@ -252,6 +281,28 @@ impl Groups {
             }
         };
         Ok(output.events)
+    }
+
+    /// The commit of an entry. None: its pieces are gone, or nobody needs them, since the group is lost.
+    async fn commit_of(
+        &mut self,
+        group: GroupId,
+        advance: &AdvanceGroup,
+        time: Time,
+    ) -> Result<Option<Vec<u8>>, ClientError> {
+        if self.device.status(group)? == GroupStatus::Lost {
+            return Ok(None);
+        }
+        match self.commit_bytes(&advance.commit).await {
+            Ok(commit) => Ok(Some(commit)),
+            // They are kept for as long as bodies.
+            Err(ClientError::Rpc(RpcError::Refused {
+                code: NOT_FOUND, ..
+            })) if now().max(self.account.proved_time).since(time) >= self.account.kept_ms() => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// A commit, from its chunks where it travels in such.
@@ -351,13 +402,19 @@ fn place_of(entry: &Entry) -> Result<(u64, session_core::time::Time), ClientErro
 
 impl EntryReply {
     /// The body, if it is the one that the proved entry commits to.
-    fn read(&self, chain: &ChainId, group: GroupId, entry: &Entry) -> Result<Read, ClientError> {
+    fn read(
+        &self,
+        chain: &ChainId,
+        group: GroupId,
+        entry: &Entry,
+        kept_since: Time,
+    ) -> Result<Read, ClientError> {
         let (_, time) = place_of(entry)?;
         if self.pruned {
-            // No chain keeps bodies for less than a day, so a younger one is withheld.
-            if now().since(time) < DAY_MS {
+            // A commit that is withheld would have this device lose the group.
+            if time > kept_since {
                 return Err(ClientError::Reply(
-                    "an entry younger than a day is said to be pruned",
+                    "an entry that the chain still keeps is said to be pruned",
                 ));
             }
             return Ok(Read::Pruned(*entry));

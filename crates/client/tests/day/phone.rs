@@ -80,6 +80,9 @@ impl App {
             EventKind::Verified(_)
             | EventKind::NotSent(_)
             | EventKind::NotAdded { .. }
+            | EventKind::CameBack { .. }
+            | EventKind::Lost { .. }
+            | EventKind::Rejoined { .. }
             | EventKind::PolicyChanged { .. }
             | EventKind::BeforeJoining { .. }
             | EventKind::Unreadable { .. }

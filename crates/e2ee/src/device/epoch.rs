@@ -160,6 +160,7 @@ impl Transaction<'_> {
         let parts: [&[u8]; 1] = [group.as_bytes()];
         for table in [
             b'h', b'f', b'u', b'r', b'k', b'a', b'w', b's', b'v', b'c', b'q', b'b', b'y', b'z',
+            b'i', b'j',
         ] {
             self.buffer().delete_all(&named(table, &parts));
         }
@@ -169,14 +170,23 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    fn unsend_all(&mut self, group: GroupId) -> Result<(), E2eeError> {
+    /// Takes messages out of the outbox, and tells that they are not sent.
+    pub(super) fn unsend_frames(&mut self, group: GroupId) -> Result<(), E2eeError> {
         for (number, entry) in self.outbox_of(group)? {
             if let OutgoingKind::Frame { frame, .. } = &entry.outgoing.kind {
                 self.unsend_frame(number, frame);
                 if let Some(message) = self.stored_name(&entry) {
                     self.tell(group, EventKind::NotSent(message));
                 }
-            } else {
+            }
+        }
+        Ok(())
+    }
+
+    fn unsend_all(&mut self, group: GroupId) -> Result<(), E2eeError> {
+        self.unsend_frames(group)?;
+        for (number, entry) in self.outbox_of(group)? {
+            if !matches!(entry.outgoing.kind, OutgoingKind::Frame { .. }) {
                 self.unsend(number);
             }
         }

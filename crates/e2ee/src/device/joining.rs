@@ -24,7 +24,7 @@ use crate::limits::{KEY_PACKAGES_MAX, LEAVES_MAX, TREE_MAX, WELCOME_MAX};
 use crate::outgoing::{ChainKeys, Invitation};
 use crate::policy::Policy;
 use crate::tables::{
-    GroupRecord, GroupStatus, KeyPackageRecord, KeyPackageUse, PendingRecord, named,
+    GroupRecord, GroupStatus, KeyPackageRecord, KeyPackageUse, PendingRecord, RejoinRecord, named,
 };
 use crate::verdict::{AsOf, Judge, lifetime};
 
@@ -147,7 +147,8 @@ impl Device {
     /// [`E2eeError::NoKeyPackage`] also for the same invitation twice;
     /// [`E2eeError::AlreadyJoined`], [`E2eeError::WrongInvitation`], [`E2eeError::WrongSuite`],
     /// [`E2eeError::Refused`], [`E2eeError::NoPredecessor`], [`E2eeError::Malformed`],
-    /// [`E2eeError::TooLarge`]. The key package is still there after any of them.
+    /// [`E2eeError::TooLarge`]; [`E2eeError::OutOfOrder`] where this device had lost the group and has
+    /// not read its log up to there. The key package is still there after any of them.
     pub fn join(
         &mut self,
         invitation: &Invitation,
@@ -235,6 +236,18 @@ impl Device {
         })?;
         Ok(())
     }
+}
+
+/// Whoever comes back has read the log up to where it comes in: what the log has of its own must not be
+/// said again.
+const fn read_to(before: &GroupRecord, facts: &GroupFacts) -> Result<(), E2eeError> {
+    if before.next_position < facts.next_position {
+        return Err(E2eeError::OutOfOrder {
+            expected: before.next_position,
+            got: facts.next_position,
+        });
+    }
+    Ok(())
 }
 
 fn parse_welcome(bytes: &[u8]) -> Result<Welcome, E2eeError> {
@@ -375,6 +388,13 @@ impl Transaction<'_> {
         if let Some(link) = &link {
             self.forget_link(link)?;
         }
+        let lost = match &before {
+            Some(before) if before.status == GroupStatus::Lost => {
+                read_to(before, facts)?;
+                true
+            }
+            Some(_) | None => false,
+        };
         self.forget_frames(group);
         self.forget_used_key_packages()?;
         let leaves = loaded.members().count();
@@ -411,7 +431,15 @@ impl Transaction<'_> {
             self.let_go_of(predecessor.group)?;
         }
         let epoch = facts.epoch;
-        self.tell(group, EventKind::Joined { epoch });
+        if lost {
+            self.buffer().delete_record::<RejoinRecord>(&group);
+            self.tell(group, EventKind::Rejoined { epoch });
+            // What the log had of it up to here has gone from the outbox.
+            self.seal_all_again(group, &mut record, facts.time_ms)?;
+            self.buffer().save_record(&group, &record);
+        } else {
+            self.tell(group, EventKind::Joined { epoch });
+        }
         Ok(())
     }
 
@@ -490,6 +518,8 @@ impl Transaction<'_> {
         let parts: [&[u8]; 1] = [group.as_bytes()];
         self.buffer().delete_all(&named(b's', &parts));
         self.buffer().delete_all(&named(b'v', &parts));
+        self.buffer().delete_all(&named(b'i', &parts));
+        self.buffer().delete_all(&named(b'j', &parts));
         self.buffer().delete_record::<GroupRecord>(&group);
         Ok(())
     }

@@ -32,6 +32,7 @@ use crate::outgoing::{
     Advance, Creation, Invitation, OutgoingKind, Predecessor, commit_hash, group_id,
 };
 use crate::policy::{POLICY_EXTENSION, Policy, Role};
+use crate::roster::{certificate_of, member_of};
 use crate::rotation::join_delay_ms;
 use crate::tables::{GroupRecord, GroupStatus, Intent, PendingRecord};
 use crate::verdict::{AsOf, Judge, Refusal, required_capabilities};
@@ -384,7 +385,7 @@ impl Transaction<'_> {
         let leaf = match intent {
             // Without an update path the leaf stays as it is.
             Intent::Add(_) => LeafNodeParameters::default(),
-            Intent::Remove { .. } | Intent::Rotate | Intent::Policy { .. } => {
+            Intent::Remove { .. } | Intent::Rotate | Intent::Policy { .. } | Intent::Readmit(_) => {
                 self.renewed_leaf(&loaded, directory)?
             }
         };
@@ -460,6 +461,19 @@ impl Transaction<'_> {
                         .propose_group_context_extensions(policy_extension(&policy)?)
                         .map_err(library("proposing a policy"))?
                 }
+            }
+            Intent::Readmit(request) => {
+                let package = parse_key_package(&request.key_package, self.provider.crypto)?;
+                if package.ciphersuite() != record.suite.ciphersuite() {
+                    return Err(E2eeError::WrongSuite);
+                }
+                let member = certificate_of(package.leaf_node()).map(|found| member_of(&found));
+                let member = member.ok_or(Refusal::NoCertificate)?;
+                let roster = self.epoch(group, record.epoch)?.roster;
+                let leaf = roster.leaf_of(member).ok_or(E2eeError::NoSuchMember)?;
+                builder
+                    .propose_removals([LeafNodeIndex::new(leaf)])
+                    .propose_adds([package])
             }
             Intent::Rotate => builder.force_self_update(true),
             Intent::Policy { to, .. } if **to == record.policy => {

@@ -2,7 +2,8 @@
 
 use openmls_traits::OpenMlsProvider as _;
 use session_core::codec::{Decode, Encode};
-use session_core::ids::GroupId;
+use session_core::hash::sha256;
+use session_core::ids::{Digest, GroupId};
 use zeroize::Zeroizing;
 
 use super::transaction::Transaction;
@@ -333,6 +334,29 @@ impl Transaction<'_> {
         self.sign_promptly(group, record, now_ms)
     }
 
+    /// Seals everything again that waits: the device has come back into the group.
+    pub(super) fn seal_all_again(
+        &mut self,
+        group: GroupId,
+        record: &mut GroupRecord,
+        now_ms: u64,
+    ) -> Result<(), E2eeError> {
+        for (number, entry) in self.outbox_of(group)? {
+            let OutgoingKind::Frame { frame, .. } = &entry.outgoing.kind else {
+                continue;
+            };
+            let body = entry.body.as_ref().map(|body| Body::from_bytes(body));
+            let body = body.transpose().map_err(E2eeError::Stored)?;
+            if body.is_some_and(|body| matches!(body.content, Content::SignedBatch(_))) {
+                // It is over frames that nobody ever sees.
+                self.unsend_frame(number, frame);
+            } else {
+                self.seal_again(group, record, number, entry, now_ms)?;
+            }
+        }
+        Ok(())
+    }
+
     fn seal_again(
         &mut self,
         group: GroupId,
@@ -392,6 +416,24 @@ impl Transaction<'_> {
             device: self.me.member.device,
             sequence: body.sequence,
         })
+    }
+
+    /// A frame has come back of which the log has only the hash: it may be one's own.
+    pub(super) fn own_pruned(
+        &mut self,
+        group: GroupId,
+        hash: Digest,
+        place: crate::event::LogPlace,
+    ) -> Result<(), E2eeError> {
+        for (_, entry) in self.outbox_of(group)? {
+            if let OutgoingKind::Frame { frame, .. } = &entry.outgoing.kind
+                && Digest::from_bytes(sha256(frame)) == hash
+            {
+                self.own_frame(group, frame, place)?;
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     /// One's own frame has come back in the log. Answers whether it was one.

@@ -22,6 +22,7 @@ use crate::directory::Directory;
 use crate::error::E2eeError;
 use crate::event::EventKind;
 use crate::limits::GRACE_MS;
+use crate::rejoin::RejoinRequest;
 use crate::roster::{Roster, certificate_of, member_of};
 use crate::tables::{GroupRecord, Intent, PendingRecord};
 use crate::verdict::{AsOf, Judge};
@@ -165,6 +166,12 @@ impl Transaction<'_> {
                 Intent::Policy { from, to }
             }
             Intent::Rotate => Intent::Rotate,
+            Intent::Readmit(request) => {
+                match self.still_to_readmit(group, &roster, &request, directory)? {
+                    true => Intent::Readmit(request),
+                    false => return Ok(()),
+                }
+            }
         };
         let point = self.checkpoint();
         match self.propose(group, record, intent, directory) {
@@ -212,6 +219,34 @@ impl Transaction<'_> {
             }
         }
         left
+    }
+
+    /// Whether a device that asked is still to be let back in. One that cannot be any more is told of.
+    fn still_to_readmit(
+        &mut self,
+        group: GroupId,
+        roster: &Roster,
+        request: &RejoinRequest,
+        directory: &dyn Directory,
+    ) -> Result<bool, E2eeError> {
+        let package = parse_key_package(&request.key_package, self.provider.crypto)?;
+        let device = certificate_of(package.leaf_node()).map(|found| member_of(&found));
+        let Some(device) = device.filter(|device| roster.leaf_of(*device).is_some()) else {
+            return Ok(false);
+        };
+        if self.is_back(request, device)? {
+            return Ok(false);
+        }
+        let judge = Judge {
+            crypto: self.provider.crypto,
+            directory,
+            as_of: AsOf::Now,
+        };
+        let good = judge.key_package(&package).is_ok();
+        if !good {
+            self.tell(group, EventKind::NotAdded { device });
+        }
+        Ok(good)
     }
 
     /// Drops one's own pending commit.

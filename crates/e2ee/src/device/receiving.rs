@@ -12,7 +12,7 @@ use openmls::prelude::{
     MlsMessageBodyIn, MlsMessageIn, ProcessedMessageContent, ProtocolMessage, Sender, StagedCommit,
 };
 use openmls_traits::OpenMlsProvider as _;
-use session_core::ids::GroupId;
+use session_core::ids::{Digest, GroupId};
 use std::collections::BTreeSet;
 use tls_codec::DeserializeBytes as _;
 
@@ -23,12 +23,12 @@ use super::{Device, Output};
 use crate::chain_keys::Exporter;
 use crate::directory::Directory;
 use crate::error::{E2eeError, bounded};
-use crate::event::{EventKind, LogPlace, Unusable};
+use crate::event::{EventKind, LogPlace, MemberDevice, Unusable};
 use crate::limits::COMMIT_MAX;
 use crate::outgoing::{Advance, ChainKeys, OutgoingKind, commit_hash};
 use crate::policy::SignatureRule;
 use crate::roster::Roster;
-use crate::tables::{GroupRecord, GroupStatus, Intent, PendingRecord};
+use crate::tables::{GroupRecord, GroupStatus, Intent, PendingRecord, ReturnRecord};
 use crate::verdict::{AsOf, Judge, Verdict};
 
 /// An entry of a group's log.
@@ -48,8 +48,18 @@ pub enum LogEntry<'a> {
         /// The other one.
         successor: GroupId,
     },
-    /// An entry whose body is not kept any more, or that is of no kind known here. A commit that is
-    /// gone cannot be skipped: who missed it is invited again.
+    /// A frame that is not kept any more: nothing is left of it but the SHA-256 of its bytes.
+    PrunedFrame {
+        /// The hash.
+        hash: Digest,
+    },
+    /// A commit that is not kept any more. It cannot be skipped: who missed it is let back in
+    /// ([`Device::rejoin_request`]).
+    PrunedCommit {
+        /// The epoch that it led to.
+        epoch: u64,
+    },
+    /// An entry of no kind known here.
     Pruned,
 }
 
@@ -170,16 +180,31 @@ impl Transaction<'_> {
                     self.hear(group, &mut record, epoch, frame, place)?;
                 }
             }
+            // Whether what waits was taken is to be known before it is sealed again.
+            (LogEntry::Frame { frame, .. }, GroupStatus::Lost) => {
+                self.own_frame(group, frame, place)?;
+            }
+            (LogEntry::PrunedFrame { hash }, _) => self.own_pruned(group, hash, place)?,
+            (LogEntry::PrunedCommit { epoch }, GroupStatus::Active) => {
+                // One's own is as good as any other: it was not merged.
+                self.lose(group, &mut record, epoch)?;
+            }
             (LogEntry::Commit(commit), GroupStatus::Active) => {
                 self.advance(group, &mut record, place, &commit, directory)?;
             }
-            (LogEntry::Superseded { successor }, GroupStatus::Active | GroupStatus::Halted) => {
+            (
+                LogEntry::Superseded { successor },
+                GroupStatus::Active | GroupStatus::Halted | GroupStatus::Lost,
+            ) => {
                 self.end_group(group, &mut record, GroupStatus::Superseded)?;
                 self.tell(group, EventKind::Superseded { successor });
             }
             (LogEntry::Pruned, _)
             | (_, GroupStatus::Removed | GroupStatus::Superseded)
-            | (LogEntry::Commit(_), GroupStatus::Halted) => {}
+            | (
+                LogEntry::Commit(_) | LogEntry::PrunedCommit { .. },
+                GroupStatus::Halted | GroupStatus::Lost,
+            ) => {}
         }
         self.buffer().save_record(&group, &record);
         Ok(())
@@ -253,6 +278,11 @@ impl Transaction<'_> {
             if let Some(leaf) = roster_now.leaf_of(*member) {
                 self.heard_of(group, leaf, place.time_ms)?;
             }
+        }
+        for device in &verdict.returned {
+            let at_ms = place.time_ms;
+            let name = (group, device.device);
+            self.buffer().save_record(&name, &ReturnRecord { at_ms });
         }
         self.tell_changes(group, &roster, &verdict, changed);
         self.buffer().delete_record::<PendingRecord>(&group);
@@ -417,7 +447,7 @@ impl Transaction<'_> {
         match pending.intent {
             // Those without an update give the leaf no new keys.
             Intent::Add(_) => {}
-            Intent::Remove { .. } | Intent::Rotate | Intent::Policy { .. } => {
+            Intent::Remove { .. } | Intent::Rotate | Intent::Policy { .. } | Intent::Readmit(_) => {
                 record.sent_since_rotation = 0;
                 let interval_ms = self.me.rotation.interval_ms(leaves);
                 record.rotate_at_ms = place.time_ms.saturating_add(interval_ms);
@@ -440,7 +470,15 @@ impl Transaction<'_> {
             .filter(|(leaf, _)| !gone.contains(leaf))
             .map(|(_, leaf)| leaf.member.account)
             .collect();
+        for device in &verdict.returned {
+            let device = *device;
+            self.tell(group, EventKind::CameBack { device, by });
+        }
+        let came_back = |device: &MemberDevice| verdict.returned.contains(device);
         for (_, device) in &verdict.removed {
+            if came_back(device) {
+                continue;
+            }
             let added = verdict.added.iter();
             let returns = added.clone().any(|added| added.account == device.account);
             let kind = EventKind::Removed {
@@ -451,6 +489,9 @@ impl Transaction<'_> {
             self.tell(group, kind);
         }
         for device in &verdict.added {
+            if came_back(device) {
+                continue;
+            }
             let kind = EventKind::Added {
                 device: *device,
                 new_account: accounts.insert(device.account),

@@ -155,7 +155,7 @@ impl Transaction<'_> {
         let record = self.group(group)?;
         match record.status {
             GroupStatus::Active | GroupStatus::Halted => {}
-            GroupStatus::Removed | GroupStatus::Superseded => {
+            GroupStatus::Removed | GroupStatus::Superseded | GroupStatus::Lost => {
                 return Err(E2eeError::NotActive(group));
             }
         }

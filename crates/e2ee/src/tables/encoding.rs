@@ -4,7 +4,7 @@ use super::{
     ActivityRecord, AdminKeyRecord, AdminsMark, AdminsRequestRecord, AskedAdminsRecord,
     ChainRecord, ClaimedAdminKeyRecord, Counters, CountersignRecord, DeviceRecord, EpochRecord,
     FrameNumber, GroupRecord, Intent, KeyPackageRecord, LeafKeyRecord, OutboxRecord, PendingRecord,
-    ReservedRecord, RivalRecord, Unsigned, UnsignedRecord,
+    RejoinRecord, ReservedRecord, ReturnRecord, RivalRecord, Unsigned, UnsignedRecord,
 };
 use session_core::codec::{Decode, DecodeError, Encode, Reader, Writer};
 use session_core::limits::GROUP_ADMINS_MAX;
@@ -167,6 +167,9 @@ impl Encode for Intent {
             Self::Policy { from, to } => {
                 out.u8(3).value(&**from).value(&**to);
             }
+            Self::Readmit(request) => {
+                out.u8(4).value(&**request);
+            }
         }
     }
 }
@@ -191,6 +194,7 @@ impl Decode for Intent {
                 from: Box::new(Decode::decode(input)?),
                 to: Box::new(Decode::decode(input)?),
             },
+            4 => Self::Readmit(Box::new(Decode::decode(input)?)),
             value => {
                 return Err(DecodeError::UnknownValue {
                     what: "intent",
@@ -305,6 +309,35 @@ impl Encode for RivalRecord {
 impl Decode for RivalRecord {
     fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Decode::decode(input).map(Self)
+    }
+}
+
+impl Encode for RejoinRecord {
+    fn encode(&self, out: &mut Writer) {
+        out.value(&self.request).bool(self.sent);
+    }
+}
+
+impl Decode for RejoinRecord {
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            request: Decode::decode(input)?,
+            sent: input.bool("request sent")?,
+        })
+    }
+}
+
+impl Encode for ReturnRecord {
+    fn encode(&self, out: &mut Writer) {
+        out.u64(self.at_ms);
+    }
+}
+
+impl Decode for ReturnRecord {
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            at_ms: input.u64("came back at")?,
+        })
     }
 }
 

@@ -43,7 +43,12 @@ pub(crate) enum EntryKind {
     Superseded {
         successor: GroupId,
     },
-    Pruned,
+    PrunedFrame {
+        hash: Digest,
+    },
+    PrunedCommit {
+        epoch: u64,
+    },
 }
 
 impl Entry {
@@ -67,7 +72,8 @@ impl Entry {
             EntryKind::Superseded { successor } => LogEntry::Superseded {
                 successor: *successor,
             },
-            EntryKind::Pruned => LogEntry::Pruned,
+            EntryKind::PrunedFrame { hash } => LogEntry::PrunedFrame { hash: *hash },
+            EntryKind::PrunedCommit { epoch } => LogEntry::PrunedCommit { epoch: *epoch },
         }
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Client {
     pub(crate) mail: Vec<Invitation>,
     /// Invitations that are to be brought to others.
     pub(crate) post: Vec<Invitation>,
+    /// Every invitation that it has made.
+    pub(crate) sent: Vec<Invitation>,
     seed: [u8; 32],
     restarts: u8,
 }
@@ -46,6 +48,7 @@ impl Client {
             moments: Vec::new(),
             mail: Vec::new(),
             post: Vec::new(),
+            sent: Vec::new(),
             seed: Choice::new(seed).bytes(),
             restarts: 0,
         };
@@ -190,7 +193,9 @@ impl Client {
             match (&outgoing.kind, verdict) {
                 (OutgoingKind::Create(_), _) => self.dev().accepted(outgoing.number)?,
                 (OutgoingKind::Invitation(invitation), _) => {
-                    self.post.push(chain.carry(outgoing.group, invitation));
+                    let carried = chain.carry(outgoing.group, invitation);
+                    self.post.push(carried.clone());
+                    self.sent.push(carried);
                     self.dev().accepted(outgoing.number)?;
                 }
                 (OutgoingKind::Frame { .. }, Verdict::Refused) => {

@@ -10,7 +10,7 @@ use session_e2ee::{
     AccountState, AdminWork, Attachment, Authenticity, Body, Content, CountersignRequest, CutTree,
     Device, DeviceCertificate, DeviceClaim, DeviceId, Directory, Event, EventKind, GroupFacts,
     Invitation, InvitationHead, Invitee, LogPlace, MemberDevice, Message, MessageName, NewDevice,
-    Outgoing, OutgoingKind, Policy, Randomness, Storage, Suite,
+    Outgoing, OutgoingKind, Policy, Randomness, RejoinRequest, Storage, Suite,
 };
 use session_storage::{MemorySlots, MemoryStore};
 use std::collections::BTreeMap;
@@ -89,6 +89,19 @@ pub(super) const TARGETS: &[Target] = &[
         name: "device_certificate",
         run: codec::<DeviceCertificate>,
         seeds: || seeds(certificate()),
+    },
+    Target {
+        name: "rejoin_request",
+        run: codec::<RejoinRequest>,
+        seeds: || {
+            seeds([RejoinRequest {
+                group: GroupId::from_bytes([1; 32]),
+                key_package: vec![2; 60],
+                expires_ms: 4,
+                asked_ms: 3,
+                signature: vec![5; 64],
+            }])
+        },
     },
     Target {
         name: "attachment",
