@@ -28,7 +28,10 @@ use session_core::group::Mode;
 use session_core::ids::AccountId;
 use session_crypto::Identity;
 use session_fixture::ThrowawayNode;
-use support::group::{in_a_week, line, owned_by, person, read, restarted, shown, texts, together};
+use support::group::{
+    flush_all, hand_over, in_a_week, line, owned_by, person, read, restarted, shown, texts,
+    together,
+};
 use support::{Proxy, account};
 
 fn pair(one: &Groups, other: &Groups) -> Policy {
@@ -584,4 +587,28 @@ async fn a_second_invitation_puts_what_changed_and_no_piece_can_be_kept_back_or_
     alice.say(group, "all here").await.unwrap();
     assert_eq!(read(&mut bob, group).await, ["all here"]);
     assert_eq!(bob.members(group).unwrap().len(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_removed_and_invited_again_before_it_reads_loses_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = ThrowawayNode::start().await.unwrap();
+    let rpc = RpcClient::new(&node.url(), None).unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let mut alice = person(rpc.clone(), &path("alice")).await;
+    let mut bob = person(rpc.clone(), &path("bob")).await;
+    let new = NewGroup::open(owned_by(&alice));
+    let group = together(&mut alice, &mut [&mut bob], new).await;
+    alice.say(group, "while you were here").await.unwrap();
+    let bob_is = bob.device().member().unwrap();
+    alice.remove(group, &[bob_is], false).await.unwrap();
+    flush_all(&mut alice, group).await;
+    alice.say(group, "while you were out").await.unwrap();
+    let package = line(&mut bob);
+    alice.add(group, &[package]).await.unwrap();
+    flush_all(&mut alice, group).await;
+    hand_over(&mut alice, group, &mut [&mut bob]).await;
+    alice.say(group, "back again").await.unwrap();
+    let heard = read(&mut bob, group).await;
+    assert_eq!(heard, ["while you were here", "back again"]);
 }

@@ -28,10 +28,10 @@ use session_chain::tx::{Kind, SigningKey as PublicKey, Tx};
 use session_core::codec::{Decode, Encode};
 use session_core::group::{Group, Mode, frame_id, group_salt};
 use session_core::hash::sha256;
-use session_core::ids::{DeviceId, Digest, GroupId};
+use session_core::ids::{ChunkId, DeviceId, Digest, GroupId};
 use session_core::log::{Entry, LogId};
 use session_core::proof::{Proof, ProvedEntries};
-use session_core::record::RecordKey;
+use session_core::record::{Chunk, RecordKey};
 use session_core::submission::{Submitted, decode_reply, encode_request};
 use session_crypto::{Signature, SigningKey, SigningPublicKey};
 use session_vm::clock::{Clock, SystemClock};
@@ -518,6 +518,19 @@ fn a_member_puts_chunks_at_the_groups_cost() {
         vec![5; 60_000]
     );
     assert_eq!(read["owner"], json!(group.id));
+    // That it is kept, and until when, is proved; so is that another one is not there.
+    let prove = |id: ChunkId| {
+        let params = json!({ "chunkId": id });
+        let reply = node.call("sessionvm.GetProof", &params).unwrap();
+        let proved = proof(&reply).verify().unwrap();
+        assert_eq!(proved.key, RecordKey::Chunk(id));
+        let record = proved.record;
+        record.map(|record| Chunk::from_bytes(&record).unwrap())
+    };
+    let kept = prove(Chunk::id(&[5; 60_000])).unwrap();
+    assert_eq!(json!(kept.expires.to_string()), read["expires"]);
+    assert_eq!(kept.len, 60_000);
+    assert_eq!(prove(Chunk::id(b"another")), None);
     let left = group.record()["budget"].as_u64().unwrap();
     assert!(left < (1 << 20) - 60_000, "{left}");
 }

@@ -5,7 +5,7 @@ use session_core::group::Group;
 use session_core::ids::{Digest, GroupId};
 use session_core::log::{AdvanceEntry, LogId};
 use session_crypto::Signature;
-use session_e2ee::{ChainKeys, Event, GroupFacts, Invitation};
+use session_e2ee::{ChainKeys, Event, GroupFacts, GroupStatus, Invitation};
 
 use super::accounts::{Accounts, Position};
 use super::log::{Read, keys_of};
@@ -20,12 +20,23 @@ const PAGE: u64 = 100;
 
 impl Groups {
     /// Joins the group of an invitation: welcome, tree and the chain's proved record must belong
-    /// together. The log is followed from there.
+    /// together. The log is followed from there; a device that was in the group before reads first what
+    /// it was there for.
     ///
     /// # Errors
     /// [`GroupError`], and what [`Device::join`](session_e2ee::Device::join) refuses. The key
     /// package is still there then.
     pub async fn join(&mut self, code: &InvitationCode) -> Result<Vec<Event>, ClientError> {
+        let before = self.follow_to_the_end(code.group).await?;
+        let joined = self.join_anew(code).await?;
+        Ok([before, joined].concat())
+    }
+
+    /// Joins a group whose log needs not be read before.
+    pub(super) async fn join_anew(
+        &mut self,
+        code: &InvitationCode,
+    ) -> Result<Vec<Event>, ClientError> {
         let invitation = self.fetch_invitation(code).await?;
         if self.is_lost(code.group)? {
             // What the log has of this device's own is not said again.
@@ -47,6 +58,20 @@ impl Groups {
         self.account.dir.save(&self.account.state)?;
         let output = self.device.join(&invitation, &facts, &accounts)?;
         Ok(output.events)
+    }
+
+    /// Reads what a device that comes in again was in the group for: the keys of that go when it joins. One
+    /// that cannot follow has nothing to lose.
+    async fn follow_to_the_end(&mut self, group: GroupId) -> Result<Vec<Event>, ClientError> {
+        let known = self.device.groups().contains(&group);
+        if !known || self.device.status(group)? != GroupStatus::Active {
+            return Ok(Vec::new());
+        }
+        match self.receive(group).await {
+            Ok(page) => Ok(page.events),
+            Err(ClientError::E2ee(_)) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
     }
 
     /// What the chain says of a group at the epoch of an invitation, proved.

@@ -258,7 +258,7 @@ impl Groups {
             None => None,
         };
         let joined = match code {
-            Some(code) => self.join(&code).await,
+            Some(code) => self.join_anew(&code).await,
             None => Err(E2eeError::WrongInvitation.into()),
         };
         match joined {

@@ -265,10 +265,14 @@ impl Client {
     ) -> Result<(), E2eeError> {
         // An invitation names its group only inside; the client is told it beside.
         let mut last = Err(E2eeError::NoKeyPackage);
-        for log in chain.logs.values() {
+        for (group, log) in &chain.logs {
             let Some(facts) = log.facts.get(&invitation.epoch) else {
                 continue;
             };
+            if self.device().groups().contains(group) {
+                // What it was in the group for: the keys of that go when it comes in again.
+                self.follow(*group, chain, usize::MAX)?;
+            }
             let directory = chain.directory_at(facts.time_ms);
             match self.dev().join(invitation, facts, &directory) {
                 Ok(output) => {
