@@ -50,7 +50,7 @@ const PHONES: usize = 20;
 /// Who is in the group from the beginning.
 const FIRST: usize = 13;
 /// Patience with everything that must come to pass.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(400);
 
 /// SplitMix64.
 struct Random(u64);

@@ -256,22 +256,29 @@ impl Judge<'_> {
     ) -> Result<Policy, Refusal> {
         let policy = policy_of(staged.group_context().extensions())?;
         policy.check()?;
+        let sender = staged.welcome_sender().map_err(|_| Refusal::NotByMember)?;
+        let sender = certificate_of(sender).ok_or(Refusal::NoCertificate)?;
+        let sender = member_of(&sender);
         let mut present = BTreeSet::new();
         for member in staged.members() {
             let certificate = DeviceCertificate::of_credential(&member.credential);
             let certificate = certificate.ok_or(Refusal::NoCertificate)?;
-            self.certified(&certificate, &member.signature_key, Keys::Earlier)?;
-            let member = member_of(&certificate);
-            if !present.insert(member) {
-                return Err(Refusal::DeviceTwice(member));
+            let device = member_of(&certificate);
+            // An account that ended keeps nobody out of a group that it was in: whoever is there takes its
+            // devices out. It invites nobody, though.
+            let which = if [sender.account, me.account].contains(&device.account) {
+                Keys::Earlier
+            } else {
+                Keys::OfAnUnchangedLeaf
+            };
+            self.certified(&certificate, &member.signature_key, which)?;
+            if !present.insert(device) {
+                return Err(Refusal::DeviceTwice(device));
             }
         }
         if present.len() > LEAVES_MAX {
             return Err(Refusal::TooManyLeaves);
         }
-        let sender = staged.welcome_sender().map_err(|_| Refusal::NotByMember)?;
-        let sender = certificate_of(sender).ok_or(Refusal::NoCertificate)?;
-        let sender = member_of(&sender);
         policy.may_add(sender.account, me.account)?;
         Ok(policy)
     }
@@ -360,7 +367,8 @@ enum Keys {
     Current,
     /// A leaf that has been there for a while.
     Earlier,
-    /// A leaf that keeps its key and gets another certificate for it.
+    /// A leaf that keeps its key and gets another certificate for it, or that somebody else's invitation
+    /// shows: also of an account that has ended since.
     OfAnUnchangedLeaf,
 }
 

@@ -207,3 +207,38 @@ fn whoever_takes_a_key_package_has_no_grace() {
         "{refused:?}"
     );
 }
+
+#[test]
+fn an_account_that_has_ended_keeps_nobody_out_and_invites_nobody() {
+    let (mut chain, mut clients, group) = group_of(3, Suite::PostQuantum, 6);
+    chain.tick(2 * GRACE_MS);
+    chain.revoke(clients[1].account());
+    let invite = |clients: &mut Vec<Client>, chain: &mut Chain, seed: u64| {
+        chain.tick(2 * GRACE_MS);
+        let mut new = newcomer(chain, seed);
+        let invitee = new.invitee(chain);
+        let now = chain.now_ms;
+        let added = clients[0]
+            .dev()
+            .add(group, &[invitee], &chain.directory(), now);
+        let output = added.unwrap();
+        clients[0].take(output);
+        clients[0].flush(chain).unwrap();
+        clients[0].sync(chain).unwrap();
+        clients[0].flush(chain).unwrap();
+        let invitation = clients[0].post.pop().unwrap();
+        let joined = new.join_with(&invitation, chain);
+        clients.push(new);
+        joined
+    };
+    invite(&mut clients, &mut chain, 61).unwrap();
+    clients[0].say(group, "welcome", &chain).unwrap();
+    settle(&mut clients, &mut chain);
+    assert_eq!(clients[3].texts(group), ["welcome"]);
+    chain.revoke(clients[0].account());
+    let refused = invite(&mut clients, &mut chain, 62);
+    assert!(
+        matches!(refused, Err(E2eeError::Refused(Refusal::RevokedAccount(_)))),
+        "{refused:?}"
+    );
+}

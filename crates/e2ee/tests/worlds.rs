@@ -18,8 +18,11 @@
 
 #[path = "worlds/keys.rs"]
 mod keys;
+#[path = "worlds/seen.rs"]
+mod seen;
 mod world;
 
+use seen::{Seen, add};
 use session_core::ids::{AccountId, GroupId};
 use session_crypto::Identity;
 use session_e2ee::limits::ADVANCE_VALID_MS;
@@ -44,25 +47,6 @@ struct Ideal {
     stays: BTreeMap<MemberDevice, Vec<(u64, u64)>>,
     /// Where the log removes a device.
     removals: BTreeMap<MemberDevice, Vec<u64>>,
-}
-
-#[derive(Default, Debug)]
-struct Seen {
-    crashes: u64,
-    races: u64,
-    removals: u64,
-    joins: u64,
-    forged: u64,
-    resealed: u64,
-    late: u64,
-    texts: u64,
-    epochs: u64,
-    policies: u64,
-    /// Pieces of trees that an invitation found on the chain.
-    shared: u64,
-    rotations: u64,
-    crossed: u64,
-    not_added: u64,
 }
 
 struct World {
@@ -641,23 +625,6 @@ fn run(seed: u64, suite: Suite, steps: usize) -> Seen {
     world.judge(seed);
     world.seen.shared = world.chain.shared as u64;
     world.seen
-}
-
-fn add(all: &mut Seen, one: &Seen) {
-    all.crashes += one.crashes;
-    all.races += one.races;
-    all.removals += one.removals;
-    all.joins += one.joins;
-    all.forged += one.forged;
-    all.resealed += one.resealed;
-    all.late += one.late;
-    all.texts += one.texts;
-    all.epochs += one.epochs;
-    all.policies += one.policies;
-    all.shared += one.shared;
-    all.rotations += one.rotations;
-    all.crossed += one.crossed;
-    all.not_added += one.not_added;
 }
 
 fn number(name: &str, default: u64) -> u64 {
