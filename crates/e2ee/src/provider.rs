@@ -77,6 +77,11 @@ impl OpenMlsCrypto for Crypto {
             Suite::PostQuantum.ciphersuite(),
             #[cfg(feature = "testing")]
             Suite::Classical.ciphersuite(),
+            // For what others have written down (`passive_client.rs`).
+            #[cfg(test)]
+            Ciphersuite::MLS_128_DHKEMP256_AES128GCM_SHA256_P256,
+            #[cfg(test)]
+            Ciphersuite::MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519,
         ]
     }
 
