@@ -12,7 +12,7 @@ use std::io::IsTerminal as _;
 
 use clap::Args;
 use session_client::e2ee::GroupStatus;
-use session_client::{Account, Chats, Glance, InvitationCode};
+use session_client::{Account, Chats, Entered, Glance, InvitationCode};
 use session_core::ids::{AccountId, GroupId};
 use tokio::sync::{mpsc, watch};
 
@@ -141,18 +141,27 @@ pub(crate) async fn enter(chats: &mut Chats, out: &Out) -> Result<(), CliError> 
     let mut entered = chats.enter().await?;
     entered.extend(chats.follow_devices().await?);
     for entered in entered {
-        if let session_client::Entered::Useless { from, why, .. } = entered {
-            let who = person(chats.account(), &from);
-            note(&format!("an invitation of {who} is of no use: {why}"));
-        } else if !out.is_json() {
-            let session_client::Entered::Joined { group, from } = entered else {
-                continue;
-            };
-            let who = inviter(chats.account(), &from);
-            note(&match chats.glance(group)?.with {
-                Some(_) if from != chats.account().id() => format!("{who} begins a conversation"),
-                Some(_) | None => format!("{who} brought you into {}", title(chats, group)?),
-            });
+        match entered {
+            Entered::NotYet { from, why, .. } => {
+                let who = person(chats.account(), &from);
+                note(&format!(
+                    "an invitation of {who} waits, this node does not show it: {why}"
+                ));
+            }
+            Entered::Useless { from, why, .. } => {
+                let who = person(chats.account(), &from);
+                note(&format!("an invitation of {who} is of no use: {why}"));
+            }
+            Entered::Joined { .. } if out.is_json() => {}
+            Entered::Joined { group, from } => {
+                let who = inviter(chats.account(), &from);
+                note(&match chats.glance(group)?.with {
+                    Some(_) if from != chats.account().id() => {
+                        format!("{who} begins a conversation")
+                    }
+                    Some(_) | None => format!("{who} brought you into {}", title(chats, group)?),
+                });
+            }
         }
     }
     Ok(())

@@ -82,8 +82,16 @@ pub(crate) async fn run(verb: RequestVerb, home: &Home, out: &Out) -> Result<(),
                 .filter(|e| matches!(e, Entered::Joined { .. }))
                 .count();
             for entered in &entered {
-                if let Entered::Useless { why, .. } = entered {
-                    note(&format!("an invitation is of no use: {why}"));
+                match entered {
+                    Entered::Joined { .. } => {}
+                    Entered::NotYet { why, .. } => {
+                        note(&format!(
+                            "an invitation waits, this node does not show it: {why}"
+                        ));
+                    }
+                    Entered::Useless { why, .. } => {
+                        note(&format!("an invitation is of no use: {why}"));
+                    }
                 }
             }
             chats.supply().await?;

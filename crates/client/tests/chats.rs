@@ -109,6 +109,44 @@ async fn pair(alice: &mut Chats, bob: &mut Chats) -> GroupId {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_invitation_that_a_node_keeps_back_waits_and_is_followed_later() {
+    let world = World::new().await;
+    let mut alice = world.person("alice").await;
+    let proxy = Proxy::before(world.rpc.clone()).await;
+    let account = account(proxy.client(), &world.path("bob")).await;
+    let mut bob = Chats::open(account, "phone").unwrap();
+    bob.supply().await.unwrap();
+    let a = id(&alice);
+    bob.account_mut().welcome(a).unwrap();
+    let group = alice.with(id(&bob)).await.unwrap();
+    bob.read_mail(None).await.unwrap();
+    proxy.lie(|method, result| {
+        if method == "sessionvm.GetChunk" {
+            result["bytes"] = serde_json::json!("AAAA");
+        }
+    });
+    for _ in 0..2 {
+        let entered = bob.enter().await.unwrap();
+        assert!(
+            matches!(&entered[..], [Entered::NotYet { group: to, from, .. }] if (*to, *from) == (group, a)),
+            "{entered:?}"
+        );
+    }
+    // What a proof contradicts ends the call, and the invitation waits as well.
+    proxy.lie(|method, result| {
+        if method == "sessionvm.GetGroup" {
+            result["proof"] = serde_json::json!("AAAA");
+        }
+    });
+    assert!(matches!(bob.enter().await, Err(ClientError::Trust(_))));
+    proxy.be_honest();
+    let joined = Entered::Joined { group, from: a };
+    assert_eq!(bob.enter().await.unwrap(), [joined]);
+    say(&mut alice, group, "at last").await;
+    assert_eq!(reads(&mut bob, group).await, ["at last"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_people_talk_and_what_was_said_and_its_ticks_outlive_both_programs() {
     let world = World::new().await;
     let (mut alice, mut bob) = (world.person("alice").await, world.person("bob").await);

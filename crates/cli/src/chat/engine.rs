@@ -403,6 +403,15 @@ impl Engine {
                         "{who} brought you into {name}: `session chat {name}`"
                     )]);
                 }
+                Entered::NotYet { from, why, .. } => {
+                    let who = person(self.chats.account(), &from);
+                    let told =
+                        format!("an invitation of {who} waits, this node does not show it: {why}");
+                    if !self.alarms.contains(&told) {
+                        self.alarms.push(told.clone());
+                        self.say(vec![told]);
+                    }
+                }
                 Entered::Useless { from, why, .. } => {
                     let who = person(self.chats.account(), &from);
                     self.say(vec![format!("an invitation of {who} is of no use: {why}")]);

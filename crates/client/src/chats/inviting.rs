@@ -41,6 +41,15 @@ pub enum Entered {
         /// Who invited.
         from: AccountId,
     },
+    /// This node does not show what it takes. The invitation waits: another node may, or this one later.
+    NotYet {
+        /// The group it is to lead to.
+        group: GroupId,
+        /// Who invited.
+        from: AccountId,
+        /// What is missing.
+        why: String,
+    },
     /// It is of no use, and was dropped.
     Useless {
         /// The group it was to lead to.
@@ -263,10 +272,11 @@ impl Chats {
         held: &HeldInvitation,
     ) -> Result<Option<Entered>, ClientError> {
         let entered = match held.code() {
-            Some(code) => self.join_by(&code, held.from).await?,
+            Some(code) => self.join_by(&code, held.from, held.time_ms).await?,
             None => None,
         };
         let joined = match &entered {
+            Some(Entered::NotYet { .. }) => return Ok(entered),
             Some(Entered::Joined { group, .. }) => Some(*group),
             Some(Entered::Useless { .. }) | None => None,
         };
@@ -277,21 +287,29 @@ impl Chats {
         Ok(entered)
     }
 
-    /// Joins the group of an invitation that an account sent. None: it is for another device, or was
-    /// followed before a crash.
+    /// Joins the group of an invitation that an account sent at that time. None: it is for another device,
+    /// or was followed before a crash.
     pub(super) async fn join_by(
         &mut self,
         code: &InvitationCode,
         from: AccountId,
+        sent_ms: u64,
     ) -> Result<Option<Entered>, ClientError> {
         let group = code.group;
         let entered = match self.groups.join(code).await {
             Ok(_) => Some(Entered::Joined { group, from }),
             Err(ClientError::E2ee(E2eeError::NoKeyPackage | E2eeError::AlreadyJoined(_))) => None,
             Err(ClientError::Rpc(error)) if error.is_temporary() => return Err(error.into()),
+            Err(error @ ClientError::Trust(_)) => return Err(error),
             Err(error) => {
                 let why = error.to_string();
-                Some(Entered::Useless { group, from, why })
+                // So long an invitation is kept by the chain: only the node can be to blame.
+                let kept_ms = sent_ms.saturating_add(self.account().retention_ms() / 2);
+                Some(if is_of_the_node(&error) && now().ms() < kept_ms {
+                    Entered::NotYet { group, from, why }
+                } else {
+                    Entered::Useless { group, from, why }
+                })
             }
         };
         self.write_down()?;
@@ -325,6 +343,19 @@ impl Chats {
         self.groups.publish_key_packages(expires).await?;
         Ok(true)
     }
+}
+
+/// Whether an invitation cannot be followed because of what this node shows, or does not show: it is behind
+/// the one that the invitation was put on, or keeps something back.
+const fn is_of_the_node(error: &ClientError) -> bool {
+    matches!(
+        error,
+        ClientError::Rpc(_)
+            | ClientError::Reply(_)
+            | ClientError::Group(
+                GroupError::PieceGone(_) | GroupError::Unknown(_) | GroupError::Ahead { .. }
+            )
+    )
 }
 
 impl Account {

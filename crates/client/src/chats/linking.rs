@@ -367,14 +367,17 @@ impl Chats {
         let transcript = self.transcript(own)?;
         let new = transcript.new_from_others();
         let lines = new.filter_map(|said| match &said.words {
-            Words::Text(line) => line.parse::<InvitationCode>().ok(),
+            Words::Text(line) => Some((line.parse::<InvitationCode>().ok()?, said.time_ms)),
             Words::File(..) | Words::Unknown(_) => None,
         });
         let mut out = Vec::new();
-        for code in lines.collect::<Vec<_>>() {
-            out.extend(self.join_by(&code, me).await?);
+        for (code, sent_ms) in lines.collect::<Vec<_>>() {
+            out.extend(self.join_by(&code, me, sent_ms).await?);
         }
-        self.looked(own)?;
+        let waits = |entered: &Entered| matches!(entered, Entered::NotYet { .. });
+        if !out.iter().any(waits) {
+            self.looked(own)?;
+        }
         Ok(out)
     }
 
