@@ -37,6 +37,14 @@ fn person(node: &RunningNode, base: &Path, name: &str) -> Person {
     Person { home, id }
 }
 
+/// Two who know each other.
+fn two_people(node: &RunningNode, base: &Path) -> (Person, Person) {
+    let (alice, bob) = (person(node, base, "alice"), person(node, base, "bob"));
+    alice.knows(node, "bob", &bob);
+    bob.knows(node, "alice", &alice);
+    (alice, bob)
+}
+
 impl Person {
     fn does(&self, node: &RunningNode, args: &[&str]) -> Value {
         let (code, value) = on(&node.rpc, &self.home, args, "");
@@ -147,12 +155,7 @@ impl Drop for Chat {
 fn two_people_chat_with_ticks_and_one_is_killed_in_the_middle() {
     let base = tempfile::tempdir().unwrap();
     let mut node = RunningNode::start(base.path());
-    let (alice, bob) = (
-        person(&node, base.path(), "alice"),
-        person(&node, base.path(), "bob"),
-    );
-    alice.knows(&node, "bob", &bob);
-    bob.knows(&node, "alice", &alice);
+    let (alice, bob) = two_people(&node, base.path());
     let mut a = alice.chat(&node, "bob");
     a.types("hello bob");
     a.ticks("hello bob", "accepted");
@@ -243,12 +246,7 @@ fn once(
 fn a_chat_lets_other_commands_have_the_home_and_goes_on() {
     let base = tempfile::tempdir().unwrap();
     let node = RunningNode::start(base.path());
-    let (alice, bob) = (
-        person(&node, base.path(), "alice"),
-        person(&node, base.path(), "bob"),
-    );
-    alice.knows(&node, "bob", &bob);
-    bob.knows(&node, "alice", &alice);
+    let (alice, bob) = two_people(&node, base.path());
     let mut a = alice.chat(&node, "bob");
     a.types("one");
     a.ticks("one", "accepted");
@@ -448,12 +446,7 @@ fn wrong_words_end_with_what_would_be_right() {
 fn a_device_is_linked_by_its_code_and_revoked() {
     let base = tempfile::tempdir().unwrap();
     let node = RunningNode::start(base.path());
-    let (alice, bob) = (
-        person(&node, base.path(), "alice"),
-        person(&node, base.path(), "bob"),
-    );
-    alice.knows(&node, "bob", &bob);
-    bob.knows(&node, "alice", &alice);
+    let (alice, bob) = two_people(&node, base.path());
     let (code, out, err) = once(&node, &alice.home, "bob", b"from the first\n");
     assert_eq!(code, Some(0), "{out}{err}");
     let laptop = base.path().join("laptop");
