@@ -441,7 +441,9 @@ impl Transaction<'_> {
         leaves: usize,
         place: LogPlace,
     ) -> Result<(), E2eeError> {
-        if let Some(invitation) = pending.invitation {
+        if let Some(mut invitation) = pending.invitation {
+            // Another one where the same commit took somebody out: whoever comes back cuts like the rest.
+            invitation.tree_secret = record.tree_secret.clone();
             self.send(group, OutgoingKind::Invitation(Box::new(invitation)), None)?;
         }
         match pending.intent {
