@@ -22,9 +22,12 @@ use crate::out::{CliError, Out, counted, note, printable};
 /// How long a command waits for the chain, which wants pauses between changes of one conversation.
 const REVOKING: Duration = Duration::from_secs(60);
 
+/// How long a command brings a new key into conversations before it leaves that to others.
+const SPREADING: Duration = Duration::from_secs(60);
+
 #[derive(Subcommand)]
 #[command(
-    after_help = "Examples:\n  session --home ~/.laptop device link    on the new device: shows a code\n  session device add link1-…              on the one that is there: brings it in\n  session device list\n  session device revoke 1f0c…             it was stolen or lost: out of everything, for good\n  session device rotation --interval 50   new keys twice as often\n  session device key                      a line by which somebody brings this device into a group"
+    after_help = "Examples:\n  session --home ~/.laptop device link    on the new device: shows a code\n  session device add link1-…              on the one that is there: brings it in\n  session device list\n  session device revoke 1f0c…             it was stolen or lost: out of everything, for good\n  session device renew                    somebody may have its keys: it signs with new ones\n  session device rotation --interval 50   new keys twice as often\n  session device key                      a line by which somebody brings this device into a group"
 )]
 pub(crate) enum DeviceVerb {
     /// Lists the account's devices, as far as this one meets them in conversations
@@ -68,6 +71,8 @@ pub(crate) enum DeviceVerb {
         #[arg(long)]
         interval: Option<u32>,
     },
+    /// Gives this device another signing key: whoever stole the old one signs nothing more in its name
+    Renew,
     /// Publishes key packages of this device, so that others can bring it into conversations
     Supply,
     /// Prints a key package of one use, to be handed over out of band: nothing on the chain links
@@ -101,6 +106,7 @@ async fn run_with(chats: &mut Chats, verb: DeviceVerb, out: &Out) -> Result<(), 
             out.done(&format!("brought into {}", counted(count, "conversation")))
         }
         DeviceVerb::Revoke { device, yes } => revoke(chats, &device, yes, out).await,
+        DeviceVerb::Renew => renew(chats, out).await,
         DeviceVerb::Supply => {
             let text = if chats.supply().await? {
                 "key packages are published: others can bring this device into conversations"
@@ -359,6 +365,38 @@ async fn revoke(chats: &mut Chats, device: &str, yes: bool, out: &Out) -> Result
         "device {} is out of every conversation",
         device_name(&id)
     ))
+}
+
+async fn renew(chats: &mut Chats, out: &Out) -> Result<(), CliError> {
+    chats.renew_key()?;
+    let began = std::time::Instant::now();
+    let waiting = loop {
+        let waiting = chats.spread_key().await;
+        let waiting = waiting.inspect_err(|_| {
+            note(
+                "the device has its new key; `session group sync` brings it into your conversations",
+            );
+        })?;
+        if waiting.is_empty() || began.elapsed() > SPREADING {
+            break waiting.len() as u64;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    };
+    if waiting > 0 {
+        note(&format!(
+            "in {} the old key counts until the chain takes the change: an open chat goes on with it, and \
+             so does `session group sync`",
+            counted(waiting, "conversation")
+        ));
+    }
+    note(
+        "who has been on this device may have the account's keys too: change them with `session \
+         identity rotate`",
+    );
+    out.result(
+        "this device signs with a new key",
+        &json!({ "ok": true, "waiting": waiting }),
+    )
 }
 
 /// Asks on the terminal. Nothing but `y` or `yes` is one.

@@ -475,6 +475,18 @@ fn a_device_is_linked_by_its_code_and_revoked() {
     );
     let devices = alice.does(&node, &["device", "list"]);
     assert_eq!(devices.as_array().unwrap().len(), 2);
+    // The first device takes another key, and goes on.
+    let renewed = alice.does(&node, &["device", "renew"]);
+    assert_eq!(
+        (&renewed["ok"], &renewed["waiting"]),
+        (&true.into(), &0.into())
+    );
+    let (code, out, err) = once(&node, &alice.home, "bob", b"by the new key\n");
+    assert_eq!(code, Some(0), "{out}{err}");
+    bob.does(&node, &["group", "sync"]);
+    let (_, out, _) = once(&node, &bob.home, "alice", b"");
+    assert!(out.contains("signs with a new key"), "{out}");
+    assert!(out.contains("by the new key"), "{out}");
     alice.does(&node, &["device", "revoke", name, "--yes"]);
     let devices = alice.does(&node, &["device", "list"]);
     assert_eq!(devices.as_array().unwrap().len(), 1);

@@ -335,6 +335,7 @@ impl Transcript {
             | EventKind::Added { .. }
             | EventKind::NotAdded { .. }
             | EventKind::CameBack { .. }
+            | EventKind::KeyRenewed { .. }
             | EventKind::Lost { .. }
             | EventKind::Rejoined { .. }
             | EventKind::Removed { .. }

@@ -20,6 +20,7 @@ mod reading;
 mod receiving;
 mod rejoining;
 mod rotation;
+mod signature_key;
 mod successor;
 mod transaction;
 
@@ -210,6 +211,8 @@ impl Device {
     }
 
     fn load_me(&mut self) -> Result<(), E2eeError> {
+        // Rather nobody than who it was: that key may be erased.
+        self.me = None;
         let record = self.record()?.ok_or(E2eeError::NotLinked)?;
         let Some(certificate) = record.certificate else {
             return Ok(());
@@ -227,12 +230,22 @@ impl Device {
         Ok(())
     }
 
+    /// After a write or a look that failed: what the disk has counts, also of who this device is.
+    fn ready(&mut self) -> Result<(), E2eeError> {
+        let unsure = self.vault.is_unsure();
+        self.vault.ready()?;
+        if (unsure || self.me.is_none()) && self.record()?.is_some() {
+            self.load_me()?;
+        }
+        Ok(())
+    }
+
     /// One batch without a transaction: for what concerns no group.
     fn write<T>(
         &mut self,
         change: impl FnOnce(&Buffer<'_>) -> Result<T, E2eeError>,
     ) -> Result<T, E2eeError> {
-        self.vault.ready()?;
+        self.ready()?;
         let buffer = Buffer::new(&self.vault);
         let value = change(&buffer)?;
         let changes = buffer.into_changes();
@@ -245,7 +258,7 @@ impl Device {
         &mut self,
         event: impl FnOnce(&mut Transaction<'_>) -> Result<T, E2eeError>,
     ) -> Result<(T, Output), E2eeError> {
-        self.vault.ready()?;
+        self.ready()?;
         let me = self.me.as_ref().ok_or(E2eeError::NotLinked)?;
         let provider = Provider {
             crypto: &self.crypto,
@@ -254,6 +267,7 @@ impl Device {
         };
         let mut transaction = Transaction::new(provider, me)?;
         let value = event(&mut transaction)?;
+        transaction.forget_former_keys()?;
         let (changes, output) = transaction.finish();
         self.vault.commit(&changes, &mut self.rand.0.borrow_mut())?;
         Ok((value, output))

@@ -138,6 +138,11 @@ pub enum EventKind {
         /// Who let it in.
         by: MemberDevice,
     },
+    /// A device signs with another key from here on, which its account has certified.
+    KeyRenewed {
+        /// The device.
+        device: MemberDevice,
+    },
     /// This device cannot follow the group any more: nobody keeps the commit that led to this epoch. It
     /// asks to be let back in.
     Lost {
@@ -215,6 +220,7 @@ impl EventKind {
             | Self::Added { .. }
             | Self::NotAdded { .. }
             | Self::CameBack { .. }
+            | Self::KeyRenewed { .. }
             | Self::Lost { .. }
             | Self::Rejoined { .. }
             | Self::Removed { .. }
@@ -365,6 +371,7 @@ impl Encode for EventKind {
             Self::CameBack { device, by } => out.u8(17).value(device).value(by),
             Self::Lost { epoch } => out.u8(18).u64(*epoch),
             Self::Rejoined { epoch } => out.u8(19).u64(*epoch),
+            Self::KeyRenewed { device } => out.u8(20).value(device),
         };
     }
 }
@@ -429,6 +436,9 @@ impl Decode for EventKind {
             },
             19 => Self::Rejoined {
                 epoch: input.u64("epoch")?,
+            },
+            20 => Self::KeyRenewed {
+                device: Decode::decode(input)?,
             },
             value => {
                 return Err(DecodeError::UnknownValue {

@@ -45,6 +45,7 @@
 //! | send | [`Device::outbox`], then [`Device::accepted`] or [`Device::refused`]; [`Device::sign_as_poster`], [`Device::sign_as_controller`], [`Device::sign_as_admin`] |
 //! | show | [`Device::events`], [`Device::acknowledge`], [`Device::members`], [`Device::policy`], [`Device::safety_number`] |
 //! | keep time | [`Device::tick`]: signatures that are due, rotation |
+//! | heal | [`Device::rotate`]; the signature key: [`Device::renew_key`] |
 //! | let go | [`Device::erase`], [`Device::close`], [`Device::forget`] |
 //!
 //! ```

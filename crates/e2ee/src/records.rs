@@ -69,6 +69,16 @@ impl<'a> Buffer<'a> {
         *self.changes.borrow_mut() = changes;
     }
 
+    /// Whether a record was written or deleted whose name begins with one of these bytes.
+    pub(crate) fn has_changed(&self, tables: &[u8]) -> bool {
+        let changes = self.changes.borrow();
+        tables.iter().any(|table| {
+            let mut from = changes.range(vec![*table]..);
+            from.next()
+                .is_some_and(|(name, _)| name.first() == Some(table))
+        })
+    }
+
     pub(crate) fn get(&self, name: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>, VaultError> {
         match self.changes.borrow().get(name) {
             Some(changed) => Ok(changed.clone()),

@@ -23,6 +23,7 @@
 //! 'o' number                       outbox          'x' hash     its frame's hash to its number
 //! 'e' number                       inbox
 //! 'p' hash of key package          a key package of ours
+//! 'l' hash of public key           a signature key of ours that another one has replaced
 //! 'm' ...                          the library's (see `records`)
 //! ```
 
@@ -148,6 +149,10 @@ pub(crate) struct GroupRecord {
     /// Frames of earlier epochs are refused: somebody was removed since.
     pub(crate) floor: u64,
     pub(crate) own_leaf: u32,
+    /// The signature key of that leaf, one of this device's.
+    pub(crate) leaf_key: Digest,
+    /// While the group is lost: the key that one's own commit gave the leaf, if it was taken unseen.
+    pub(crate) perhaps_key: Option<Digest>,
     pub(crate) last_commit: Digest,
     /// The next entry of the log.
     pub(crate) next_position: u64,
@@ -200,6 +205,10 @@ pub(crate) struct PendingRecord {
     pub(crate) asked_ms: Option<u64>,
     /// Until when the chain may take it, block time; none: it has not left.
     pub(crate) out_until_ms: Option<u64>,
+    /// This device's leaf has this signature key after it.
+    pub(crate) leaf_key: Digest,
+    /// It does not give the leaf the key that the device has by now: the next rotation is due right after it.
+    pub(crate) then_rotate: bool,
 }
 
 /// An epoch.
@@ -248,6 +257,8 @@ pub(crate) struct ReservedRecord {
 pub(crate) struct RejoinRecord {
     pub(crate) request: RejoinRequest,
     pub(crate) sent: bool,
+    /// The signature key that it was made with.
+    pub(crate) leaf_key: Digest,
 }
 
 /// When a device came back, block time.
@@ -308,6 +319,15 @@ pub(crate) struct KeyPackageRecord {
     pub(crate) purpose: KeyPackageUse,
     pub(crate) expires_ms: u64,
     pub(crate) reference: Vec<u8>,
+    /// The signature key in it, one of this device's.
+    pub(crate) leaf_key: Digest,
+}
+
+/// A signature key of this device that another one has replaced, for groups and key packages that have it
+/// still.
+pub(crate) struct FormerKeyRecord {
+    pub(crate) seed: Secret<32>,
+    pub(crate) certificate: DeviceCertificate,
 }
 
 /// Names: a byte and the parts of the key.
@@ -392,6 +412,10 @@ record!(FrameNumber, Digest, |key| named(b'x', &[key.as_bytes()]));
 record!(Event, u64, |key| named(b'e', &[&key.to_be_bytes()]));
 record!(KeyPackageRecord, Digest, |key| named(
     b'p',
+    &[key.as_bytes()]
+));
+record!(FormerKeyRecord, Digest, |key| named(
+    b'l',
     &[key.as_bytes()]
 ));
 

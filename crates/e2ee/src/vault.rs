@@ -110,6 +110,11 @@ impl Vault {
         Ok(this)
     }
 
+    /// Whether a commit failed, and what the disk has was not looked up yet.
+    pub(crate) const fn is_unsure(&self) -> bool {
+        self.unsure
+    }
+
     /// Looks at the disk again if a commit failed.
     pub(crate) fn ready(&mut self) -> Result<(), VaultError> {
         if self.unsure { self.recover() } else { Ok(()) }

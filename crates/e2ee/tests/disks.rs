@@ -137,6 +137,42 @@ fn the_power_fails_at_every_write_of_losing_a_race() {
     interrupted_everywhere("race", prepare, |client, _, chain| client.sync(chain));
 }
 
+/// A new key without its certificate, or the other way round, would be a device that nobody knows; a
+/// key that is gone too early leaves a leaf that nobody can sign for.
+#[test]
+fn the_power_fails_at_every_write_of_renewing_the_signature_key() {
+    interrupted_everywhere("renew", nothing, |client, group, chain| {
+        if !client.device().awaits_key(group)? {
+            let identity = client.identity.clone();
+            client
+                .dev()
+                .renew_key(identity.signing_key(), chain.now_ms)?;
+        }
+        let now = chain.now_ms;
+        let output = client.dev().tick(now, &chain.directory())?;
+        client.take(output);
+        Ok(())
+    });
+}
+
+#[test]
+fn the_power_fails_at_every_write_of_merging_a_renewed_signature_key() {
+    fn prepare(clients: &mut [Client], group: GroupId, chain: &mut Chain) {
+        clients[1]
+            .say(group, "signed by the old one", chain)
+            .unwrap();
+        clients[1].say(group, "after it", chain).unwrap();
+        let (identity, now) = (clients[1].identity.clone(), chain.now_ms);
+        let device = clients[1].dev();
+        device.renew_key(identity.signing_key(), now).unwrap();
+        device.tick(now, &chain.directory()).unwrap();
+        clients[1].flush(chain).unwrap();
+    }
+    interrupted_everywhere("merge renewed", prepare, |client, _, chain| {
+        client.sync(chain)
+    });
+}
+
 #[test]
 fn the_power_fails_at_every_write_of_hearing() {
     fn prepare(clients: &mut [Client], group: GroupId, chain: &mut Chain) {

@@ -15,25 +15,10 @@ use session_e2ee::limits::REJOIN_EVERY_MS;
 use session_e2ee::{
     E2eeError, EventKind, GroupStatus, LogEntry, RejoinRefusal, RejoinRequest, Suite,
 };
-use world::chain::EntryKind;
 use world::client::{group_of, settle};
 use world::{Chain, Client};
 
 const DAY_MS: u64 = 86_400_000;
-
-/// Everything in the log so far is there no more, but for what proves that it was.
-fn prune(chain: &mut Chain, group: GroupId) {
-    let log = chain.logs.get_mut(&group).unwrap();
-    for entry in &mut log.entries {
-        entry.kind = match &entry.kind {
-            EntryKind::Frame { frame, .. } => EntryKind::PrunedFrame {
-                hash: session_core::ids::Digest::from_bytes(session_core::hash::sha256(frame)),
-            },
-            EntryKind::Commit { epoch, .. } => EntryKind::PrunedCommit { epoch: *epoch },
-            _ => continue,
-        };
-    }
-}
 
 /// A group of three whose last device was away for too long. It had said one thing that was accepted,
 /// and one that was not, and knows of neither.
@@ -47,7 +32,7 @@ fn lost(seed: u64) -> (Chain, Vec<Client>, GroupId) {
     settle(&mut clients[..2], &mut chain);
     clients[0].say(group, "in between", &chain).unwrap();
     settle(&mut clients[..2], &mut chain);
-    prune(&mut chain, group);
+    chain.prune(group);
     chain.tick(20 * DAY_MS);
     clients[2].sync(&chain).unwrap();
     let device = clients[2].device();
@@ -305,7 +290,7 @@ fn what_is_gone_and_was_only_words_keeps_nobody_out() {
     let (mut chain, mut clients, group) = group_of(2, Suite::PostQuantum, 440);
     clients[0].say(group, "gone", &chain).unwrap();
     clients[0].flush(&mut chain).unwrap();
-    prune(&mut chain, group);
+    chain.prune(group);
     settle(&mut clients, &mut chain);
     assert_eq!(
         clients[1].device().status(group).unwrap(),

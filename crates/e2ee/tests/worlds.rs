@@ -289,6 +289,10 @@ impl World {
             let policy = RotationPolicy::new(within(), within()).unwrap();
             client.dev().set_rotation_policy(policy, now)?;
         }
+        if self.choice.one_in(4) {
+            self.renew(n)?;
+        }
+        let client = &mut self.clients[n];
         let output = client.dev().tick(now, &self.chain.directory())?;
         client.take(output);
         Ok(())
@@ -486,6 +490,7 @@ impl World {
                     EventKind::Removed { .. } => self.seen.removals += 1,
                     EventKind::NotAdded { .. } => self.seen.not_added += 1,
                     EventKind::PolicyChanged { .. } => self.seen.policies += 1,
+                    EventKind::KeyRenewed { .. } => self.seen.renewed += 1,
                     EventKind::Forged(name) => panic!("seed {seed}: {name:?} forged"),
                     EventKind::SealedInOurName { .. } => {
                         panic!("seed {seed}: sealed in the name of {}", client.name)
@@ -676,6 +681,7 @@ fn conversations_are_ideal_in_random_worlds() {
             seen.rotations,
             seen.crossed,
             seen.not_added,
+            seen.renewed,
         ];
         assert!(least.iter().all(|count| *count > 0), "{seen:?}");
     }

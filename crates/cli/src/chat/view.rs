@@ -366,6 +366,14 @@ fn notice(account: &Account, kind: &EventKind) -> Option<(String, bool)> {
             who(by),
             who(device)
         )),
+        EventKind::KeyRenewed { device } if device.account == account.id() => {
+            plain("a device of yours signs with a new key here".to_owned())
+        }
+        EventKind::KeyRenewed { device } => loud(format!(
+            "a device of {} signs with a new key, which the account vouches for: if that is a surprise, \
+             compare with /safety",
+            who(device)
+        )),
         EventKind::Lost { .. } => loud(
             "this device was away for too long and cannot follow this conversation any more: it asks \
              to be let back in"

@@ -412,6 +412,41 @@ impl Chats {
         Ok(waiting)
     }
 
+    /// Gives this device another signature key: somebody may have the one before. It is durable
+    /// once this returns, and [`Chats::spread_key`] brings it into the groups.
+    ///
+    /// # Errors
+    /// [`ClientError::E2ee`].
+    pub fn renew_key(&mut self) -> Result<(), ClientError> {
+        self.groups.renew_key()
+    }
+
+    /// Brings a renewed signature key into the groups that do not know it yet, and replaces published
+    /// key packages. Answers the groups in which the key before still counts, because the chain wants a
+    /// pause between two changes, or an admin has to sign: call it again until there are none, or
+    /// leave it to [`Chats::tick`] and [`Chats::flush`].
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn spread_key(&mut self) -> Result<Vec<GroupId>, ClientError> {
+        self.tick().await?;
+        let mut waiting = Vec::new();
+        for group in self.groups.device().groups() {
+            if !self.groups.device().awaits_key(group)? {
+                continue;
+            }
+            match self.flush(group).await {
+                // It was given up, and is made anew with the next tick.
+                Ok(_) | Err(ClientError::Refused(_)) => {}
+                Err(error) => return Err(error),
+            }
+            if self.groups.device().awaits_key(group)? {
+                waiting.push(group);
+            }
+        }
+        Ok(waiting)
+    }
+
     /// Whether an active group has this device.
     fn has(&self, group: GroupId, device: MemberDevice) -> Result<bool, ClientError> {
         let active = self.groups.device().status(group)? == GroupStatus::Active;

@@ -24,8 +24,21 @@ impl Groups {
         Ok(())
     }
 
-    /// Replaces published key packages of an earlier certificate: whoever takes one of those is
-    /// refused when it is used.
+    /// Gives this device another signature key, which the account certifies: whoever stole the one before
+    /// signs nothing more in its name, in each group from its next rotation on. The key is durable
+    /// once this returns; [`Groups::tick`] makes the rotations and replaces published key packages, and
+    /// [`Groups::flush`] sends them. Members are told: `EventKind::KeyRenewed`.
+    ///
+    /// # Errors
+    /// [`ClientError::E2ee`].
+    pub fn renew_key(&mut self) -> Result<(), ClientError> {
+        self.follow_own_keys()?;
+        let signing = self.account.identity.signing_key();
+        Ok(self.device.renew_key(signing, now().ms())?)
+    }
+
+    /// Replaces published key packages of an earlier certificate, or of an earlier signature key: whoever
+    /// takes one that an account's earlier key has certified is refused when it is used.
     pub(super) async fn replace_key_packages(&mut self) -> Result<(), ClientError> {
         let Some(until) = self.device.republish_until_ms()? else {
             return Ok(());

@@ -81,6 +81,7 @@ impl App {
             | EventKind::NotSent(_)
             | EventKind::NotAdded { .. }
             | EventKind::CameBack { .. }
+            | EventKind::KeyRenewed { .. }
             | EventKind::Lost { .. }
             | EventKind::Rejoined { .. }
             | EventKind::PolicyChanged { .. }

@@ -1,19 +1,25 @@
-//! The account's word for this device, made anew when the account has other keys.
+//! The account's word for this device, made anew when the account has other keys. When the device has
+//! another key: `signature_key.rs`.
 //!
 //! Leaves in groups keep the certificate that they came with: it is by an earlier key of the account, and
 //! that is enough for a leaf that is there. With its next commit that gives the leaf new keys a
 //! device presents the new one; whatever it makes from now on has it at once.
 
-use openmls::prelude::{LeafNodeParameters, MlsGroup};
+use openmls::prelude::{CredentialWithKey, MlsGroup};
 use session_core::codec::Decode;
+use session_core::ids::{Digest, GroupId};
 use session_crypto::{SigningKey, SigningPublicKey};
 
 use super::transaction::Transaction;
 use super::{Device, Me};
-use crate::credential::DeviceClaim;
 use crate::directory::Directory;
 use crate::error::E2eeError;
-use crate::tables::{Counters, DeviceRecord, GroupRecord, KeyPackageRecord, KeyPackageUse, named};
+use crate::provider::LeafKey;
+use crate::roster::key_hash;
+use crate::tables::{
+    DeviceRecord, FormerKeyRecord, GroupStatus, KeyPackageRecord, KeyPackageUse, PendingRecord,
+    named,
+};
 use crate::verdict::Refusal;
 
 impl Device {
@@ -28,53 +34,27 @@ impl Device {
 
     /// Certifies this device by the account's key that counts now, unless it is: durable once this
     /// returns. Key packages that are published from now on replace those of before
-    /// ([`Device::republish_until_ms`]), and each group is left a new one for a successor. Answers
-    /// whether there was anything to do.
+    /// ([`Device::republish_until_ms`]), and each group is left a new one for a successor. A signature key
+    /// of before that a lost group knows it by is certified too. Answers whether there was anything to do.
     ///
     /// # Errors
     /// [`E2eeError::NotLinked`], [`E2eeError::Crypto`], [`E2eeError::Vault`],
     /// [`E2eeError::Stored`].
     pub fn recertify(&mut self, signing: &SigningKey, now_ms: u64) -> Result<bool, E2eeError> {
-        let me = self.me.as_ref().ok_or(E2eeError::NotLinked)?;
-        if me.is_certified_by(signing.public_key(), &self.crypto) {
+        let account = signing.public_key();
+        let present = !self.is_certified_by(account)?;
+        let former = self.look(|event| event.former_keys_to_certify(account))?;
+        if !present && former.is_empty() {
             return Ok(false);
         }
-        let before = me.certificate.claim().serial.saturating_add(1);
-        let (account, device) = (me.member.account, me.member.device);
-        let leaf = me.key.public().to_vec();
         let groups = self.groups();
-        self.write(|buffer| {
-            let record: Option<DeviceRecord> = buffer.load_record(&())?;
-            let mut record = record.ok_or(E2eeError::NotLinked)?;
-            let mut counters: Counters = buffer.load_record(&())?.unwrap_or_default();
-            let claim = DeviceClaim {
-                account,
-                device,
-                not_before_ms: now_ms,
-                serial: counters.serial.max(before),
-            };
-            counters.serial = claim.serial.saturating_add(1);
-            record.certificate = Some(claim.certify(signing, &leaf)?);
-            for name in buffer.names(&named(b'p', &[])) {
-                let Some(bytes) = buffer.get(&name)? else {
-                    continue;
-                };
-                let package = KeyPackageRecord::from_bytes(&bytes).map_err(E2eeError::Stored)?;
-                if package.purpose == KeyPackageUse::LastResort {
-                    let until = record.republish_until_ms.unwrap_or(0);
-                    record.republish_until_ms = Some(until.max(package.expires_ms));
-                }
+        let ((), _) = self.event(|event| {
+            for hash in former {
+                event.recertify_former(hash, signing, now_ms)?;
             }
-            for group in &groups {
-                let known: Option<GroupRecord> = buffer.load_record(group)?;
-                if let Some(mut known) = known {
-                    // Nobody takes what the key of before has certified.
-                    known.reserved_until_ms = 0;
-                    buffer.save_record(group, &known);
-                }
+            if present {
+                event.recertify(&groups, signing, now_ms)?;
             }
-            buffer.save_record(&(), &record);
-            buffer.save_record(&(), &counters);
             Ok(())
         })?;
         self.load_me()?;
@@ -121,8 +101,77 @@ impl Me {
 }
 
 impl Transaction<'_> {
-    /// What a commit with an update path puts into this device's leaf: the certificate, where the
-    /// leaf has an earlier one and the chain's word is that this one is by the account's current key.
+    fn recertify(
+        &mut self,
+        groups: &[GroupId],
+        signing: &SigningKey,
+        now_ms: u64,
+    ) -> Result<(), E2eeError> {
+        let record: Option<DeviceRecord> = self.buffer().load_record(&())?;
+        let mut record = record.ok_or(E2eeError::NotLinked)?;
+        record.certificate = Some(self.certify(signing, self.me.key.public(), now_ms)?);
+        let key = key_hash(self.me.key.public());
+        self.prepare_groups(groups, &mut record, key, now_ms)?;
+        self.buffer().save_record(&(), &record);
+        Ok(())
+    }
+
+    fn recertify_former(
+        &mut self,
+        hash: Digest,
+        signing: &SigningKey,
+        now_ms: u64,
+    ) -> Result<(), E2eeError> {
+        let former: Option<FormerKeyRecord> = self.buffer().load_record(&hash)?;
+        let Some(mut former) = former else {
+            return Ok(());
+        };
+        let key = LeafKey::from_seed(self.me.suite, former.seed.clone())?;
+        former.certificate = self.certify(signing, key.public(), now_ms)?;
+        self.buffer().save_record(&hash, &former);
+        Ok(())
+    }
+
+    /// Published key packages, and those left in groups for a successor, are to be made anew; where a
+    /// leaf has another signature key than `key`, the rotation that gives it this one is due.
+    pub(super) fn prepare_groups(
+        &self,
+        groups: &[GroupId],
+        device: &mut DeviceRecord,
+        key: Digest,
+        now_ms: u64,
+    ) -> Result<(), E2eeError> {
+        let buffer = self.buffer();
+        for name in buffer.names(&named(b'p', &[])) {
+            let Some(bytes) = buffer.get(&name)? else {
+                continue;
+            };
+            let package = KeyPackageRecord::from_bytes(&bytes).map_err(E2eeError::Stored)?;
+            if package.purpose == KeyPackageUse::LastResort {
+                let until = device.republish_until_ms.unwrap_or(0);
+                device.republish_until_ms = Some(until.max(package.expires_ms));
+            }
+        }
+        for group in groups {
+            let mut known = self.group(*group)?;
+            // Nobody takes what an account's earlier key has certified.
+            known.reserved_until_ms = 0;
+            if known.status == GroupStatus::Active && known.leaf_key != key {
+                known.rotate_at_ms = known.rotate_at_ms.min(now_ms);
+                let pending: Option<PendingRecord> = buffer.load_record(group)?;
+                if let Some(mut pending) = pending {
+                    pending.then_rotate = pending.leaf_key != key;
+                    buffer.save_record(group, &pending);
+                }
+            }
+            buffer.save_record(group, &known);
+        }
+        Ok(())
+    }
+
+    /// What a commit with an update path puts into this device's leaf: the certificate, and with it the
+    /// signature key, where the leaf has earlier ones and the chain's word is that this one is by the
+    /// account's current key. None: the leaf keeps what it has.
     ///
     /// # Errors
     /// [`Refusal::UnknownAccount`] where `directory` does not answer.
@@ -130,24 +179,19 @@ impl Transaction<'_> {
         &self,
         loaded: &MlsGroup,
         directory: &dyn Directory,
-    ) -> Result<LeafNodeParameters, E2eeError> {
+    ) -> Result<Option<CredentialWithKey>, E2eeError> {
         let (me, ours) = (self.me, self.credential());
         let leaf = loaded.own_leaf_node().ok_or(E2eeError::Library {
             doing: "reading one's own leaf",
         })?;
         if *leaf.credential() == ours.credential {
-            return Ok(LeafNodeParameters::default());
+            return Ok(None);
         }
         let account = me.member.account;
         let state = directory.account(account);
         let state = state.ok_or(Refusal::UnknownAccount(account))?;
         let good =
             state.revoked_ms.is_none() && me.is_certified_by(&state.current, self.provider.crypto);
-        let parameters = LeafNodeParameters::builder();
-        Ok(if good {
-            parameters.with_credential_with_key(ours).build()
-        } else {
-            parameters.build()
-        })
+        Ok(good.then_some(ours))
     }
 }

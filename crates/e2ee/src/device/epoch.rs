@@ -66,6 +66,11 @@ impl Transaction<'_> {
             }
         }
         let rule = rule_of(&record.policy, &roster);
+        record.own_leaf = loaded.own_leaf_index().u32();
+        let own = roster.get(record.own_leaf).ok_or(E2eeError::Library {
+            doing: "finding one's own leaf",
+        })?;
+        record.leaf_key = own.key;
         let epoch = EpochRecord {
             keys,
             roster,
@@ -74,7 +79,6 @@ impl Transaction<'_> {
         };
         self.buffer().save_record(&(group, number), &epoch);
         record.epoch = number;
-        record.own_leaf = loaded.own_leaf_index().u32();
         record.signed_ms = 0;
         if removal {
             record.floor = number;

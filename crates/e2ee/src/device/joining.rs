@@ -13,6 +13,7 @@ use tls_codec::{DeserializeBytes as _, Serialize as _};
 
 use super::epoch::library;
 use super::membership::parse_key_package;
+use super::signature_key::OwnKey;
 use super::transaction::{Transaction, join_config, mls_id};
 use super::{Device, Output};
 use crate::chain_keys::Exporter;
@@ -23,6 +24,7 @@ use crate::event::{EventKind, MemberDevice};
 use crate::limits::{KEY_PACKAGES_MAX, LEAVES_MAX, TREE_MAX, WELCOME_MAX};
 use crate::outgoing::{ChainKeys, Invitation};
 use crate::policy::Policy;
+use crate::roster::key_hash;
 use crate::tables::{
     GroupRecord, GroupStatus, KeyPackageRecord, KeyPackageUse, PendingRecord, RejoinRecord, named,
 };
@@ -286,6 +288,16 @@ impl Transaction<'_> {
         purpose: KeyPackageUse,
         expires_ms: u64,
     ) -> Result<OwnKeyPackage, E2eeError> {
+        self.make_key_package_with(&OwnKey::Present(self.me), purpose, expires_ms)
+    }
+
+    /// A key package with this signature key, one of this device's.
+    pub(super) fn make_key_package_with(
+        &self,
+        own: &OwnKey<'_>,
+        purpose: KeyPackageUse,
+        expires_ms: u64,
+    ) -> Result<OwnKeyPackage, E2eeError> {
         let out = self.buffer().names(&named(b'p', &[])).len();
         if out >= KEY_PACKAGES_MAX {
             return Err(E2eeError::TooLarge {
@@ -308,8 +320,8 @@ impl Transaction<'_> {
             .build(
                 self.me.suite.ciphersuite(),
                 &self.provider,
-                &self.me.key,
-                self.credential(),
+                own.key(),
+                own.credential(),
             )
             .map_err(library("making a key package"))?;
         let reference = bundle
@@ -327,6 +339,7 @@ impl Transaction<'_> {
             reference: reference
                 .tls_serialize_detached()
                 .map_err(library("naming a key package"))?,
+            leaf_key: key_hash(own.key().public()),
         };
         self.buffer().save_record(&hash, &record);
         Ok(OwnKeyPackage {
@@ -407,6 +420,9 @@ impl Transaction<'_> {
             joined_epoch: facts.epoch,
             floor: facts.epoch,
             own_leaf: leaf,
+            // Of the epoch that is entered below.
+            leaf_key: Digest::from_bytes([0; 32]),
+            perhaps_key: None,
             last_commit: facts.commit_hash,
             next_position: facts.next_position,
             // A sequence is never used twice, also when a device comes back.

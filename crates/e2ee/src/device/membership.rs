@@ -3,11 +3,12 @@
 //! A commit waits in the library and in the outbox until the log shows it, or another one: then it
 //! is dropped and made anew from what it was made for.
 
+use openmls::credentials::NewSignerBundle;
 use openmls::group::{CommitMessageBundle, MlsGroup};
 use openmls::prelude::{
-    Extension, Extensions, GroupContext, KeyPackage, LeafNodeIndex, LeafNodeParameters,
-    MlsMessageBodyIn, MlsMessageIn, PreSharedKeyProposal, Proposal, ProtocolVersion, Sender,
-    UnknownExtension,
+    CredentialWithKey, Extension, Extensions, GroupContext, KeyPackage, LeafNodeIndex,
+    LeafNodeParameters, MlsMessageBodyIn, MlsMessageIn, PreSharedKeyProposal, Proposal,
+    ProtocolVersion, Sender, UnknownExtension,
 };
 use openmls::schedule::PreSharedKeyId;
 use openmls_traits::OpenMlsProvider as _;
@@ -32,7 +33,7 @@ use crate::outgoing::{
     Advance, Creation, Invitation, OutgoingKind, Predecessor, commit_hash, group_id,
 };
 use crate::policy::{POLICY_EXTENSION, Policy, Role};
-use crate::roster::{certificate_of, member_of};
+use crate::roster::{certificate_of, key_hash, member_of};
 use crate::rotation::join_delay_ms;
 use crate::tables::{GroupRecord, GroupStatus, Intent, PendingRecord};
 use crate::verdict::{AsOf, Judge, Refusal, required_capabilities};
@@ -279,8 +280,7 @@ impl Transaction<'_> {
             as_of: AsOf::Now,
         };
         let to = self.judge_invitees(&judge, invitees)?;
-        let leaf = LeafNodeParameters::default();
-        let made = self.build(group, &mut loaded, &record, &intent, (link.as_ref(), leaf))?;
+        let made = self.build(group, &mut loaded, &record, &intent, (link.as_ref(), None))?;
         loaded
             .merge_pending_commit(&self.provider)
             .map_err(library("merging the first commit"))?;
@@ -327,6 +327,8 @@ impl Transaction<'_> {
             joined_epoch: 1,
             floor: 0,
             own_leaf: 0,
+            leaf_key: key_hash(self.me.key.public()),
+            perhaps_key: None,
             last_commit: Digest::from_bytes([0; 32]),
             next_position: 0,
             next_sequence: 1,
@@ -382,14 +384,14 @@ impl Transaction<'_> {
             return Err(E2eeError::CommitPending(group));
         }
         let mut loaded = self.load(group)?;
-        let leaf = match intent {
+        let renewed = match intent {
             // Without an update path the leaf stays as it is.
-            Intent::Add(_) => LeafNodeParameters::default(),
+            Intent::Add(_) => None,
             Intent::Remove { .. } | Intent::Rotate | Intent::Policy { .. } | Intent::Readmit(_) => {
                 self.renewed_leaf(&loaded, directory)?
             }
         };
-        let made = self.build(group, &mut loaded, record, &intent, (None, leaf))?;
+        let made = self.build(group, &mut loaded, record, &intent, (None, renewed))?;
         let epoch = self.epoch(group, record.epoch)?;
         let judge = Judge {
             crypto: self.provider.crypto,
@@ -404,6 +406,8 @@ impl Transaction<'_> {
         let seeds = Exporter::Staged(staged)
             .seeds(self.provider.crypto(), group)
             .map_err(library("exporting the keys towards the chain"))?;
+        let path = staged.update_path_leaf_node();
+        let leaf_key = path.map(|leaf| key_hash(leaf.signature_key().as_slice()));
         let advance = Advance {
             from_epoch: record.epoch,
             commit: made.commit.clone(),
@@ -418,24 +422,41 @@ impl Transaction<'_> {
             invitation: made.invitation(verdict.added, None, record.epoch + 1, record),
             asked_ms: None,
             out_until_ms: None,
+            leaf_key: leaf_key.unwrap_or(record.leaf_key),
+            then_rotate: false,
         };
         self.buffer().save_record(&group, &pending);
         Ok(())
     }
 
-    /// Builds a commit and leaves it pending in the library.
+    /// Builds a commit and leaves it pending in the library. `renewed`: what the leaf is given. The commit
+    /// is signed with the key that the leaf has before it, the leaf with the one that it has then.
     fn build(
         &mut self,
         group: GroupId,
         loaded: &mut MlsGroup,
         record: &GroupRecord,
         intent: &Intent,
-        (link, leaf): (Option<&Link>, LeafNodeParameters),
+        (link, renewed): (Option<&Link>, Option<CredentialWithKey>),
     ) -> Result<Made, E2eeError> {
+        let leaf = loaded.own_leaf_node().ok_or(E2eeError::Library {
+            doing: "reading one's own leaf",
+        })?;
+        let leaf_key = key_hash(leaf.signature_key().as_slice());
+        let own = self.own_key(leaf_key)?.ok_or(E2eeError::Library {
+            doing: "finding the key of one's own leaf",
+        })?;
+        let other_key = renewed
+            .as_ref()
+            .is_some_and(|with| with.signature_key != *leaf.signature_key());
         loaded.set_aad(commit_aad(record.chain, group, record.last_commit));
         let tree = loaded.export_ratchet_tree();
         let builder = loaded.commit_builder().consume_proposal_store(false);
-        let builder = builder.leaf_node_parameters(leaf);
+        let parameters = LeafNodeParameters::builder();
+        let builder = builder.leaf_node_parameters(match &renewed {
+            Some(with) => parameters.with_credential_with_key(with.clone()).build(),
+            None => parameters.build(),
+        });
         let builder = match intent {
             Intent::Add(packages) => {
                 if packages.is_empty() || packages.len() > ADDS_MAX {
@@ -500,15 +521,21 @@ impl Transaction<'_> {
             }
             None => builder,
         };
-        let bundle = builder
+        let builder = builder
             .load_psks(self.provider.storage())
-            .map_err(library("loading a link"))?
-            .build(
-                self.provider.rand(),
-                self.provider.crypto(),
-                &self.me.key,
-                |_| true,
-            )
+            .map_err(library("loading a link"))?;
+        let (rand, crypto) = (self.provider.rand(), self.provider.crypto());
+        let built = match renewed.filter(|_| other_key) {
+            Some(credential_with_key) => {
+                let with = NewSignerBundle {
+                    signer: &self.me.key,
+                    credential_with_key,
+                };
+                builder.build_with_new_signer(rand, crypto, own.key(), with, |_| true)
+            }
+            None => builder.build(rand, crypto, own.key(), |_| true),
+        };
+        let bundle = built
             .map_err(|_| E2eeError::Refused(Refusal::Proposal))?
             .stage_commit(&self.provider)
             .map_err(library("keeping a commit"))?;

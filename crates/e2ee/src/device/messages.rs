@@ -300,11 +300,15 @@ impl Transaction<'_> {
             return Ok(());
         }
         let epoch = record.unsigned_epoch;
+        // The key that the leaf had then. Of an epoch that is not known here any more nobody could verify it.
+        let Some(own) = self.own_key_of(group, record, epoch)? else {
+            return Ok(());
+        };
         if epoch == record.epoch {
             record.signed_ms = now_ms;
         }
         let signed = signed_bytes(group, epoch, record.own_leaf, &frames);
-        let signature = self.me.key.sign_bytes(&signed)?;
+        let signature = own.key().sign_bytes(&signed)?;
         let body = Body {
             sequence: 0,
             sent_at_ms: now_ms,

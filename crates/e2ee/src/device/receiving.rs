@@ -284,7 +284,7 @@ impl Transaction<'_> {
             let name = (group, device.device);
             self.buffer().save_record(&name, &ReturnRecord { at_ms });
         }
-        self.tell_changes(group, &roster, &verdict, changed);
+        self.tell_changes(group, (&roster, &roster_now), &verdict, changed);
         self.buffer().delete_record::<PendingRecord>(&group);
         if let Some(pending) = pending {
             self.unsend(pending.number);
@@ -441,7 +441,9 @@ impl Transaction<'_> {
         leaves: usize,
         place: LogPlace,
     ) -> Result<(), E2eeError> {
-        if let Some(invitation) = pending.invitation {
+        if let Some(mut invitation) = pending.invitation {
+            // Another one where the same commit took somebody out: whoever comes back cuts like the rest.
+            invitation.tree_secret = record.tree_secret.clone();
             self.send(group, OutgoingKind::Invitation(Box::new(invitation)), None)?;
         }
         match pending.intent {
@@ -453,13 +455,16 @@ impl Transaction<'_> {
                 record.rotate_at_ms = place.time_ms.saturating_add(interval_ms);
             }
         }
+        if pending.then_rotate {
+            record.rotate_at_ms = record.rotate_at_ms.min(place.time_ms);
+        }
         Ok(())
     }
 
     fn tell_changes(
         &mut self,
         group: GroupId,
-        before: &Roster,
+        (before, after): (&Roster, &Roster),
         verdict: &Verdict,
         policy_changed: bool,
     ) {
@@ -498,6 +503,10 @@ impl Transaction<'_> {
                 by,
             };
             self.tell(group, kind);
+        }
+        let key = |roster: &Roster| roster.get(verdict.sender).map(|leaf| leaf.key);
+        if key(before) != key(after) {
+            self.tell(group, EventKind::KeyRenewed { device: by });
         }
         if policy_changed {
             let policy = Box::new(verdict.policy.clone());

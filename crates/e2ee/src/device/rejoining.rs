@@ -138,6 +138,8 @@ impl Transaction<'_> {
         if let Some(pending) = pending {
             self.unsend(pending.number);
             self.buffer().delete_record::<PendingRecord>(&group);
+            // If that was the commit, the others know the leaf by the key that it gave.
+            record.perhaps_key = Some(pending.leaf_key).filter(|key| *key != record.leaf_key);
         }
         // Their signatures were for those who could follow; sealed again they are signed anew.
         record.unsigned.clear();
@@ -150,18 +152,29 @@ impl Transaction<'_> {
         group: GroupId,
         now_ms: u64,
     ) -> Result<Option<RejoinRequest>, E2eeError> {
-        if self.group(group)?.status != GroupStatus::Lost {
+        let known = self.group(group)?;
+        if known.status != GroupStatus::Lost {
             return Ok(None);
         }
         let before: Option<RejoinRecord> = self.buffer().load_record(&group)?;
+        let mut leaf_key = known.leaf_key;
         if let Some(before) = before {
             let young = now_ms.saturating_sub(before.request.asked_ms) < REJOIN_EVERY_MS;
             if young {
                 return Ok((!before.sent).then_some(before.request));
             }
+            // By which of the two the group knows it nobody says: it asks by one after the other.
+            if let Some(perhaps) = known.perhaps_key
+                && before.leaf_key == leaf_key
+            {
+                leaf_key = perhaps;
+            }
         }
+        let own = self.own_key(leaf_key)?.ok_or(E2eeError::Library {
+            doing: "finding the key of one's own leaf",
+        })?;
         let expires_ms = now_ms.saturating_add(REQUEST_LIFE_MS);
-        let package = self.make_key_package(KeyPackageUse::Once, expires_ms)?;
+        let package = self.make_key_package_with(&own, KeyPackageUse::Once, expires_ms)?;
         let mut request = RejoinRequest {
             group,
             key_package: package.bytes,
@@ -169,10 +182,11 @@ impl Transaction<'_> {
             asked_ms: now_ms,
             signature: Vec::new(),
         };
-        request.signature = self.me.key.sign_bytes(&request.signed())?;
+        request.signature = own.key().sign_bytes(&request.signed())?;
         let record = RejoinRecord {
             request: request.clone(),
             sent: false,
+            leaf_key,
         };
         self.buffer().save_record(&group, &record);
         Ok(Some(request))

@@ -6,6 +6,7 @@ use openmls::prelude::{
 };
 use session_core::ids::GroupId;
 
+use super::signature_key::OwnKey;
 use super::{Me, Output};
 use crate::chain_keys::Seeds;
 use crate::credential::CREDENTIAL_TYPE;
@@ -51,6 +52,14 @@ impl<'a> Transaction<'a> {
 
     pub(crate) const fn buffer(&self) -> &Buffer<'a> {
         &self.provider.buffer
+    }
+
+    /// The number of the account's next certificate, at least `least`. It is used up by it.
+    pub(crate) fn next_serial(&mut self, least: u64) -> u64 {
+        let serial = self.counters.serial.max(least);
+        self.counters.serial = serial.saturating_add(1);
+        self.provider.buffer.save_record(&(), &self.counters);
+        serial
     }
 
     /// Tells of something.
@@ -146,11 +155,9 @@ impl<'a> Transaction<'a> {
         self.epoch(group, epoch).map(|record| record.seeds)
     }
 
+    /// What a leaf with the present signature key shows.
     pub(crate) fn credential(&self) -> CredentialWithKey {
-        CredentialWithKey {
-            credential: self.me.certificate.to_credential(),
-            signature_key: self.me.key.public().into(),
-        }
+        OwnKey::Present(self.me).credential()
     }
 
     pub(crate) fn capabilities(&self) -> Capabilities {

@@ -3,8 +3,9 @@
 use super::{
     ActivityRecord, AdminKeyRecord, AdminsMark, AdminsRequestRecord, AskedAdminsRecord,
     ChainRecord, ClaimedAdminKeyRecord, Counters, CountersignRecord, DeviceRecord, EpochRecord,
-    FrameNumber, GroupRecord, Intent, KeyPackageRecord, LeafKeyRecord, OutboxRecord, PendingRecord,
-    RejoinRecord, ReservedRecord, ReturnRecord, RivalRecord, Unsigned, UnsignedRecord,
+    FormerKeyRecord, FrameNumber, GroupRecord, Intent, KeyPackageRecord, LeafKeyRecord,
+    OutboxRecord, PendingRecord, RejoinRecord, ReservedRecord, ReturnRecord, RivalRecord, Unsigned,
+    UnsignedRecord,
 };
 use session_core::codec::{Decode, DecodeError, Encode, Reader, Writer};
 use session_core::limits::GROUP_ADMINS_MAX;
@@ -99,6 +100,8 @@ impl Encode for GroupRecord {
             .u64(self.joined_epoch)
             .u64(self.floor)
             .u32(self.own_leaf)
+            .value(&self.leaf_key)
+            .option(self.perhaps_key.as_ref())
             .value(&self.last_commit)
             .u64(self.next_position)
             .u64(self.next_sequence)
@@ -130,6 +133,8 @@ impl Decode for GroupRecord {
             joined_epoch: input.u64("joined epoch")?,
             floor: input.u64("floor")?,
             own_leaf: input.u32("own leaf")?,
+            leaf_key: Decode::decode(input)?,
+            perhaps_key: input.option("perhaps key")?,
             last_commit: Decode::decode(input)?,
             next_position: input.u64("next position")?,
             next_sequence: input.u64("next sequence")?,
@@ -212,7 +217,9 @@ impl Encode for PendingRecord {
             .value(&self.intent)
             .option(self.invitation.as_ref())
             .option(self.asked_ms.as_ref())
-            .option(self.out_until_ms.as_ref());
+            .option(self.out_until_ms.as_ref())
+            .value(&self.leaf_key)
+            .bool(self.then_rotate);
     }
 }
 
@@ -225,6 +232,8 @@ impl Decode for PendingRecord {
             invitation: input.option("invitation")?,
             asked_ms: input.option("asked at")?,
             out_until_ms: input.option("out until")?,
+            leaf_key: Decode::decode(input)?,
+            then_rotate: input.bool("then rotate")?,
         })
     }
 }
@@ -314,7 +323,9 @@ impl Decode for RivalRecord {
 
 impl Encode for RejoinRecord {
     fn encode(&self, out: &mut Writer) {
-        out.value(&self.request).bool(self.sent);
+        out.value(&self.request)
+            .bool(self.sent)
+            .value(&self.leaf_key);
     }
 }
 
@@ -323,6 +334,7 @@ impl Decode for RejoinRecord {
         Ok(Self {
             request: Decode::decode(input)?,
             sent: input.bool("request sent")?,
+            leaf_key: Decode::decode(input)?,
         })
     }
 }
@@ -488,7 +500,8 @@ impl Encode for KeyPackageRecord {
     fn encode(&self, out: &mut Writer) {
         out.value(&self.purpose)
             .u64(self.expires_ms)
-            .bytes(&self.reference);
+            .bytes(&self.reference)
+            .value(&self.leaf_key);
     }
 }
 
@@ -498,6 +511,22 @@ impl Decode for KeyPackageRecord {
             purpose: Decode::decode(input)?,
             expires_ms: input.u64("key package expires")?,
             reference: input.bytes("key package reference", 64)?.to_vec(),
+            leaf_key: Decode::decode(input)?,
+        })
+    }
+}
+
+impl Encode for FormerKeyRecord {
+    fn encode(&self, out: &mut Writer) {
+        out.raw(self.seed.expose()).value(&self.certificate);
+    }
+}
+
+impl Decode for FormerKeyRecord {
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            seed: secret(input, "former leaf seed")?,
+            certificate: Decode::decode(input)?,
         })
     }
 }

@@ -174,6 +174,20 @@ impl Chain {
         &self.logs[&group]
     }
 
+    /// Everything in the log so far is there no more, but for what proves that it was.
+    pub(crate) fn prune(&mut self, group: GroupId) {
+        let log = self.logs.get_mut(&group).unwrap();
+        for entry in &mut log.entries {
+            entry.kind = match &entry.kind {
+                EntryKind::Frame { frame, .. } => EntryKind::PrunedFrame {
+                    hash: session_core::ids::Digest::from_bytes(session_core::hash::sha256(frame)),
+                },
+                EntryKind::Commit { epoch, .. } => EntryKind::PrunedCommit { epoch: *epoch },
+                _ => continue,
+            };
+        }
+    }
+
     /// What a client submits. It signs with the keys of its device.
     pub(crate) fn submit(&mut self, client: &Client, outgoing: &Outgoing) -> Verdict {
         self.now_ms += 1;

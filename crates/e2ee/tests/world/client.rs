@@ -279,7 +279,13 @@ impl Client {
                     self.take(output);
                     return Ok(());
                 }
-                Err(E2eeError::WrongInvitation) => last = Err(E2eeError::WrongInvitation),
+                // It may be to another group than this one.
+                Err(error @ E2eeError::AlreadyJoined(_)) => last = Err(error),
+                Err(E2eeError::WrongInvitation) => {
+                    if !matches!(last, Err(E2eeError::AlreadyJoined(_))) {
+                        last = Err(E2eeError::WrongInvitation);
+                    }
+                }
                 other => return other.map(drop),
             }
         }

@@ -27,6 +27,15 @@ impl World {
         client.dev().recertify(keys.signing_key(), now).map(drop)
     }
 
+    /// A device takes another signature key, with its account's present keys: it was somewhere that it
+    /// does not trust.
+    pub(crate) fn renew(&mut self, n: usize) -> Result<(), E2eeError> {
+        let now = self.chain.now_ms;
+        let client = &mut self.clients[n];
+        let keys = &self.keys[&client.account()];
+        client.dev().renew_key(keys.signing_key(), now)
+    }
+
     /// What a client does before its commit leaves. Answers whether it does.
     pub(crate) fn leave(&mut self, n: usize, number: u64) -> Result<bool, E2eeError> {
         let (group, now) = (self.group, self.chain.now_ms);

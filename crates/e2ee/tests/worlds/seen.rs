@@ -17,6 +17,8 @@ pub(crate) struct Seen {
     pub(crate) rotations: u64,
     pub(crate) crossed: u64,
     pub(crate) not_added: u64,
+    /// Leaves that others saw with another signature key.
+    pub(crate) renewed: u64,
 }
 
 pub(crate) fn add(all: &mut Seen, one: &Seen) {
@@ -34,4 +36,5 @@ pub(crate) fn add(all: &mut Seen, one: &Seen) {
     all.rotations += one.rotations;
     all.crossed += one.crossed;
     all.not_added += one.not_added;
+    all.renewed += one.renewed;
 }
