@@ -203,6 +203,24 @@ fn rotation(chain: &mut Chain, clients: &mut [Client], group: GroupId) -> Rotati
     }
 }
 
+/// Epochs that somebody is away for.
+const AWAY: usize = 100;
+
+/// CPU of a device that catches up over as many epochs, which others have rotated in turn. In ms.
+fn catch_up(chain: &mut Chain, clients: &mut [Client], group: GroupId) -> f64 {
+    let (away, others) = clients.split_first_mut().unwrap();
+    for n in 0..AWAY {
+        let by = n % others.len();
+        others[by].dev().rotate(group, &chain.directory()).unwrap();
+        others[by].flush(chain).unwrap();
+        for client in others.iter_mut() {
+            client.sync(chain).unwrap();
+        }
+        chain.tick(10_000);
+    }
+    timed(|| away.sync(chain).unwrap()).1
+}
+
 struct Messages {
     /// For all of one device.
     chain: usize,
@@ -269,6 +287,10 @@ fn day(leaves: usize) {
     println!(
         "a rotation: {} B of commit, {} B on the chain, {:.1} ms to make, {:.1} ms to follow",
         rotation.commit, rotation.chain, rotation.make_ms, rotation.follow_ms
+    );
+    println!(
+        "catching up over {AWAY} epochs: {:.0} ms",
+        catch_up(&mut chain, &mut clients, group)
     );
     for (per_day, apart) in [(10, true), (10, false), (50, true), (50, false)] {
         let said = messages(&mut chain, &mut clients, group, per_day, apart);
