@@ -29,6 +29,9 @@ const PREPARED_KEYS: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 pub(crate) struct Crypto {
     library: RustCrypto,
     pub(crate) verifier: VerifierCache,
+    /// Suites of what others have written down, beside ours (`passive_client.rs`).
+    #[cfg(test)]
+    others: Vec<Ciphersuite>,
 }
 
 impl Crypto {
@@ -36,7 +39,20 @@ impl Crypto {
         Self {
             library: RustCrypto::default(),
             verifier: VerifierCache::new(PREPARED_KEYS),
+            #[cfg(test)]
+            others: Vec::new(),
         }
+    }
+
+    #[cfg(test)]
+    fn others(&self) -> &[Ciphersuite] {
+        &self.others
+    }
+
+    #[cfg(not(test))]
+    #[expect(clippy::unused_self, reason = "tests have others")]
+    const fn others(&self) -> &[Ciphersuite] {
+        &[]
     }
 
     fn verify_mldsa65(&self, data: &[u8], key: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
@@ -73,16 +89,12 @@ impl OpenMlsCrypto for Crypto {
     }
 
     fn supported_ciphersuites(&self) -> Vec<Ciphersuite> {
-        vec![
+        let ours = [
             Suite::PostQuantum.ciphersuite(),
             #[cfg(feature = "testing")]
             Suite::Classical.ciphersuite(),
-            // For what others have written down (`passive_client.rs`).
-            #[cfg(test)]
-            Ciphersuite::MLS_128_DHKEMP256_AES128GCM_SHA256_P256,
-            #[cfg(test)]
-            Ciphersuite::MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519,
-        ]
+        ];
+        [&ours, self.others()].concat()
     }
 
     fn hkdf_extract(

@@ -14,8 +14,8 @@
 
 use openmls::group::{MlsGroupJoinConfig, ProcessedWelcome};
 use openmls::prelude::{
-    JoinBuilder, KeyPackageBundle, MIXED_PLAINTEXT_WIRE_FORMAT_POLICY, MlsGroup, MlsMessageBodyIn,
-    MlsMessageIn, ProcessedMessageContent, RatchetTreeIn,
+    Ciphersuite, JoinBuilder, KeyPackageBundle, MIXED_PLAINTEXT_WIRE_FORMAT_POLICY, MlsGroup,
+    MlsMessageBodyIn, MlsMessageIn, ProcessedMessageContent, RatchetTreeIn,
 };
 use openmls::schedule::PreSharedKeyId;
 use openmls_traits::OpenMlsProvider as _;
@@ -141,7 +141,10 @@ fn take(provider: &Provider<'_>, group: &mut MlsGroup, text: &str) -> bool {
 /// Answers how many epochs were followed, and whether the vector went on after them.
 fn follow(vector: &Vector) -> (usize, bool) {
     assert!((1..=3).contains(&vector.cipher_suite));
-    let world = World::new(1);
+    let world = World::new(1).also(vec![
+        Ciphersuite::MLS_128_DHKEMP256_AES128GCM_SHA256_P256,
+        Ciphersuite::MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519,
+    ]);
     let provider = world.provider();
     for psk in &vector.external_psks {
         let id = PreSharedKeyId::external(hex(&psk.psk_id), Vec::new());

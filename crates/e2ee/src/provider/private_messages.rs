@@ -13,8 +13,8 @@ use mls_rs_core::extension::ExtensionType;
 use mls_rs_core::identity::{Credential as TheirCredential, CustomCredential, SigningIdentity};
 use mls_rs_provider::{AnyDevice, CREDENTIAL, Provider as TheirProvider, SUITE};
 use openmls::prelude::{
-    Capabilities, Credential, CredentialWithKey, ExtensionType as OurExtensionType, Lifetime,
-    MlsGroup, MlsGroupCreateConfig, MlsMessageBodyIn, MlsMessageIn,
+    Capabilities, Ciphersuite, Credential, CredentialWithKey, ExtensionType as OurExtensionType,
+    Lifetime, MlsGroup, MlsGroupCreateConfig, MlsMessageBodyIn, MlsMessageIn,
     PURE_CIPHERTEXT_WIRE_FORMAT_POLICY, ProcessedMessageContent, ProtocolVersion,
 };
 use openmls_traits::OpenMlsProvider;
@@ -49,6 +49,12 @@ impl World {
             rand: Rand(RefCell::new(Randomness::seeded(Secret::new([seed; 32])))),
             vault: Vault::open(store, slots, Secret::new([1; 32])).unwrap(),
         }
+    }
+
+    /// The same, which has other suites of the library too.
+    pub(super) fn also(mut self, others: Vec<Ciphersuite>) -> Self {
+        self.crypto.others = others;
+        self
     }
 
     pub(super) fn provider(&self) -> Provider<'_> {
