@@ -2,11 +2,10 @@
 
 use clap::Subcommand;
 use serde_json::{Value, json};
-use session_client::{Account, Chats, HistoryLine};
-use session_core::ids::GroupId;
+use session_client::{Chats, HistoryLine};
 use session_core::time::Time;
 
-use crate::chat::view::{Part, Shown, lines_of};
+use crate::chat::view::lines_in;
 use crate::chat::{DEVICE, export, find_group, title};
 use crate::home::{Home, resolve_account};
 use crate::out::{CliError, Out, printable, short};
@@ -103,19 +102,4 @@ fn everything(chats: &mut Chats, sessions: &[HistoryLine]) -> Result<(String, Va
     }
     let value = json!({ "sessions": sessions, "conversations": conversations });
     Ok((text.trim_start().to_owned(), value))
-}
-
-fn lines_in(chats: &mut Chats, groups: &[GroupId]) -> Result<Vec<Shown>, CliError> {
-    for group in groups {
-        chats.transcript(*group)?;
-    }
-    let account: &Account = chats.account();
-    let parts = groups.iter().filter_map(|group| {
-        Some(Part {
-            group: *group,
-            transcript: chats.opened(*group)?,
-            others: chats.others(*group).unwrap_or_default(),
-        })
-    });
-    Ok(lines_of(account, &parts.collect::<Vec<_>>()))
 }

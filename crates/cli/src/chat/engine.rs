@@ -12,7 +12,7 @@ use session_core::ids::{AccountId, GroupId};
 use tokio::sync::{mpsc, watch};
 
 use super::command::{Command, timer_text};
-use super::view::{Part, Shown, Trusted, View, lines_of, person};
+use super::view::{Shown, Trusted, View, lines_in, person};
 use crate::clock::now_ms;
 use crate::home::Home;
 use crate::out::{CliError, counted, printable, short};
@@ -491,18 +491,8 @@ impl Engine {
     fn show(&mut self) -> Result<(), CliError> {
         let glance = self.chats.glance(self.group)?;
         let groups = self.parts()?;
-        for group in &groups {
-            self.chats.transcript(*group)?;
-        }
+        let lines = lines_in(&mut self.chats, &groups)?;
         let account = self.chats.account();
-        let parts = groups.into_iter().filter_map(|group| {
-            Some(Part {
-                group,
-                transcript: self.chats.opened(group)?,
-                others: self.chats.others(group).unwrap_or_default(),
-            })
-        });
-        let lines = lines_of(account, &parts.collect::<Vec<_>>());
         let view = &mut self.view;
         view.title = super::short_title(account, &glance);
         view.people = glance.accounts.len();

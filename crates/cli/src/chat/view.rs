@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 use session_client::e2ee::{
     Authenticity, DeviceId, EventKind, MemberDevice, MessageName, Policy, Role, Unusable,
 };
-use session_client::{Account, Gone, Line, Said, Tick, Transcript, Words};
+use session_client::{Account, Chats, Gone, Line, Said, Tick, Transcript, Words};
 use session_core::ids::{AccountId, GroupId};
 
 use super::command::timer_text;
-use crate::out::{bytes, printable};
+use crate::out::{CliError, bytes, printable};
 use crate::session::name_of;
 
 /// One line of a conversation.
@@ -196,14 +196,30 @@ const fn gone_word(gone: Gone) -> &'static str {
 }
 
 /// A part of a view: one group of it.
-pub(crate) struct Part<'a> {
-    pub(crate) group: GroupId,
-    pub(crate) transcript: &'a Transcript,
-    pub(crate) others: BTreeSet<AccountId>,
+struct Part<'a> {
+    group: GroupId,
+    transcript: &'a Transcript,
+    others: BTreeSet<AccountId>,
+}
+
+/// The lines of conversations that are shown as one.
+pub(crate) fn lines_in(chats: &mut Chats, groups: &[GroupId]) -> Result<Vec<Shown>, CliError> {
+    for group in groups {
+        chats.transcript(*group)?;
+    }
+    let account = chats.account();
+    let parts = groups.iter().filter_map(|group| {
+        Some(Part {
+            group: *group,
+            transcript: chats.opened(*group)?,
+            others: chats.others(*group).unwrap_or_default(),
+        })
+    });
+    Ok(lines_of(account, &parts.collect::<Vec<_>>()))
 }
 
 /// The lines of a conversation, numbered.
-pub(crate) fn lines_of(account: &Account, parts: &[Part<'_>]) -> Vec<Shown> {
+fn lines_of(account: &Account, parts: &[Part<'_>]) -> Vec<Shown> {
     let mut out: Vec<(u64, Shown)> = Vec::new();
     let blocked = &account.state().blocked;
     for part in parts {
