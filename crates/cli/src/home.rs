@@ -18,6 +18,9 @@ const CLAIM_WAIT: Duration = Duration::from_secs(10);
 /// How often it is looked whether a directory is free.
 const CLAIM_LOOK: Duration = Duration::from_millis(20);
 
+/// How often one who has a directory looks whether somebody wants it.
+const WANTED_LOOK: Duration = Duration::from_millis(200);
+
 /// How long somebody who waits for a directory may take to get it once it is free: one that was
 /// stopped meanwhile does not keep it from everybody.
 const LET_IN: Duration = Duration::from_secs(1);
@@ -82,17 +85,23 @@ impl Home {
         }
     }
 
-    /// Whether another command waits for the directory.
-    pub(crate) fn is_wanted(&self) -> Result<bool, CliError> {
-        Ok(StateDir::open(&self.dir)?.is_wanted()?)
+    /// Waits until another command waits for the directory; `kept` passes first.
+    pub(crate) async fn wanted(&self, kept: Duration) -> Result<(), CliError> {
+        tokio::time::sleep(kept).await;
+        let dir = StateDir::open(&self.dir)?;
+        while !dir.is_wanted()? {
+            tokio::time::sleep(WANTED_LOOK).await;
+        }
+        Ok(())
     }
 
     /// Lets those who wait for the directory have it, and has it again after them, however long that
     /// takes.
     pub(crate) async fn let_in(&self) -> Result<(), CliError> {
         self.release();
+        let dir = StateDir::open(&self.dir)?;
         let began = Instant::now();
-        while self.is_wanted()? && began.elapsed() < LET_IN {
+        while dir.is_wanted()? && began.elapsed() < LET_IN {
             tokio::time::sleep(CLAIM_LOOK).await;
         }
         loop {

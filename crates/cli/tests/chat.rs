@@ -213,6 +213,38 @@ fn two_people_chat_with_ticks_and_one_is_killed_in_the_middle() {
     b.quits();
 }
 
+#[test]
+fn a_chat_outlives_its_node() {
+    let base = tempfile::tempdir().unwrap();
+    let mut node = RunningNode::start(base.path());
+    let (alice, bob) = two_people(&node, base.path());
+    let mut a = alice.chat(&node, "bob");
+    a.types("one");
+    a.ticks("one", "accepted");
+    let mut b = bob.chat(&node, "alice");
+    b.hears("one");
+    b.types("I am here");
+    a.hears("I am here");
+
+    // Both have found the node away before it is back; neither is started again.
+    let address = node.rpc.trim_start_matches("http://").to_owned();
+    node.kill();
+    for (chat, said) in [(&mut a, "of Alice meanwhile"), (&mut b, "of Bob meanwhile")] {
+        chat.types(said);
+        chat.ticks(said, "waiting");
+    }
+    let node = RunningNode::start_with(base.path(), &address, &[]);
+    b.hears("of Alice meanwhile");
+    a.hears("of Bob meanwhile");
+    a.ticks("of Alice meanwhile", "read");
+    // And the home is still lent.
+    alice.does(&node, &["device", "list"]);
+    a.types("two");
+    b.hears("two");
+    a.quits();
+    b.quits();
+}
+
 /// Says lines and ends once they are accepted.
 fn once(
     node: &RunningNode,

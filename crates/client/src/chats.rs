@@ -90,6 +90,8 @@ pub struct Chats {
     open: BTreeMap<GroupId, TranscriptFile>,
     /// When silent devices were looked for last.
     idle_looked_ms: u64,
+    /// Groups in which nobody asks to be removed whom this account could remove.
+    settled: BTreeSet<GroupId>,
 }
 
 impl Chats {
@@ -111,6 +113,7 @@ impl Chats {
             groups,
             open: BTreeMap::new(),
             idle_looked_ms: 0,
+            settled: BTreeSet::new(),
         };
         for group in this.groups.device().groups() {
             this.write_unsent(group)?;
@@ -304,8 +307,8 @@ impl Chats {
             let unreadable = matches!(event.kind, EventKind::Unreadable { .. });
             looked.unreadable += usize::from(unreadable);
         }
-        let asked = |update: &Update| update.change == Change::Notice;
-        if looked.updates.iter().any(asked) {
+        // Whatever call has read that somebody asks, and before a crash perhaps.
+        if !self.settled.contains(&group) {
             looked.updates.extend(self.let_go(group).await?);
         }
         Ok(looked)
@@ -418,6 +421,7 @@ impl Chats {
     async fn let_go(&mut self, group: GroupId) -> Result<Vec<Update>, ClientError> {
         let me = self.me()?;
         if self.groups.device().status(group)? != GroupStatus::Active {
+            self.settled.insert(group);
             return Ok(Vec::new());
         }
         let members = self.members(group)?;
@@ -433,10 +437,22 @@ impl Chats {
         };
         let gone: Vec<MemberDevice> = members.iter().filter(may).map(|m| m.member).collect();
         if gone.is_empty() {
+            self.settled.insert(group);
             return Ok(Vec::new());
         }
-        self.groups.remove(group, &gone, false).await?;
-        self.write_down()
+        match self.groups.remove(group, &gone, false).await {
+            // They are looked for again when that is seen in the log.
+            Ok(_) | Err(ClientError::E2ee(E2eeError::CommitPending(_))) => self.write_down(),
+            // A node that is away is asked again; with anything else reading is not kept up for ever.
+            Err(error) => {
+                let is_temporary =
+                    matches!(&error, ClientError::Rpc(error) if error.is_temporary());
+                if !is_temporary {
+                    self.settled.insert(group);
+                }
+                Err(error)
+            }
+        }
     }
 
     // ---- writing down
@@ -485,6 +501,9 @@ impl Chats {
                     })
                     .collect();
                 let changes = file.write_down(&records)?;
+                if changes.contains(&Change::Notice) {
+                    self.settled.remove(&group);
+                }
                 out.extend(updates(group, changes));
             }
             self.groups.acknowledge(last)?;

@@ -375,6 +375,9 @@ async fn who_asks_to_leave_is_removed_by_whoever_may_and_not_twice() {
         whole_account: true,
     };
     bob.say(group, &[leave]).await.unwrap();
+    // Sending reads the log as well; what was read there is not forgotten.
+    say(&mut alice, group, "goodbye").await;
+    assert_eq!(alice.others(group).unwrap().len(), 1);
     alice.receive(group, 0).await.unwrap();
     assert!(alice.others(group).unwrap().is_empty());
     bob.receive(group, 0).await.unwrap();

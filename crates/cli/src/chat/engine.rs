@@ -31,8 +31,8 @@ const RECEIPTS_AFTER: Duration = Duration::from_millis(1_200);
 const TYPING: Duration = Duration::from_secs(6);
 /// And is shown for so long.
 const TYPING_SHOWN: Duration = Duration::from_secs(8);
-/// How often it is looked whether another command wants the home.
-const WANTED: Duration = Duration::from_millis(200);
+/// How often a chat that lent its home looks whether its person is still there.
+const LOOK: Duration = Duration::from_millis(200);
 /// A chat keeps its home for so long at least: two chats of one home take turns.
 const KEPT: Duration = Duration::from_secs(2);
 /// When a person is told that another command has it.
@@ -70,7 +70,7 @@ pub(crate) struct Engine {
     views: watch::Sender<View>,
     tells: mpsc::UnboundedSender<Tell>,
     options: Options,
-    away: Option<String>,
+    away: Option<Away>,
     mail_at: Instant,
     safety_at: Instant,
     supply_at: Instant,
@@ -78,7 +78,13 @@ pub(crate) struct Engine {
     typing_at: Option<Instant>,
     typing: Vec<(AccountId, Instant)>,
     alarms: Vec<String>,
-    wanted_at: Instant,
+}
+
+/// A node that does not answer.
+struct Away {
+    why: String,
+    /// When it is tried again. A point in time: whatever happens until then does not put it off.
+    again_at: Instant,
 }
 
 /// Why a conversation is not followed any more.
@@ -122,7 +128,6 @@ impl Engine {
             typing_at: None,
             typing: Vec::new(),
             alarms: Vec::new(),
-            wanted_at: now + KEPT,
         };
         this.with = this.chats.glance(group)?.with;
         this.show()?;
@@ -163,6 +168,8 @@ impl Engine {
         home: &Home,
         asks: &mut mpsc::Receiver<Ask>,
     ) -> Result<Stopped, CliError> {
+        // Not begun again with each thing that happens, as what waits for the node is.
+        let mut wanted = core::pin::pin!(home.wanted(KEPT));
         self.due().await?;
         self.look().await?;
         loop {
@@ -178,13 +185,15 @@ impl Engine {
                         self.show()?;
                     }
                 },
-                () = tokio::time::sleep_until(self.wanted_at.into()) => {
-                    self.wanted_at = Instant::now() + WANTED;
-                    if home.is_wanted()? {
-                        return Ok(Stopped::Wanted);
+                wanted = &mut wanted => return wanted.map(|()| Stopped::Wanted),
+                () = tokio::time::sleep_until(self.next_due().into()) => {
+                    let was_away = self.away.is_some();
+                    self.due().await?;
+                    // What is due may fail for longer than reading does.
+                    if was_away {
+                        self.look().await?;
                     }
                 }
-                () = tokio::time::sleep_until(self.next_due().into()) => self.due().await?,
                 () = self.wait() => self.look().await?,
             }
         }
@@ -205,7 +214,7 @@ impl Engine {
         loop {
             tokio::select! {
                 claimed = &mut back => break claimed?,
-                () = tokio::time::sleep(WANTED) => {
+                () = tokio::time::sleep(LOOK) => {
                     // What was typed waits, and is done before the program ends.
                     if asks.is_closed() && asks.is_empty() {
                         return Ok(None);
@@ -223,11 +232,9 @@ impl Engine {
             account = home.account_of_or_offline(file).await?;
         }
         let chats = Chats::open(account, super::DEVICE)?;
-        let now = Instant::now();
         Ok(Some(Self {
             chats,
-            wanted_at: now + KEPT,
-            safety_at: now,
+            safety_at: Instant::now(),
             ..self
         }))
     }
@@ -236,19 +243,22 @@ impl Engine {
     fn wait(&self) -> impl Future<Output = ()> + use<> {
         let rpc = self.chats.account().rpc().clone();
         let from = self.chats.groups().device().next_position(self.group);
-        let (group, away) = (self.group, self.away.is_some());
-        let over = self.view.ended.is_some();
+        let (group, over) = (self.group, self.view.ended.is_some());
+        let again_at = self.away.as_ref().map(|away| away.again_at);
         async move {
+            if let Some(again_at) = again_at {
+                return tokio::time::sleep_until(again_at.into()).await;
+            }
+            if over {
+                return tokio::time::sleep(RETRY).await;
+            }
             let wait_ms = WAIT_MS.min(rpc.wait_ms_max());
             let params = json!({
                 "groupId": group, "from": from.unwrap_or_default(), "limit": 1, "waitMs": wait_ms,
             });
-            if away || over {
-                tokio::time::sleep(RETRY).await;
-                return;
-            }
             let asked: Result<Value, _> = rpc.call("sessionvm.GetMessages", params).await;
-            if asked.is_err() {
+            // A node that is away is found so by whoever looks.
+            if asked.is_err_and(|error| !error.is_temporary()) {
                 tokio::time::sleep(RETRY).await;
             }
         }
@@ -264,13 +274,12 @@ impl Engine {
         for at in typing.chain(self.receipts_at) {
             next = next.min(at);
         }
-        // While the node is away nothing is due more often than it is tried.
-        let least = if self.away.is_some() {
-            RETRY
-        } else {
-            Duration::from_millis(50)
-        };
-        next.max(Instant::now() + least)
+        // While the node is away nothing is due before it is tried again.
+        let least = Instant::now() + Duration::from_millis(50);
+        match &self.away {
+            Some(away) => next.max(away.again_at).max(least),
+            None => next.max(least),
+        }
     }
 
     /// Does what is due.
@@ -318,9 +327,6 @@ impl Engine {
             for account in looked.typing {
                 self.typing.retain(|(other, _)| *other != account);
                 self.typing.push((account, now));
-            }
-            if !looked.updates.is_empty() {
-                self.receipts_at.get_or_insert(now + RECEIPTS_AFTER);
             }
         }
         self.go_on()
@@ -466,7 +472,10 @@ impl Engine {
         match done {
             Ok(()) => self.away = None,
             Err(ClientError::Rpc(error)) if error.is_temporary() => {
-                self.away = Some(printable(&error.to_string()));
+                self.away = Some(Away {
+                    why: printable(&error.to_string()),
+                    again_at: Instant::now() + RETRY,
+                });
             }
             // A transaction of the account waits in its outbox.
             Err(error @ ClientError::Waiting { .. }) => self.say(vec![error.to_string()]),
@@ -509,12 +518,17 @@ impl Engine {
                 Some("this device was away for too long: it has asked to be let back in")
             }
         };
-        view.away.clone_from(&self.away);
+        view.away = self.away.as_ref().map(|away| away.why.clone());
         let typing = self.typing.iter().map(|(who, _)| person(account, who));
         view.typing = typing.collect();
         view.waiting = lines.iter().filter(|line| is_waiting(line)).count();
         let last = view.lines.len();
         let rings = lines.iter().skip(last).any(is_of_others);
+        if view.lines != lines {
+            // Whichever call has read it: sending reads the log too.
+            self.receipts_at
+                .get_or_insert(Instant::now() + RECEIPTS_AFTER);
+        }
         view.lines = lines;
         if rings && !view.muted && last > 0 {
             let _gone = self.tells.send(Tell::Bell);
