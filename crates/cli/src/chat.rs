@@ -11,7 +11,7 @@ pub(crate) mod view;
 use std::io::IsTerminal as _;
 
 use clap::Args;
-use session_client::e2ee::GroupStatus;
+use session_client::e2ee::{Content, GroupStatus};
 use session_client::{Account, Chats, Entered, Glance, InvitationCode};
 use session_core::ids::{AccountId, GroupId};
 use tokio::sync::{mpsc, watch};
@@ -22,7 +22,7 @@ use crate::home::{Home, resolve_account};
 use crate::out::{CliError, Out, note, printable, short};
 
 pub(crate) use self::command::{parse_timer, timer_text};
-pub(crate) use self::view::{device_name, person, role_word};
+pub(crate) use self::view::{device_name, person, role_word, signatures_text};
 
 /// What a device is called that nobody named.
 pub(crate) const DEVICE: &str = "terminal";
@@ -183,6 +183,19 @@ pub(crate) fn short_title(account: &Account, glance: &Glance) -> String {
         None if glance.name.is_empty() => short(&glance.group.to_string()),
         None => printable(&glance.name),
     }
+}
+
+/// What asks for this account to be taken out of a group, and what a person is told then.
+pub(crate) fn leaving(chats: &Chats, group: GroupId) -> Result<(Content, &'static str), CliError> {
+    if chats.others(group)?.is_empty() {
+        let problem = "nobody else is in this conversation: nobody could take you out of it";
+        return Err(CliError::Usage(problem.to_owned()));
+    }
+    let leave = Content::Leave {
+        whole_account: true,
+    };
+    let answer = "you asked to be removed: it happens when somebody who may do it is there";
+    Ok((leave, answer))
 }
 
 /// What a conversation is called.

@@ -10,7 +10,8 @@ use session_core::ids::{AccountId, GroupId};
 use session_core::time::Time;
 
 use crate::chat::{
-    device_name, enter, find_group, open, parse_timer, person, role_word, short_title, timer_text,
+    device_name, enter, find_group, leaving, open, parse_timer, person, role_word, short_title,
+    signatures_text, timer_text,
 };
 use crate::home::{Home, resolve_account};
 use crate::out::{CliError, Out, counted, note};
@@ -146,11 +147,8 @@ async fn run_with(chats: &mut Chats, verb: GroupVerb, out: &Out) -> Result<(), C
         }
         GroupVerb::Leave { group } => {
             let group = named(chats, &group)?;
-            let leave = session_client::e2ee::Content::Leave {
-                whole_account: true,
-            };
+            let (leave, text) = leaving(chats, group)?;
             chats.say(group, &[leave]).await?;
-            let text = "you asked to be removed: it happens when somebody who may do it is there";
             out.result(
                 text,
                 &json!({ "ok": true, "groupId": group, "message": text }),
@@ -364,11 +362,7 @@ fn show(chats: &mut Chats, group: GroupId, out: &Out) -> Result<(), CliError> {
     let epoch = chats.groups().device().epoch(group)?;
     let number = chats.groups().safety_number(group).ok();
     let me = chats.me()?;
-    let signed = match policy.signatures {
-        SignatureRule::Never => "not signed: between two it is known who it was",
-        SignatureRule::Batched => "signed in batches",
-        SignatureRule::Each => "each signed at once",
-    };
+    let signed = signatures_text(policy.signatures);
     let mut lines = vec![
         format!("group {group}"),
         format!(

@@ -72,7 +72,7 @@ fn one(chats: &mut Chats, name: &str) -> Result<(String, Value), CliError> {
         None => {
             let account = resolve_account(chats.account(), name);
             let account = account.map_err(|_| CliError::NoChat(name.to_owned()))?;
-            chats.all_with(account)?
+            chats.said_with(account)?
         }
     };
     if groups.is_empty() {

@@ -77,7 +77,7 @@ pub(crate) async fn inbox(args: &InboxArgs, home: &Home, out: &Out) -> Result<()
 /// Shows what comes until Ctrl-C. The directory is free for other commands between two looks.
 async fn follow(args: &InboxArgs, home: &Home, out: &Out) -> Result<(), CliError> {
     let file = home.identity_file()?;
-    let mut account = home.account_of(&file).await?;
+    let mut account = home.account_of_or_offline(&file).await?;
     let mut written = file.written();
     let mut away = false;
     loop {
@@ -112,7 +112,7 @@ async fn follow(args: &InboxArgs, home: &Home, out: &Out) -> Result<(), CliError
         } else {
             // Another command has rotated the keys.
             written = file.written();
-            account = home.account_of(&file).await?;
+            account = home.account_of_or_offline(&file).await?;
         }
     }
 }

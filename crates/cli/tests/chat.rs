@@ -209,6 +209,41 @@ fn two_people_chat_with_ticks_and_one_is_killed_in_the_middle() {
     a.sees("verified", |value| {
         value["lines"][0] == "bob is verified, with the devices of now"
     });
+
+    // Whoever is taken out is told; who stays still sees what is said, also to nobody.
+    a.types("/remove bob");
+    let notice = |value: &Value, of: &str| {
+        let text = value["text"].as_str();
+        value["kind"] == "notice" && text.is_some_and(|text| text.contains(of))
+    };
+    a.sees("the removal", |value| notice(value, "you removed bob"));
+    b.sees("the removal", |value| notice(value, "alice removed you"));
+    a.types("alone");
+    a.ticks("alone", "accepted");
+    a.types("/leave");
+    a.sees("an answer", |value| {
+        value["lines"][0]
+            .as_str()
+            .is_some_and(|l| l.contains("nobody else is"))
+    });
+    let changes = |value: &&Value| notice(value, "changed the conversation");
+    assert_eq!(
+        a.seen.iter().find(changes),
+        None,
+        "only the removal is told"
+    );
+    a.quits();
+    b.quits();
+    // A new one between the two begins, and what was said before stands above it, for both.
+    let mut a = alice.chat(&node, "bob");
+    a.types("and again");
+    a.ticks("and again", "accepted");
+    let mut b = bob.chat(&node, "alice");
+    b.hears("and again");
+    a.ticks("alone", "accepted");
+    for chat in [&mut a, &mut b] {
+        chat.sees("what was said before", |value| value["text"] == "hello bob");
+    }
     a.quits();
     b.quits();
 }

@@ -228,6 +228,22 @@ impl Transcript {
         untold.map(|said| said.name).take(limit).collect()
     }
 
+    /// Other accounts that were here once, and were removed.
+    pub(crate) fn others_gone(&self) -> BTreeSet<AccountId> {
+        let mut gone = BTreeSet::new();
+        for line in &self.lines {
+            let Line::Notice(kind, _) = line else {
+                continue;
+            };
+            if let EventKind::Removed { device, .. } = &**kind
+                && device.account != self.me.account
+            {
+                gone.insert(device.account);
+            }
+        }
+        gone
+    }
+
     /// Accounts that ask to be removed and are still there: one device of them, or none for all.
     pub fn leaving(&self) -> BTreeMap<AccountId, Option<DeviceId>> {
         let mut leaving = BTreeMap::new();

@@ -87,6 +87,18 @@ pub enum PolicyError {
 }
 
 impl Policy {
+    /// Whether two policies say the same but for accounts that are not in the group, and for devices
+    /// that may not come back.
+    pub(crate) fn agrees_but_for(&self, other: &Self, is_in: impl Fn(&AccountId) -> bool) -> bool {
+        let seen = |policy: &Self| {
+            let mut policy = policy.clone();
+            policy.revoked.clear();
+            policy.roles.retain(|account, _| is_in(account));
+            policy
+        };
+        seen(self) == seen(other)
+    }
+
     /// The policy of a new group: its creator owns it, admins add, remove and rename, and messages
     /// are signed in batches.
     pub fn new(chain: ChainId, owner: AccountId) -> Self {

@@ -149,7 +149,8 @@ impl Engine {
             }
         }
         // What was read is told before the program ends, and what waits is tried once more.
-        if self.away.is_none() {
+        let is_active = self.chats.groups().device().status(self.group)? == GroupStatus::Active;
+        if self.away.is_none() && is_active {
             if self.options.receipts {
                 self.chats.tell(self.group, Told::Read)?;
             }
@@ -453,7 +454,8 @@ impl Engine {
     async fn tell_typing(&mut self) -> Result<(), CliError> {
         let now = Instant::now();
         let lately = self.typing_at.is_some_and(|at| at + TYPING > now);
-        if lately || self.away.is_some() || !self.options.receipts {
+        let over = self.view.ended.is_some();
+        if lately || over || self.away.is_some() || !self.options.receipts {
             return Ok(());
         }
         self.typing_at = Some(now);
@@ -489,12 +491,19 @@ impl Engine {
         Ok(())
     }
 
-    /// Every conversation that is shown: two where both people began one at once.
-    fn parts(&self) -> Result<Vec<GroupId>, ClientError> {
-        match self.with {
-            Some(with) => self.chats.all_with(with),
-            None => Ok(self.before.iter().copied().chain([self.group]).collect()),
+    /// Every conversation that is shown: two where both people began one at once, and those that one of
+    /// them has left.
+    fn parts(&mut self) -> Result<Vec<GroupId>, ClientError> {
+        let mut parts = match self.with {
+            Some(with) => self.chats.said_with(with)?,
+            None => Vec::new(),
+        };
+        for group in self.before.iter().chain([&self.group]) {
+            if !parts.contains(group) {
+                parts.push(*group);
+            }
         }
+        Ok(parts)
     }
 
     fn show(&mut self) -> Result<(), CliError> {
@@ -503,7 +512,10 @@ impl Engine {
         let lines = lines_in(&mut self.chats, &groups)?;
         let account = self.chats.account();
         let view = &mut self.view;
-        view.title = super::short_title(account, &glance);
+        view.title = match self.with {
+            Some(with) => person(account, &with),
+            None => super::short_title(account, &glance),
+        };
         view.people = glance.accounts.len();
         view.devices = self.chats.members(self.group).map_or(0, |all| all.len());
         view.muted = account.state().muted.contains(&self.group);

@@ -3,6 +3,7 @@
 
 mod draw;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -40,6 +41,9 @@ pub(super) struct Screen {
     pub(super) names: Vec<String>,
 }
 
+/// Lines that wait for the engine; each is at most what the input holds.
+const TYPED_MAX: usize = 256;
+
 /// What a key means.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Meant {
@@ -56,7 +60,7 @@ pub(super) async fn run(
     mut tells: mpsc::UnboundedReceiver<Tell>,
 ) -> Result<(), CliError> {
     let mut terminal = ratatui::try_init()?;
-    let _restored = Restore;
+    let restored = Restore;
     execute!(std::io::stdout(), EnableBracketedPaste)?;
     let stop = Arc::new(AtomicBool::new(false));
     let (keys, mut pressed) = mpsc::channel(64);
@@ -70,30 +74,37 @@ pub(super) async fn run(
         ..Screen::default()
     };
     let mut ended = signals();
+    // What was typed faster than it is done.
+    let mut typed = VecDeque::new();
     loop {
         terminal.draw(|frame| draw(frame, &screen))?;
         tokio::select! {
             event = pressed.recv() => match event {
                 Some(event) => match screen.take(event) {
                     Meant::Nothing => {}
-                    Meant::Typed => { let _full = asks.try_send(Ask::Typing); }
+                    // It takes no room from what is to be done.
+                    Meant::Typed if asks.capacity() == asks.max_capacity() => {
+                        let _gone = asks.try_send(Ask::Typing);
+                    }
+                    Meant::Typed => {}
                     Meant::Quit => break,
                     Meant::Line(line) => match Command::parse(&line) {
                         Ok(Some(Command::Quit)) => break,
                         // Where a slow node keeps the engine busy nothing that was typed is lost.
-                        Ok(Some(command)) => match asks.try_send(Ask::Do(command)) {
-                            Ok(()) => {}
-                            Err(mpsc::error::TrySendError::Full(_)) => {
-                                screen.input.paste(&line);
-                                screen.tell(Tell::Lines(vec!["still busy: press Enter again".to_owned()]));
-                            }
-                            Err(mpsc::error::TrySendError::Closed(_)) => break,
-                        },
+                        Ok(Some(command)) if typed.len() < TYPED_MAX => typed.push_back(command),
+                        Ok(Some(_)) => {
+                            screen.input.paste(&line);
+                            screen.tell(Tell::Lines(vec!["still busy: press Enter again".to_owned()]));
+                        }
                         Ok(None) => {}
                         Err(problem) => screen.tell(Tell::Lines(vec![problem])),
                     },
                 },
                 None => break,
+            },
+            permit = asks.reserve(), if !typed.is_empty() => match (permit, typed.pop_front()) {
+                (Ok(permit), Some(command)) => permit.send(Ask::Do(command)),
+                _ => break,
             },
             changed = views.changed() => {
                 if changed.is_err() {
@@ -114,6 +125,12 @@ pub(super) async fn run(
         }
     }
     stop.store(true, Ordering::Relaxed);
+    drop(restored);
+    for command in typed {
+        if asks.send(Ask::Do(command)).await.is_err() {
+            break;
+        }
+    }
     Ok(())
 }
 

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 use session_client::e2ee::{
-    Authenticity, DeviceId, EventKind, MemberDevice, MessageName, Policy, Role, Unusable,
+    Authenticity, DeviceId, EventKind, MemberDevice, MessageName, Policy, Role, SignatureRule,
+    Unusable,
 };
 use session_client::{Account, Chats, Gone, Line, Said, Tick, Transcript, Words};
 use session_core::ids::{AccountId, GroupId};
@@ -223,6 +224,7 @@ fn lines_of(account: &Account, parts: &[Part<'_>]) -> Vec<Shown> {
     let mut out: Vec<(u64, Shown)> = Vec::new();
     let blocked = &account.state().blocked;
     for part in parts {
+        let mut policy = None;
         for line in part.transcript.lines() {
             match line {
                 Line::Said(name) => {
@@ -234,7 +236,11 @@ fn lines_of(account: &Account, parts: &[Part<'_>]) -> Vec<Shown> {
                     }
                 }
                 Line::Notice(kind, at_ms) => {
-                    if let Some((text, loud)) = notice(account, kind) {
+                    let before = policy;
+                    if let EventKind::PolicyChanged { policy: now, .. } = &**kind {
+                        policy = Some(&**now);
+                    }
+                    if let Some((text, loud)) = notice(account, before, kind) {
                         let time_ms = *at_ms;
                         let notice = Notice {
                             text,
@@ -361,8 +367,9 @@ pub(crate) fn device_name(device: &DeviceId) -> String {
     hex.chars().take(16).collect()
 }
 
-/// An event in words, and whether it is loud. None: it is not shown.
-fn notice(account: &Account, kind: &EventKind) -> Option<(String, bool)> {
+/// An event in words, and whether it is loud; `before` is the policy before it, where that is known.
+/// None: it is not shown.
+fn notice(account: &Account, before: Option<&Policy>, kind: &EventKind) -> Option<(String, bool)> {
     let who = |member: &MemberDevice| person(account, &member.account);
     let plain = |text: String| Some((text, false));
     let loud = |text: String| Some((text, true));
@@ -424,7 +431,7 @@ fn notice(account: &Account, kind: &EventKind) -> Option<(String, bool)> {
         EventKind::PolicyChanged { policy, by } => plain(format!(
             "{} changed the conversation: {}",
             who(by),
-            policy_text(policy)
+            policy_text(account, before, policy)
         )),
         EventKind::Halted { reason, .. } => loud(format!(
             "this conversation stands still: a change came that {}. An admin can begin it anew",
@@ -451,15 +458,58 @@ fn notice(account: &Account, kind: &EventKind) -> Option<(String, bool)> {
     }
 }
 
-fn policy_text(policy: &Policy) -> String {
-    let name = match policy.name.as_str() {
-        "" => String::new(),
-        name => format!("named {}, ", printable(name)),
-    };
-    format!(
-        "{name}messages disappear: {}",
-        timer_text(policy.disappear_after_s)
-    )
+/// What is another way than before; where that is not known, what people look for first.
+fn policy_text(account: &Account, before: Option<&Policy>, now: &Policy) -> String {
+    let mut said = Vec::new();
+    if before.map_or(!now.name.is_empty(), |before| before.name != now.name) {
+        said.push(match now.name.as_str() {
+            "" => "without a name".to_owned(),
+            name => format!("named {}", printable(name)),
+        });
+    }
+    if before.is_none_or(|before| before.disappear_after_s != now.disappear_after_s) {
+        let timer = timer_text(now.disappear_after_s);
+        said.push(format!("messages disappear: {timer}"));
+    }
+    if let Some(before) = before {
+        let people: BTreeSet<AccountId> = before
+            .roles
+            .keys()
+            .chain(now.roles.keys())
+            .copied()
+            .collect();
+        for one in people
+            .into_iter()
+            .filter(|one| before.role(*one) != now.role(*one))
+        {
+            let role = role_word(now.role(one));
+            said.push(format!("{} is {role}", person(account, &one)));
+        }
+        if before.signatures != now.signatures {
+            said.push(format!("messages {}", signatures_text(now.signatures)));
+        }
+        let rights = [
+            ("add", before.add, now.add),
+            ("remove", before.remove, now.remove),
+            ("change this", before.rename, now.rename),
+        ];
+        for (what, _, now) in rights.iter().filter(|(_, before, now)| before != now) {
+            said.push(format!("to {what} it takes: {}", role_word(*now)));
+        }
+    }
+    match said.is_empty() {
+        true => "its rules".to_owned(),
+        false => said.join(", "),
+    }
+}
+
+/// How messages are signed.
+pub(crate) const fn signatures_text(rule: SignatureRule) -> &'static str {
+    match rule {
+        SignatureRule::Never => "not signed: between two it is known who it was",
+        SignatureRule::Batched => "signed in batches",
+        SignatureRule::Each => "each signed at once",
+    }
 }
 
 pub(crate) const fn reason_text(reason: Unusable) -> &'static str {

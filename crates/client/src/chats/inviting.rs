@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use session_core::ids::{AccountId, GroupId, SessionId};
 use session_core::time::{DAY_MS, Time};
-use session_e2ee::{E2eeError, GroupStatus, Policy};
+use session_e2ee::{E2eeError, GroupStatus, Policy, SignatureRule};
 
 use super::{Chats, Update};
 use crate::account::{Account, now};
@@ -168,6 +168,27 @@ impl Chats {
             }
         }
         Ok(found)
+    }
+
+    /// Every conversation that was between this account and another one: those of two, and those that
+    /// the other one has left or was taken out of.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn said_with(&mut self, peer: AccountId) -> Result<Vec<GroupId>, ClientError> {
+        let mut all = self.all_with(peer)?;
+        let me = self.me()?.account;
+        for group in self.groups.device().groups() {
+            let policy = self.groups.device().policy(group)?;
+            let alone = policy.roles.keys().eq([&me]);
+            if alone
+                && policy.signatures == SignatureRule::Never
+                && self.transcript(group)?.others_gone() == BTreeSet::from([peer])
+            {
+                all.push(group);
+            }
+        }
+        Ok(all)
     }
 
     /// Key packages of every device of these accounts, and of this account's other devices where a

@@ -26,7 +26,7 @@ use crate::error::{E2eeError, bounded};
 use crate::event::{EventKind, LogPlace, MemberDevice, Unusable};
 use crate::limits::COMMIT_MAX;
 use crate::outgoing::{Advance, ChainKeys, OutgoingKind, commit_hash};
-use crate::policy::SignatureRule;
+use crate::policy::{Policy, SignatureRule};
 use crate::roster::Roster;
 use crate::tables::{GroupRecord, GroupStatus, Intent, PendingRecord, ReturnRecord};
 use crate::verdict::{AsOf, Judge, Verdict};
@@ -263,7 +263,8 @@ impl Transaction<'_> {
             Followed::Merged(verdict) => verdict,
         };
         let removal = accepted.removes || !verdict.removed.is_empty();
-        let changed = record.policy != verdict.policy;
+        let policy = record.policy.clone();
+        let changed = policy != verdict.policy;
         record.policy = verdict.policy.clone();
         record.last_commit = hash;
         self.enter_epoch(group, record, &mut loaded, removal)?;
@@ -284,7 +285,7 @@ impl Transaction<'_> {
             let name = (group, device.device);
             self.buffer().save_record(&name, &ReturnRecord { at_ms });
         }
-        self.tell_changes(group, (&roster, &roster_now), &verdict, changed);
+        self.tell_changes(group, (&roster, &roster_now), &verdict, &policy);
         self.buffer().delete_record::<PendingRecord>(&group);
         if let Some(pending) = pending {
             self.unsend(pending.number);
@@ -466,7 +467,7 @@ impl Transaction<'_> {
         group: GroupId,
         (before, after): (&Roster, &Roster),
         verdict: &Verdict,
-        policy_changed: bool,
+        policy: &Policy,
     ) {
         let by = verdict.by;
         let gone: BTreeSet<u32> = verdict.removed.iter().map(|(leaf, _)| *leaf).collect();
@@ -508,7 +509,8 @@ impl Transaction<'_> {
         if key(before) != key(after) {
             self.tell(group, EventKind::KeyRenewed { device: by });
         }
-        if policy_changed {
+        // What went with those who went is told already.
+        if !policy.agrees_but_for(&verdict.policy, |account| accounts.contains(account)) {
             let policy = Box::new(verdict.policy.clone());
             self.tell(group, EventKind::PolicyChanged { policy, by });
         }

@@ -111,3 +111,23 @@ proptest! {
         prop_assert_eq!(Policy::from_bytes(&policy.to_bytes()), Ok(policy));
     }
 }
+
+#[test]
+fn what_went_with_those_who_went_is_no_change_of_its_own() {
+    let before = policy();
+    let (owner, gone, there) = (account(1), account(77), account(78));
+    let is_in = |account: &AccountId| *account != gone;
+    let mut after = before.clone();
+    after.roles.insert(gone, Role::Admin);
+    after.revoked.insert((gone, DeviceId::from_bytes([1; 16])));
+    assert!(before.agrees_but_for(&after, is_in));
+    assert!(!before.agrees_but_for(&after, |_| true));
+    after.roles.insert(there, Role::Admin);
+    assert!(!before.agrees_but_for(&after, is_in));
+    after.roles.remove(&there);
+    after.roles.insert(owner, Role::Member);
+    assert!(!before.agrees_but_for(&after, is_in));
+    after = before.clone();
+    after.disappear_after_s = 60;
+    assert!(!before.agrees_but_for(&after, is_in));
+}

@@ -9,8 +9,8 @@ use session_core::ids::AccountId;
 
 use super::{Engine, Tell, alarm_of};
 use crate::chat::command::Command;
-use crate::chat::export;
 use crate::chat::view::{Message, Shown, day, device_name, person, role_word};
+use crate::chat::{export, leaving};
 use crate::home::resolve_account;
 use crate::out::{CliError, counted, printable, read_at_most};
 
@@ -136,13 +136,9 @@ impl Engine {
     }
 
     async fn leave(&mut self) -> Result<(), CliError> {
-        let leave = Content::Leave {
-            whole_account: true,
-        };
+        let (leave, answer) = leaving(&self.chats, self.group)?;
         self.send(leave).await?;
-        self.say(vec![
-            "you asked to be removed: it happens when somebody who may do it is there".to_owned(),
-        ]);
+        self.say(vec![answer.to_owned()]);
         Ok(())
     }
 

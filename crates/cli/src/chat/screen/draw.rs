@@ -12,6 +12,7 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 use super::Screen;
 use crate::chat::engine::timer_mark;
 use crate::chat::view::{Message, Notice, Shown, Trusted, View, clock, day, times};
+use crate::out::counted;
 
 /// Rows of what is typed, at most.
 const INPUT_ROWS: usize = 6;
@@ -80,10 +81,14 @@ fn header(view: &View, width: usize) -> Line<'static> {
         Trusted::Changed => (" ! CHANGED, see /safety", base.fg(Color::Red)),
         Trusted::Unknown => (" not compared yet, see /safety", base),
     };
+    let people = match (view.people, view.devices) {
+        // Of one that is over nobody is known any more.
+        (0, _) => String::new(),
+        (1, devices) => format!(" · nobody else, {}", counted(devices as u64, "device")),
+        (people, devices) => format!(" · {people} people, {devices} devices"),
+    };
     let people = format!(
-        " · {} people, {} devices{}{}",
-        view.people,
-        view.devices,
+        "{people}{}{}",
         timer_mark(view.timer_s),
         if view.muted { " · muted" } else { "" }
     );
@@ -116,12 +121,6 @@ fn status_line(screen: &Screen, above: usize) -> Line<'static> {
     if let Some(ended) = view.ended {
         part(ended.to_owned(), ALARM);
     }
-    if let Some(away) = &view.away {
-        part(
-            format!("the node is away ({away})"),
-            Style::new().fg(Color::Yellow),
-        );
-    }
     if view.lent {
         part(
             "another command has this home".to_owned(),
@@ -138,6 +137,10 @@ fn status_line(screen: &Screen, above: usize) -> Line<'static> {
         [] => {}
         [one] => part(format!("{one} is writing"), DIM),
         several => part(format!("{} are writing", several.join(", ")), DIM),
+    }
+    // Last: it is long, and a narrow screen cuts it off.
+    if let Some(away) = &view.away {
+        part(away.clone(), Style::new().fg(Color::Yellow));
     }
     if parts.is_empty() {
         parts.push(Span::styled("/help", DIM));
