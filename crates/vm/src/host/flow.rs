@@ -32,7 +32,8 @@ const WINDOW: Duration = Duration::from_secs(2);
 /// What is let in is accepted within so long, at that rate.
 const AHEAD: Duration = Duration::from_millis(350);
 
-/// What is let in whatever the rate: what is pushed to others in so long, …
+/// What is let in whatever the rate: what is pushed to others in so long, or while the chain takes
+/// nothing of what waits, …
 const FLOOR: Duration = Duration::from_millis(600);
 
 /// … within these: with less a burst of one caller's would not fit, with more others would wait.
@@ -83,8 +84,10 @@ const HINT: (u64, u64) = (100, 2_000);
 /// What is on its way.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
-    /// Bytes that are let in whatever the rate.
-    floor_bytes: u64,
+    /// Others are told of so many bytes a second.
+    push_bytes_per_second: u64,
+    /// Since when own transactions wait and none of them was accepted.
+    stalled_since: Option<Instant>,
     own: HashMap<ActionId, u64>,
     own_bytes: u64,
     foreign: HashMap<ActionId, Instant>,
@@ -111,12 +114,20 @@ pub(super) struct Flow {
 impl Flow {
     /// Nothing is on its way; others are told of so many bytes a second.
     pub(super) fn new(push_bytes_per_second: u64) -> Self {
-        let floor = u128::from(push_bytes_per_second) * FLOOR.as_millis() / 1_000;
-        let floor = u64::try_from(floor).unwrap_or(u64::MAX);
         Self {
-            floor_bytes: floor.clamp(FLOOR_BYTES.0, FLOOR_BYTES.1),
+            push_bytes_per_second,
             ..Self::default()
         }
+    }
+
+    /// Bytes that are let in whatever the rate. Where a validator is dead the chain stands still until
+    /// the next one's turn, seconds later, and then takes a block of whatever waits.
+    fn floor_bytes(&self, now: Instant) -> u64 {
+        let since = self.stalled_since.unwrap_or(now);
+        let time = FLOOR.max(now.saturating_duration_since(since));
+        let floor = u128::from(self.push_bytes_per_second) * time.as_millis() / 1_000;
+        let floor = u64::try_from(floor).unwrap_or(u64::MAX);
+        floor.clamp(FLOOR_BYTES.0, FLOOR_BYTES.1)
     }
 
     /// The host asks for a block.
@@ -242,18 +253,18 @@ impl Flow {
     }
 
     /// Bytes of own transactions that may be on their way.
-    fn allowed(&self) -> u64 {
+    fn allowed(&self, now: Instant) -> u64 {
         let share =
             AHEAD.as_millis().saturating_mul(self.accepted_bytes.into()) / WINDOW.as_millis();
         u64::try_from(share)
             .unwrap_or(u64::MAX)
-            .max(self.floor_bytes)
+            .max(self.floor_bytes(now))
     }
 
     /// In how many milliseconds to try again, where not even a small transaction is let in.
     pub(super) fn is_full(&mut self, now: Instant) -> Option<u64> {
         self.turn(now);
-        (self.own_bytes >= self.allowed()).then_some(HINT.0)
+        (self.own_bytes >= self.allowed(now)).then_some(HINT.0)
     }
 
     /// Lets an own transaction in, or tells in how many milliseconds to try again.
@@ -266,11 +277,15 @@ impl Flow {
         self.turn(now);
         let bytes = bytes as u64;
         // One that is larger than all that may be on its way goes alone.
-        if self.own_bytes > 0 && self.own_bytes + bytes > self.allowed() {
+        let allowed = self.allowed(now);
+        if self.own_bytes > 0 && self.own_bytes + bytes > allowed {
             let per_ms =
                 (self.accepted_bytes / u64::try_from(WINDOW.as_millis()).unwrap_or(1)).max(1);
-            let wait = (self.own_bytes + bytes - self.allowed()) / per_ms;
+            let wait = (self.own_bytes + bytes - allowed) / per_ms;
             return Err(wait.clamp(HINT.0, HINT.1));
+        }
+        if self.own_bytes == 0 {
+            self.stalled_since = Some(now);
         }
         if self.own.insert(action, bytes).is_none() {
             self.own_bytes += bytes;
@@ -287,6 +302,7 @@ impl Flow {
     pub(super) fn accepted(&mut self, action: &ActionId, bytes: usize, now: Instant) {
         // What the chain takes of others is theirs to count.
         if self.over(action) {
+            self.stalled_since = Some(now);
             self.accepted.push_back((now, bytes as u64));
             self.accepted_bytes += bytes as u64;
             self.turn(now);
@@ -379,7 +395,7 @@ mod tests {
                 taken * 10 >= rate * 10 * 9,
                 "{taken} of {rate} a second in 10 s"
             );
-            let floor = Duration::from_millis(flow.floor_bytes * 1_000 / rate);
+            let floor = Duration::from_millis(flow.floor_bytes(start) * 1_000 / rate);
             assert!(
                 worst <= floor.max(AHEAD) + Duration::from_millis(250),
                 "{worst:?} at {rate}"
@@ -515,8 +531,28 @@ mod tests {
 
     #[test]
     fn what_is_let_in_at_first_follows_what_others_are_told() {
-        assert_eq!(Flow::new(160 << 10).allowed(), 96 << 10);
-        assert_eq!(Flow::new(0).allowed(), FLOOR_BYTES.0);
-        assert_eq!(Flow::new(u64::MAX).allowed(), FLOOR_BYTES.1);
+        let now = Instant::now();
+        assert_eq!(Flow::new(160 << 10).allowed(now), 96 << 10);
+        assert_eq!(Flow::new(0).allowed(now), FLOOR_BYTES.0);
+        assert_eq!(Flow::new(u64::MAX).allowed(now), FLOOR_BYTES.1);
+    }
+
+    /// A chain that stands still for seconds at a time is given blocks to take in between.
+    #[test]
+    fn more_is_let_in_while_the_chain_takes_nothing() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut flow = Flow::new(160 << 10);
+        // Nobody waits: the pause tells nothing.
+        assert_eq!(flow.allowed(at(60_000)), 96 << 10);
+        assert_eq!(flow.admit(action(0), 90 << 10, at(60_000)), Ok(()));
+        assert!(flow.admit(action(1), 90 << 10, at(60_500)).is_err());
+        assert_eq!(flow.admit(action(1), 90 << 10, at(62_000)), Ok(()));
+        assert_eq!(flow.allowed(at(90_000)), FLOOR_BYTES.1);
+        flow.accepted(&action(0), 90 << 10, at(65_000));
+        assert_eq!(flow.allowed(at(65_100)), 96 << 10);
+        flow.accepted(&action(1), 90 << 10, at(65_200));
+        assert_eq!(flow.admit(action(2), 4_000, at(99_000)), Ok(()));
+        assert_eq!(flow.allowed(at(99_000)), 96 << 10);
     }
 }
