@@ -32,7 +32,10 @@ pub(crate) enum ContactVerb {
 }
 
 pub(crate) async fn run(verb: ContactVerb, home: &Home, out: &Out) -> Result<(), CliError> {
-    let mut account = home.account().await?;
+    let mut account = match verb {
+        ContactVerb::List | ContactVerb::Remove { .. } => home.account_or_offline().await?,
+        ContactVerb::Add { .. } | ContactVerb::Accept { .. } => home.account().await?,
+    };
     match verb {
         ContactVerb::Add { name, id } => {
             let problem = format!("{id} is neither a 07… id nor an account in CB58");

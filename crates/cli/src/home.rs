@@ -191,9 +191,9 @@ impl Home {
 
     /// The account, for what needs no node.
     pub(crate) async fn account_offline(&self) -> Result<Account, CliError> {
-        let identity = self.identity()?;
+        let file = self.identity_file()?;
         self.claim().await?;
-        Ok(Account::open_offline(self.rpc()?, identity, &self.dir)?)
+        Ok(Account::open_file_offline(self.rpc()?, file, &self.dir)?)
     }
 
     /// What a person should know before anything else.

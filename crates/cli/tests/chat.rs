@@ -268,7 +268,7 @@ fn a_chat_outlives_its_node() {
         chat.types(said);
         chat.ticks(said, "waiting");
     }
-    let node = RunningNode::start_with(base.path(), &address, &[]);
+    let mut node = RunningNode::start_with(base.path(), &address, &[]);
     b.hears("of Alice meanwhile");
     a.hears("of Bob meanwhile");
     a.ticks("of Alice meanwhile", "read");
@@ -278,6 +278,16 @@ fn a_chat_outlives_its_node() {
     b.hears("two");
     a.quits();
     b.quits();
+
+    // Names are sealed to the identity; what needs no node shows them without one.
+    node.kill();
+    let (code, said) = on(&node.rpc, &alice.home, &["history", "export", "bob"], "");
+    assert_eq!(code, Some(0), "{said}");
+    let of_bob = said.as_array().unwrap().iter();
+    let of_bob = of_bob.filter(|line| line["from"] == "bob");
+    assert_eq!(of_bob.count(), 2, "{said}");
+    let (code, contacts) = on(&node.rpc, &alice.home, &["contact", "list"], "");
+    assert_eq!((code, &contacts[0]["name"]), (Some(0), &"bob".into()));
 }
 
 /// Says lines and ends once they are accepted.

@@ -156,14 +156,40 @@ impl Account {
             Err(ClientError::Rpc(error))
                 if error.is_temporary() && state.registered && state.trust.chain.is_some() =>
             {
-                let mut this = Self::open_offline(rpc, again, dir)?;
+                let next = file.load_next()?;
+                let mut this = Self::open_loaded_offline(rpc, file, again, next, dir)?;
                 this.gone(error.to_string());
-                this.next = file.load_next()?;
-                this.keep_in(file)?;
                 Ok(this)
             }
             result => result,
         }
+    }
+
+    /// [`Account::open_offline`] for the identity of a file, with what is sealed to it: names of contacts,
+    /// and the history.
+    ///
+    /// # Errors
+    /// [`ClientError::NeverOpened`], [`ClientError::State`], [`ClientError::IdentityFile`].
+    pub fn open_file_offline(
+        rpc: RpcClient,
+        file: IdentityFile,
+        dir: &Path,
+    ) -> Result<Self, ClientError> {
+        let (identity, next) = (file.load()?, file.load_next()?);
+        Self::open_loaded_offline(rpc, file, identity, next, dir)
+    }
+
+    fn open_loaded_offline(
+        rpc: RpcClient,
+        file: IdentityFile,
+        identity: Identity,
+        next: Option<Identity>,
+        dir: &Path,
+    ) -> Result<Self, ClientError> {
+        let mut this = Self::open_offline(rpc, identity, dir)?;
+        this.next = next;
+        this.keep_in(file)?;
+        Ok(this)
     }
 
     /// An account that was opened on its chain before, without asking the node: it can send,
