@@ -397,6 +397,12 @@ fn groups_requests_files_and_policies_from_the_command_line() {
         made["groupId"]
     );
 
+    // Who is there is not added once more.
+    let (code, refused) = on(&node.rpc, &alice.home, &["group", "add", "crew", "bob"], "");
+    assert_eq!(code, Some(1), "{refused}");
+    let problem = refused["error"].as_str().unwrap();
+    assert!(problem.contains("in the group already"), "{problem}");
+
     let file = base.path().join("plan.txt");
     std::fs::write(&file, "to the moon").unwrap();
     let lines = format!("the plan:\n/file {}\n", file.display());

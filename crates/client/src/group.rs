@@ -68,6 +68,9 @@ pub enum GroupError {
     /// A chunk that was put is not there.
     #[error("the node took chunk {0} and does not prove that the chain has it")]
     NotKept(ChunkId),
+    /// Everybody who is to be added is in the group.
+    #[error("they are in the group already, with every device they have")]
+    ThereAlready,
     /// The chain knows no such group.
     #[error("the chain knows no group {0}")]
     Unknown(GroupId),

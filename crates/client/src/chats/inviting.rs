@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use session_core::ids::{AccountId, GroupId, SessionId};
 use session_core::time::{DAY_MS, Time};
-use session_e2ee::{E2eeError, GroupStatus, Policy, SignatureRule};
+use session_e2ee::{E2eeError, GroupStatus, MemberDevice, Policy, SignatureRule};
 
 use super::{Chats, Update};
 use crate::account::{Account, now};
@@ -76,7 +76,7 @@ impl Chats {
             self.deliver(group).await?;
             return Ok(group);
         }
-        let packages = self.packages_of(&[peer], true).await?;
+        let packages = self.first_packages(&[peer]).await?;
         let policy = Policy::between(self.account().chain(), me, peer);
         let group = self.begin(NewGroup::open(policy), &packages).await?;
         Ok(group)
@@ -91,7 +91,7 @@ impl Chats {
         new: NewGroup,
         people: &[AccountId],
     ) -> Result<GroupId, ClientError> {
-        let packages = self.packages_of(people, true).await?;
+        let packages = self.first_packages(people).await?;
         self.begin(new, &packages).await
     }
 
@@ -106,16 +106,21 @@ impl Chats {
         Ok(group)
     }
 
-    /// Adds every device of these accounts.
+    /// Adds every device of these accounts that is not there yet.
     ///
     /// # Errors
-    /// As [`Chats::with`].
+    /// As [`Chats::with`]; [`GroupError::ThereAlready`] where all of them are.
     pub async fn add(
         &mut self,
         group: GroupId,
         people: &[AccountId],
     ) -> Result<(Vec<Update>, Flushed), ClientError> {
-        let packages = self.packages_of(people, false).await?;
+        let members = self.members(group)?.into_iter();
+        let there: Vec<MemberDevice> = members.map(|member| member.member).collect();
+        let packages = self.packages_of(people, &there).await?;
+        if packages.is_empty() && !people.is_empty() {
+            return Err(GroupError::ThereAlready.into());
+        }
         let flushed = self.groups.add(group, &packages).await?;
         let updates = self.write_down()?;
         self.deliver(group).await?;
@@ -191,25 +196,35 @@ impl Chats {
         Ok(all)
     }
 
-    /// Key packages of every device of these accounts, and of this account's other devices where a
-    /// group `begins`.
+    /// Key packages of every device of these accounts that is not `there`.
     async fn packages_of(
         &mut self,
         people: &[AccountId],
-        begins: bool,
+        there: &[MemberDevice],
     ) -> Result<Vec<KeyPackageCode>, ClientError> {
         let mut packages = Vec::new();
         for account in people {
             // Who is no contact is looked up, so that a node cannot put somebody else in.
             self.account_mut().lookup(*account).await?;
-            let taken = self.groups.take_key_packages(*account).await?;
-            packages.extend(taken);
+            let of = there.iter().filter(|device| device.account == *account);
+            let there: Vec<_> = of.map(|device| device.device).collect();
+            packages.extend(match there.is_empty() {
+                true => self.groups.take_key_packages(*account).await?,
+                false => self.groups.take_packages_but(*account, &there).await?,
+            });
             self.account_mut().welcome(*account)?;
         }
-        if begins {
-            let me = self.me()?.device;
-            packages.extend(self.groups.take_own_packages(&[me]).await?);
-        }
+        Ok(packages)
+    }
+
+    /// Key packages for a group that begins: of these accounts, and of this account's other devices.
+    async fn first_packages(
+        &mut self,
+        people: &[AccountId],
+    ) -> Result<Vec<KeyPackageCode>, ClientError> {
+        let mut packages = self.packages_of(people, &[]).await?;
+        let me = self.me()?.device;
+        packages.extend(self.groups.take_own_packages(&[me]).await?);
         Ok(packages)
     }
 

@@ -150,13 +150,25 @@ impl Groups {
         &mut self,
         there: &[session_e2ee::DeviceId],
     ) -> Result<Vec<KeyPackageCode>, ClientError> {
+        self.take_packages_but(self.account.id(), there).await
+    }
+
+    /// Takes key packages of an account's devices, but those that are there already; nothing is asked of
+    /// the chain where all of them are.
+    ///
+    /// # Errors
+    /// As [`Groups::take_key_packages`].
+    pub async fn take_packages_but(
+        &mut self,
+        of: AccountId,
+        there: &[session_e2ee::DeviceId],
+    ) -> Result<Vec<KeyPackageCode>, ClientError> {
         let there: Vec<DeviceId> = there.iter().copied().map(name_on_chain).collect();
-        let id = self.account.id();
-        let published = self.published(id).await?;
+        let published = self.published(of).await?;
         if published.devices.iter().all(|d| there.contains(&d.id)) {
             return Ok(Vec::new());
         }
-        self.take_without(id, &there).await
+        self.take_without(of, &there).await
     }
 
     async fn take_without(
