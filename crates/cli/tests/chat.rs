@@ -151,16 +151,22 @@ impl Drop for Chat {
     }
 }
 
+/// Alice's chat, in which she says something, and Bob's, which is begun after it and hears it.
+fn talking(node: &RunningNode, alice: &Person, bob: &Person, said: &str) -> (Chat, Chat) {
+    let mut a = alice.chat(node, "bob");
+    a.types(said);
+    a.ticks(said, "accepted");
+    let mut b = bob.chat(node, "alice");
+    b.hears(said);
+    (a, b)
+}
+
 #[test]
 fn two_people_chat_with_ticks_and_one_is_killed_in_the_middle() {
     let base = tempfile::tempdir().unwrap();
     let mut node = RunningNode::start(base.path());
     let (alice, bob) = two_people(&node, base.path());
-    let mut a = alice.chat(&node, "bob");
-    a.types("hello bob");
-    a.ticks("hello bob", "accepted");
-    let mut b = bob.chat(&node, "alice");
-    b.hears("hello bob");
+    let (mut a, mut b) = talking(&node, &alice, &bob, "hello bob");
     a.ticks("hello bob", "read");
     b.types("/reply 1 hello alice");
     let heard = a.hears("hello alice");
@@ -235,11 +241,7 @@ fn two_people_chat_with_ticks_and_one_is_killed_in_the_middle() {
     a.quits();
     b.quits();
     // A new one between the two begins, and what was said before stands above it, for both.
-    let mut a = alice.chat(&node, "bob");
-    a.types("and again");
-    a.ticks("and again", "accepted");
-    let mut b = bob.chat(&node, "alice");
-    b.hears("and again");
+    let (mut a, mut b) = talking(&node, &alice, &bob, "and again");
     a.ticks("alone", "accepted");
     for chat in [&mut a, &mut b] {
         chat.sees("what was said before", |value| value["text"] == "hello bob");
@@ -253,11 +255,7 @@ fn a_chat_outlives_its_node() {
     let base = tempfile::tempdir().unwrap();
     let mut node = RunningNode::start(base.path());
     let (alice, bob) = two_people(&node, base.path());
-    let mut a = alice.chat(&node, "bob");
-    a.types("one");
-    a.ticks("one", "accepted");
-    let mut b = bob.chat(&node, "alice");
-    b.hears("one");
+    let (mut a, mut b) = talking(&node, &alice, &bob, "one");
     b.types("I am here");
     a.hears("I am here");
 
@@ -324,11 +322,7 @@ fn a_chat_lets_other_commands_have_the_home_and_goes_on() {
     let base = tempfile::tempdir().unwrap();
     let node = RunningNode::start(base.path());
     let (alice, bob) = two_people(&node, base.path());
-    let mut a = alice.chat(&node, "bob");
-    a.types("one");
-    a.ticks("one", "accepted");
-    let mut b = bob.chat(&node, "alice");
-    b.hears("one");
+    let (mut a, mut b) = talking(&node, &alice, &bob, "one");
     // Commands that change the device, the account, and the keys themselves.
     let said = once(&node, &alice.home, "bob", b"from a script\n");
     assert_eq!(said.0, Some(0), "{said:?}");
