@@ -444,12 +444,9 @@ impl Chats {
             // They are looked for again when that is seen in the log.
             Ok(_) | Err(ClientError::E2ee(E2eeError::CommitPending(_))) => self.write_down(),
             // A node that is away is asked again; with anything else reading is not kept up for ever.
+            Err(ClientError::Rpc(error)) if error.is_temporary() => Err(error.into()),
             Err(error) => {
-                let is_temporary =
-                    matches!(&error, ClientError::Rpc(error) if error.is_temporary());
-                if !is_temporary {
-                    self.settled.insert(group);
-                }
+                self.settled.insert(group);
                 Err(error)
             }
         }

@@ -471,11 +471,6 @@ fn policy_text(account: &Account, before: Option<&Policy>, now: &Policy) -> Stri
         let timer = timer_text(now.disappear_after_s);
         said.push(format!("messages disappear: {timer}"));
     }
-    if before.is_none() && now.roles.len() > 1 {
-        for (one, role) in &now.roles {
-            said.push(format!("{} is {}", person(account, one), role_word(*role)));
-        }
-    }
     if let Some(before) = before {
         let people: BTreeSet<AccountId> = before
             .roles
@@ -500,6 +495,10 @@ fn policy_text(account: &Account, before: Option<&Policy>, now: &Policy) -> Stri
         ];
         for (what, _, now) in rights.iter().filter(|(_, before, now)| before != now) {
             said.push(format!("to {what} it takes: {}", role_word(*now)));
+        }
+    } else if now.roles.len() > 1 {
+        for (one, role) in &now.roles {
+            said.push(format!("{} is {}", person(account, one), role_word(*role)));
         }
     }
     match said.is_empty() {

@@ -176,24 +176,25 @@ impl Chats {
     }
 
     /// Every conversation that was between this account and another one: those of two, and those that
-    /// the other one has left or was taken out of.
+    /// the other one has left or was taken out of, by their ids.
     ///
     /// # Errors
     /// [`ClientError`].
     pub fn said_with(&mut self, peer: AccountId) -> Result<Vec<GroupId>, ClientError> {
-        let mut all = self.all_with(peer)?;
         let me = self.me()?.account;
-        for group in self.groups.device().groups() {
+        let mut all = self.groups.device().groups();
+        all.sort_unstable();
+        let mut found = Vec::new();
+        for group in all {
             let policy = self.groups.device().policy(group)?;
-            let alone = policy.roles.keys().eq([&me]);
-            if alone
-                && policy.signatures == SignatureRule::Never
-                && self.transcript(group)?.others_gone() == BTreeSet::from([peer])
+            let alone = policy.roles.keys().eq([&me]) && policy.signatures == SignatureRule::Never;
+            if self.other_of(&policy) == Some(peer)
+                || alone && self.transcript(group)?.others_gone() == BTreeSet::from([peer])
             {
-                all.push(group);
+                found.push(group);
             }
         }
-        Ok(all)
+        Ok(found)
     }
 
     /// Key packages of every device of these accounts that is not `there`.
