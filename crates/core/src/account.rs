@@ -159,3 +159,77 @@ impl Decode for Account {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn digest(byte: u8) -> Digest {
+        Digest::from_bytes([byte; 32])
+    }
+
+    /// Everything that an account has, and each half of it.
+    #[test]
+    fn a_record_has_one_form() {
+        let first = AccountKeys::first(digest(1), digest(2), 7);
+        let full = Account {
+            keys: first.rotated(digest(3), digest(4), 9, Time::from_ms(11)),
+            recovery: Some(digest(5)),
+            registered: Time::from_ms(13),
+            revoked: Some(Revocation {
+                height: 15,
+                time: Time::from_ms(17),
+            }),
+            balance: 19,
+            channels: 21,
+            ..Account::default()
+        };
+        for account in [
+            full.clone(),
+            Account {
+                revoked: None,
+                ..full
+            },
+            Account::default(),
+        ] {
+            let bytes = account.to_bytes();
+            assert_eq!(Account::from_bytes(&bytes), Ok(account));
+            assert!(Account::from_bytes(&bytes[..bytes.len() - 1]).is_err());
+        }
+    }
+
+    proptest! {
+        /// The history is what its rule says: all of it, in this order.
+        #[test]
+        fn a_rotation_remembers_what_was(
+            kem: [u8; 32], signing: [u8; 32], height: u64, ms: u64, index: u32,
+        ) {
+            let before = AccountKeys { index, history: digest(8), ..AccountKeys::first(digest(1), digest(2), 3) };
+            let (kem, signing) = (Digest::from_bytes(kem), Digest::from_bytes(signing));
+            let after = before.rotated(kem, signing, height, Time::from_ms(ms));
+            let mut text = vec![8; 32];
+            text.extend(height.to_be_bytes());
+            text.extend(ms.to_be_bytes());
+            text.extend(kem.as_bytes());
+            text.extend(signing.as_bytes());
+            let expected = index.checked_add(1).map(|index| AccountKeys {
+                kem, signing, index, since_height: height,
+                history: Digest::from_bytes(Tag::KeyRotation.hash(&[&text])),
+            });
+            prop_assert_eq!(after, expected);
+        }
+    }
+
+    #[test]
+    fn rotations_end() {
+        let last = AccountKeys {
+            index: u32::MAX,
+            ..AccountKeys::first(digest(1), digest(2), 3)
+        };
+        assert_eq!(
+            last.rotated(digest(1), digest(2), 4, Time::from_ms(0)),
+            None
+        );
+    }
+}

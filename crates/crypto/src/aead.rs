@@ -92,3 +92,86 @@ fn split(sealed: &[u8]) -> Result<(&[u8; NONCE_BYTES], &[u8]), CryptoError> {
             got: sealed.len(),
         }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sealed_opens_and_each_seal_has_a_nonce_of_its_own() {
+        let key = Secret::new([7; 32]);
+        for plaintext in [&b""[..], b"x", &[3; 1_000]] {
+            let sealed = seal(&key, b"aad", plaintext).unwrap();
+            assert_eq!(sealed.len(), plaintext.len() + OVERHEAD_BYTES);
+            assert_eq!(open(&key, b"aad", &sealed).unwrap(), plaintext);
+            assert_ne!(
+                seal(&key, b"aad", plaintext).unwrap()[..NONCE_BYTES],
+                sealed[..NONCE_BYTES]
+            );
+        }
+    }
+
+    /// Each bit matters: of the text sealed, the additional data and the key.
+    #[test]
+    fn nothing_else_opens() {
+        let key = Secret::new([7; 32]);
+        let sealed = seal(&key, b"aad", b"text").unwrap();
+        for bit in 0..sealed.len() * 8 {
+            let mut changed = sealed.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(
+                open(&key, b"aad", &changed),
+                Err(CryptoError::DecryptionFailed)
+            );
+        }
+        let refused = Err(CryptoError::DecryptionFailed);
+        assert_eq!(open(&key, b"aae", &sealed), refused);
+        assert_eq!(open(&Secret::new([8; 32]), b"aad", &sealed), refused);
+    }
+
+    #[test]
+    fn what_is_too_short_is_refused_by_its_length() {
+        let key = Secret::new([7; 32]);
+        for got in [0, 1, NONCE_BYTES, OVERHEAD_BYTES - 1] {
+            let flaw = Flaw::Length {
+                expected: OVERHEAD_BYTES,
+                got,
+            };
+            let refused = Err(CryptoError::InvalidCiphertext(flaw));
+            assert_eq!(open(&key, b"", &vec![0; got]), refused);
+        }
+        for got in 0..TAG_BYTES {
+            let flaw = Flaw::Length {
+                expected: TAG_BYTES,
+                got,
+            };
+            let refused = Err(CryptoError::InvalidCiphertext(flaw));
+            assert_eq!(
+                open_with_nonce(&key, &[0; NONCE_BYTES], b"", &vec![0; got]),
+                refused
+            );
+        }
+        let nothing = open(&key, b"", &[0; OVERHEAD_BYTES]);
+        assert_eq!(nothing, Err(CryptoError::DecryptionFailed));
+    }
+
+    /// The nonce that the caller gives counts, and what is in `out` already stays.
+    #[test]
+    fn a_nonce_may_be_given() {
+        let (key, nonce) = (Secret::new([7; 32]), [9; NONCE_BYTES]);
+        let mut out = b"before".to_vec();
+        seal_with_nonce(&key, &nonce, b"aad", b"text", &mut out).unwrap();
+        let body = out.strip_prefix(b"before").unwrap();
+        assert_eq!(body.len(), 4 + TAG_BYTES);
+        assert_eq!(
+            open_with_nonce(&key, &nonce, b"aad", body).unwrap(),
+            b"text"
+        );
+        assert_eq!(
+            open(&key, b"aad", &[&nonce, body].concat()).unwrap(),
+            b"text"
+        );
+        let other = open_with_nonce(&key, &[8; NONCE_BYTES], b"aad", body);
+        assert_eq!(other, Err(CryptoError::DecryptionFailed));
+    }
+}
