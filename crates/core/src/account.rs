@@ -163,6 +163,7 @@ impl Decode for Account {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::assert_one_form;
     use proptest::prelude::*;
 
     fn digest(byte: u8) -> Digest {
@@ -193,9 +194,7 @@ mod tests {
             },
             Account::default(),
         ] {
-            let bytes = account.to_bytes();
-            assert_eq!(Account::from_bytes(&bytes), Ok(account));
-            assert!(Account::from_bytes(&bytes[..bytes.len() - 1]).is_err());
+            assert_one_form(&account);
         }
     }
 

@@ -255,5 +255,19 @@ mod tests {
         assert_eq!(decode("0OIl"), Err(Cb58Error::NotBase58));
         assert_eq!(decode(&"z".repeat(65)), Err(Cb58Error::TooLong { got: 65 }));
         assert_eq!(decode(&"1".repeat(64)), Err(Cb58Error::BadChecksum));
+        // Nothing but a checksum, that of no bytes.
+        assert_eq!(
+            decode(&slow_encode(&[])),
+            Err(Cb58Error::WrongLength { got: 0 })
+        );
+        // More zero bytes than are kept count by their digits.
+        let fits = slow_encode(&[0; 44]);
+        for more in 1..=14 {
+            let text = "1".repeat(more) + &fits;
+            assert_eq!(
+                decode(&text),
+                Err(Cb58Error::WrongLength { got: 44 + more })
+            );
+        }
     }
 }

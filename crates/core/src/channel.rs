@@ -142,3 +142,67 @@ impl Decode for Member {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::assert_one_form;
+
+    #[test]
+    fn roles_are_ordered_and_have_a_word_and_a_number() {
+        let roles = [
+            (Role::Reader, "reader", 1),
+            (Role::Member, "member", 2),
+            (Role::Admin, "admin", 3),
+            (Role::Owner, "owner", 4),
+        ];
+        assert!(roles.is_sorted_by(|a, b| a.0 < b.0));
+        for (role, word, number) in roles {
+            assert_eq!(role.as_str(), word);
+            assert_eq!(word.parse(), Ok(role));
+            assert_eq!(role.to_bytes(), [number]);
+            assert_one_form(&role);
+        }
+        for word in ["", "Owner", "owner "] {
+            assert_eq!(
+                word.parse::<Role>(),
+                Err(DecodeError::Invalid { what: "role" })
+            );
+        }
+        for value in [0, 5] {
+            let what = "role";
+            let refused = Err(DecodeError::UnknownValue {
+                what,
+                value: value.into(),
+            });
+            assert_eq!(Role::from_bytes(&[value]), refused);
+        }
+    }
+
+    #[test]
+    fn records_have_one_form() {
+        let mut log = Frontier::new();
+        log.push([9; 32], |_, _, _| {}).unwrap();
+        let open = Channel {
+            creator: AccountId::from_bytes([1; 32]),
+            created: Time::from_ms(2),
+            closed: None,
+            members: 3,
+            owners: 4,
+            log,
+        };
+        assert_one_form(&open);
+        assert_one_form(&Channel {
+            closed: Some(Time::from_ms(5)),
+            ..open
+        });
+        for accepted in [false, true] {
+            assert_one_form(&Member {
+                role: Role::Admin,
+                accepted,
+                since: Time::from_ms(6),
+                by: AccountId::from_bytes([7; 32]),
+            });
+        }
+    }
+}

@@ -445,6 +445,25 @@ impl Decode for u64 {
     }
 }
 
+/// Checks that a value comes back from its bytes, and from nothing shorter or longer.
+#[cfg(test)]
+pub(crate) fn assert_one_form<T: Encode + Decode + PartialEq + core::fmt::Debug>(value: &T) {
+    let mut bytes = value.to_bytes();
+    assert_eq!(T::from_bytes(&bytes).as_ref(), Ok(value));
+    for len in 0..bytes.len() {
+        assert!(
+            T::from_bytes(&bytes[..len]).is_err(),
+            "{len} bytes of {}",
+            bytes.len()
+        );
+    }
+    bytes.push(0);
+    assert_eq!(
+        T::from_bytes(&bytes),
+        Err(DecodeError::Trailing { left: 1 })
+    );
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

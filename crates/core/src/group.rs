@@ -553,15 +553,26 @@ mod tests {
         twice.admins.push(digest(7));
         let read = Group::from_bytes(&twice.to_bytes());
         assert!(matches!(read, Err(DecodeError::NotAscending { .. })));
-        let mut back = group(3);
-        back.advance(next(4), false, Time::from_ms(1));
-        back.past.push(PastEpoch {
-            epoch: 2,
-            posting: digest(1),
-            ended: Time::from_ms(1),
-        });
-        let read = Group::from_bytes(&back.to_bytes());
-        assert!(matches!(read, Err(DecodeError::NotAscending { .. })));
+        for epoch in [2, 3] {
+            let mut back = group(3);
+            back.advance(next(4), false, Time::from_ms(1));
+            back.past.push(PastEpoch {
+                epoch,
+                posting: digest(1),
+                ended: Time::from_ms(1),
+            });
+            let read = Group::from_bytes(&back.to_bytes());
+            assert!(matches!(read, Err(DecodeError::NotAscending { .. })));
+        }
+    }
+
+    #[test]
+    fn modes_have_a_word_and_a_number() {
+        for (mode, word, number) in [(Mode::Open, "open", 0), (Mode::AdminOnly, "admin-only", 1)] {
+            assert_eq!((mode.as_str(), mode.to_bytes()), (word, vec![number]));
+            assert_eq!(Mode::from_bytes(&[number]), Ok(mode));
+        }
+        assert!(Mode::from_bytes(&[2]).is_err());
     }
 
     proptest! {

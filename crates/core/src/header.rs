@@ -133,6 +133,7 @@ impl Decode for SignedHead {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::assert_one_form;
 
     #[test]
     fn headers_have_one_length_and_one_version() {
@@ -148,7 +149,33 @@ mod tests {
         let mut bytes = header.to_bytes();
         assert_eq!(bytes.len(), HEADER_LEN);
         assert_eq!(Header::from_bytes(&bytes), Ok(header));
+        assert_one_form(&header);
+        let id = Tag::Block.hash(&[&bytes]);
+        assert_eq!(header.id(), BlockId::from_bytes(id));
         bytes[0] = 2;
         assert!(Header::from_bytes(&bytes).is_err());
+    }
+
+    #[test]
+    fn what_is_signed_has_the_preimage_of_the_specification() {
+        let (chain, block) = (ChainId::from_bytes([1; 32]), BlockId::from_bytes([2; 32]));
+        let payload = SignedHead::payload(&chain, 3, &block, Time::from_ms(258));
+        let parts = [
+            &[1; 32][..],
+            &[0, 0, 0, 0, 0, 0, 0, 3],
+            &[2; 32],
+            &[0, 0, 0, 0, 0, 0, 1, 2],
+        ];
+        assert_eq!(payload, Tag::Head.hash(&[&parts.concat()]));
+        let certified = head_key_payload(&chain, b"key");
+        assert_eq!(certified, Tag::HeadKey.hash(&[&[1; 32], b"key"]));
+        assert_one_form(&SignedHead {
+            chain,
+            height: 3,
+            block,
+            signed_at: Time::from_ms(258),
+            key: Digest::from_bytes([4; 32]),
+            signature: Box::new([5; SIGNATURE_LEN]),
+        });
     }
 }

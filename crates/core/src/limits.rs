@@ -173,3 +173,79 @@ pub const COMMITTEE_MIN: usize = 4;
 
 /// Error text of a stored session. The published node writes one sentence.
 pub const SESSION_ERROR_MAX: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Another number is another rule: every node must have the same ones.
+    #[test]
+    fn every_limit_is_the_number_of_the_specification() {
+        let limits: &[(usize, usize)] = &[
+            (CIPHERTEXT_MAX, 262_144),
+            (TX_BYTES_MAX, 300_000),
+            (BLOCK_BYTES_MAX, 1_048_576),
+            (BLOCK_TXS_MAX, 8_192),
+            (PARTICIPANTS_MAX, 100),
+            (PARTICIPANTS_MIN, 2),
+            (BATCH_MESSAGES_MAX, 100),
+            (MEMBER_CHANGES_MAX, 100),
+            (CHUNK_BYTES_MAX, 65_536),
+            (GROUP_ADMINS_MAX, 16),
+            (PAST_EPOCHS_MAX, 16),
+            (POST_FRAMES_MAX, 32),
+            (FRAME_BYTES_MAX, 65_536),
+            (COMMIT_BYTES_MAX, 65_536),
+            (COMMIT_CHUNKS_MAX, 32),
+            (DEVICES_MAX, 8),
+            (ONE_TIME_PACKAGES_MAX, 10),
+            (KEY_PACKAGE_BYTES_MAX, 16_384),
+            (SWEEP_MAX, 1_000),
+            (SWEEP_LATE_MAX, 32_768),
+            (PROOF_LEAVES_MAX, 1_000),
+            (PROOF_HEADS_MAX, 32),
+            (RECORD_BYTES_MAX, 8_192),
+            (JSON_DEPTH_MAX, 64),
+            (RPC_BODY_MAX, 2_097_152),
+            (REFUSAL_TEXT_MAX, 1_024),
+            (GENESIS_BYTES_MAX, 1_048_576),
+            (FRAME_BODY_MAX, 1_048_576),
+            (PEER_SIGNATURE_MAX, 3_309),
+            (COMMITTEE_MAX, 21),
+            (COMMITTEE_MIN_PUBLISHED, 3),
+            (COMMITTEE_MIN, 4),
+            (SESSION_ERROR_MAX, 65_536),
+        ];
+        assert!(
+            limits.iter().all(|(limit, number)| limit == number),
+            "{limits:?}"
+        );
+        let limits: &[(u64, u64)] = &[
+            (BLOCK_WEIGHT_MAX, 2_097_152),
+            (RECORD_WEIGHT, 1_024),
+            (GROUP_UNTIL_MAX_MS, 2_592_000_000),
+            (GROUP_FIRST_EPOCH_MAX, 4_294_967_296),
+            (ADVANCE_INTERVAL_MS, 10_000),
+            (ADMIN_INTERVAL_MS, 2_000),
+            (POST_EPOCHS_BACK, 2),
+            (POST_GRACE_MS, 120_000),
+            (GROUP_IDLE_MS, 7_776_000_000),
+            (KEY_PACKAGE_LIFE_MAX_MS, 7_776_000_000),
+            (KEY_PACKAGE_WINDOW_MS, 86_400_000),
+            (ONE_TIME_PER_DAY, 20),
+            (VALID_AHEAD_MAX_MS, 3_600_000),
+            (ACTION_KEPT_MS, 3_600_000),
+            (BLOCK_AHEAD_MAX_MS, 10_000),
+            (MESSAGE_WAIT_MAX_MS, 600_000),
+            (REQUESTS_PER_DAY, 200),
+            (REQUEST_WINDOW_MS, 86_400_000),
+            (TILE_LEAVES, 256),
+        ];
+        assert!(
+            limits.iter().all(|(limit, number)| limit == number),
+            "{limits:?}"
+        );
+        assert_eq!(OPEN_REQUESTS_MAX, 3);
+        assert_eq!(TILE_LEVEL, 8);
+    }
+}

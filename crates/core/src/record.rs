@@ -340,7 +340,84 @@ impl Decode for Action {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::assert_one_form;
     use proptest::prelude::*;
+
+    #[test]
+    fn records_and_outcomes_have_one_form() {
+        let (expires, id) = (Time::from_ms(258), [7; 32]);
+        let outcomes = [
+            Outcome::Done,
+            Outcome::Session(SessionId::from_bytes(id)),
+            Outcome::Channel(ChannelId::from_bytes(id)),
+            Outcome::Sequence(259),
+            Outcome::Chunk(ChunkId::from_bytes(id)),
+            Outcome::Group(GroupId::from_bytes(id)),
+            Outcome::KeyPackages {
+                one_time: 2,
+                last_resort: 3,
+            },
+        ];
+        for (number, outcome) in (0..).zip(outcomes) {
+            assert_eq!(outcome.to_bytes()[0], number);
+            assert_one_form(&Action {
+                tx: TxId::from_bytes(id),
+                height: 260,
+                expires,
+                outcome,
+            });
+        }
+        assert!(Outcome::from_bytes(&[7]).is_err());
+        assert_one_form(&Acknowledgement {
+            up_to: 261,
+            time: expires,
+        });
+        assert_one_form(&Chunk {
+            owner: AccountId::from_bytes(id),
+            len: 262,
+            expires,
+        });
+        let chunk = Tag::Chunk.hash(&[b"bytes"]);
+        assert_eq!(Chunk::id(b"bytes"), ChunkId::from_bytes(chunk));
+        assert_eq!(value_hash(b"record"), sha256(b"record"));
+        let tree_key = Tag::Key.hash(&[&[6], &id]);
+        assert_eq!(
+            RecordKey::Chunk(ChunkId::from_bytes(id)).tree_key(),
+            tree_key
+        );
+    }
+
+    #[test]
+    fn a_conversation_and_its_log_have_the_same_record() {
+        let id = [7; 32];
+        let (session, channel) = (SessionId::from_bytes(id), ChannelId::from_bytes(id));
+        let (group, account) = (GroupId::from_bytes(id), AccountId::from_bytes(id));
+        for (conversation, log, record) in [
+            (
+                Conversation::Session(session),
+                LogId::Session(session),
+                RecordKey::Session(session),
+            ),
+            (
+                Conversation::Channel(channel),
+                LogId::Channel(channel),
+                RecordKey::Channel(channel),
+            ),
+            (
+                Conversation::Group(group),
+                LogId::Group(group),
+                RecordKey::Group(group),
+            ),
+        ] {
+            assert_eq!((conversation.log(), conversation.record()), (log, record));
+            assert_eq!(log.record(), record);
+            assert_one_form(&conversation);
+        }
+        for log in [LogId::Memberships(account), LogId::Requests(account)] {
+            assert_eq!(log.record(), RecordKey::Account(account));
+        }
+        assert!(Conversation::from_bytes(&[&[4], id.as_slice()].concat()).is_err());
+    }
 
     proptest! {
         #[test]

@@ -198,6 +198,7 @@ impl Decode for Session {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::assert_one_form;
 
     #[test]
     fn status_is_a_function_of_state_and_time() {
@@ -219,7 +220,43 @@ mod tests {
         session.closed = Some(Time::from_ms(5));
         assert_eq!(session.status(Time::from_ms(10)), Status::Closed);
         assert_eq!(session.end(), Time::from_ms(5));
-        assert_eq!(Session::from_bytes(&session.to_bytes()), Ok(session));
+        session.closed = Some(Time::from_ms(15));
+        assert_eq!(session.end(), Time::from_ms(10));
+        let words = [
+            Status::Pending,
+            Status::Active,
+            Status::Expired,
+            Status::Closed,
+        ];
+        assert_eq!(
+            words.map(Status::as_str),
+            ["pending", "active", "expired", "closed"]
+        );
+        assert_one_form(&session);
+        session.creator = Some(AccountId::from_bytes([4; 32]));
+        assert_one_form(&session);
+    }
+
+    #[test]
+    fn who_has_accepted_is_a_bit_each() {
+        let mut session = Session {
+            creator: None,
+            roster: Digest::from_bytes([0; 32]),
+            participants: 100,
+            accepted: 0,
+            created: Time::from_ms(0),
+            expires: Time::from_ms(10),
+            closed: None,
+            unsigned: 0,
+            log: Frontier::new(),
+        };
+        for position in 0..100 {
+            assert!(!session.has_accepted(position));
+            assert_eq!(session.status(Time::from_ms(0)), Status::Pending);
+            session.accepted |= 1 << position;
+            assert!((0..=position).all(|position| session.has_accepted(position)));
+        }
+        assert_eq!(session.status(Time::from_ms(0)), Status::Active);
     }
 
     #[test]
@@ -233,6 +270,20 @@ mod tests {
         assert!(Roster::new(vec![p(2), p(1)]).is_err());
         let roster = Roster::new(vec![p(1), p(2)]).unwrap();
         assert_eq!(roster.position(&AccountId::from_bytes([2; 32])), Some(1));
-        assert_eq!(Roster::from_bytes(&roster.to_bytes()), Ok(roster));
+        assert_eq!(roster.position(&AccountId::from_bytes([3; 32])), None);
+        assert_eq!(roster.participants(), [p(1), p(2)]);
+        let digest = Tag::Roster.hash(&[&roster.to_bytes()]);
+        assert_eq!(roster.digest(), Digest::from_bytes(digest));
+        assert_one_form(&roster);
+        let many = |count: u8| Roster::new((0..count).map(p).collect());
+        assert!(many(100).is_ok());
+        let refused = Err(DecodeError::TooLong {
+            what: "participants",
+            claimed: 101,
+            limit: 100,
+        });
+        assert_eq!(many(101), refused);
+        let full = many(100).unwrap().to_bytes();
+        assert_eq!(full.len(), 4 + 100 * 65);
     }
 }

@@ -134,6 +134,7 @@ impl Decode for UnixNanos {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::assert_one_form;
 
     #[test]
     fn times_print_as_rfc_3339() {
@@ -142,10 +143,64 @@ mod tests {
             (951_782_400_000, "2000-02-29T00:00:00.000Z"),
             (1_795_312_363_609, "2026-11-22T01:52:43.609Z"),
             (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+            (1_709_251_199_999, "2024-02-29T23:59:59.999Z"),
+            (1_735_689_599_001, "2024-12-31T23:59:59.001Z"),
         ] {
             assert_eq!(Time::from_ms(ms).to_string(), text);
         }
         assert!(Time::from_ms(u64::MAX).to_string().ends_with('Z'));
+    }
+
+    /// Every day of a thousand years, and what is added to a day: counted one by one.
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        let (mut year, mut month, mut day) = (1970, 1, 1);
+        for days in 0..365_243 {
+            let seconds = days * 7_919 % 86_400;
+            let time = Time::from_ms((days * 86_400 + seconds) * 1_000);
+            let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+            let text =
+                format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.000Z");
+            assert_eq!(time.to_string(), text);
+            let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+            let last = match month {
+                2 if leap => 29,
+                2 => 28,
+                4 | 6 | 9 | 11 => 30,
+                _ => 31,
+            };
+            day += 1;
+            if day > last {
+                (day, month) = (1, month + 1);
+            }
+            if month > 12 {
+                (month, year) = (1, year + 1);
+            }
+        }
+        assert_eq!(year, 2970);
+    }
+
+    #[test]
+    fn moments_do_not_run_over() {
+        let (at, end) = (Time::from_ms(5), Time::from_ms(u64::MAX));
+        assert_eq!(
+            (at.ms(), at.after_ms(3), end.after_ms(1)),
+            (5, Time::from_ms(8), end)
+        );
+        assert_eq!(
+            (end.since(at), at.since(end), at.since(Time::from_ms(2))),
+            (u64::MAX - 5, 0, 3)
+        );
+        assert_eq!(
+            [SECOND_MS, MINUTE_MS, HOUR_MS, DAY_MS],
+            [1_000, 60_000, 3_600_000, 86_400_000]
+        );
+        assert_one_form(&at);
+        for ns in [i64::MIN, -1, 0, 258] {
+            assert_eq!(UnixNanos::from_ns(ns).ns(), ns);
+            assert_eq!(UnixNanos::from_ns(ns).to_bytes(), ns.to_be_bytes());
+            assert_one_form(&UnixNanos::from_ns(ns));
+        }
     }
 
     #[test]
