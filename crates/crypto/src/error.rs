@@ -75,3 +75,29 @@ pub(crate) fn exact<const N: usize>(bytes: &[u8]) -> Result<&[u8; N], Flaw> {
         got: bytes.len(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_blamed_for_what_it_sends_and_for_nothing_else() {
+        let flaw = Flaw::Refused;
+        for error in [
+            CryptoError::InvalidPublicKey(flaw),
+            CryptoError::InvalidSignature(flaw),
+            CryptoError::InvalidCiphertext(flaw),
+            CryptoError::DecryptionFailed,
+        ] {
+            assert!(error.is_peer_fault(), "{error}");
+        }
+        for error in [
+            CryptoError::InvalidSecretKey(flaw),
+            CryptoError::InvalidRecipients,
+            CryptoError::NoRandomness,
+            CryptoError::Library,
+        ] {
+            assert!(!error.is_peer_fault(), "{error}");
+        }
+    }
+}

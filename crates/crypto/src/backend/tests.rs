@@ -9,6 +9,30 @@
 use super::*;
 use crate::{PreparedVerifyingKey, SigningPublicKey};
 
+/// The check by itself: one of the libraries would refuse the same keys later.
+#[test]
+fn coefficients_of_a_signing_key_are_0_to_8() {
+    let good = Portable::sign_from_seed(&Secret::new([7; 32])).unwrap();
+    for at in [128, 700, 1535] {
+        for byte in 0..=u8::MAX {
+            let mut secret = good.secret.clone();
+            secret.expose_mut()[at] = byte;
+            let in_range = byte & 0x0f <= 8 && byte >> 4 <= 8;
+            assert_eq!(
+                check_signing_secret(&secret).is_ok(),
+                in_range,
+                "{byte:#x} at {at}"
+            );
+        }
+    }
+    // What lies before and behind them may be anything.
+    for at in [127, 1536] {
+        let mut secret = good.secret.clone();
+        secret.expose_mut()[at] = 0xff;
+        assert_eq!(check_signing_secret(&secret), Ok(()));
+    }
+}
+
 fn public(bytes: &[u8; SIGNING_PUBLIC_KEY_BYTES]) -> SigningPublicKey {
     SigningPublicKey::try_from(&bytes[..]).unwrap()
 }
@@ -87,8 +111,14 @@ fn backends_read_each_other() {
 
 fn malformed_secret_keys_are_refused<B: Backend>(mixed_up_at: &[usize]) {
     let good = B::sign_generate().unwrap();
-    // s1 and s2 coefficients above 8 in either nibble; K and tr, t0 mixed up.
-    for (at, byte) in [(128, 0x0f), (128, 0xf0), (1535, 0x90), (1535, 0x09)] {
+    // s1 and s2 coefficients above 8 in either nibble or both; K and tr, t0 mixed up.
+    for (at, byte) in [
+        (128, 0x0f),
+        (128, 0xf0),
+        (700, 0x99),
+        (1535, 0x90),
+        (1535, 0x09),
+    ] {
         let mut bad = good.secret.clone();
         bad.expose_mut()[at] = byte;
         assert!(

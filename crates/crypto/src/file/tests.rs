@@ -71,6 +71,17 @@ fn a_hostile_file_cannot_ask_for_gigabytes() {
     assert!(KdfCost::new(7, 1, 1).is_err());
     assert!(KdfCost::new(64, 0, 1).is_err());
     assert!(KdfCost::new(64, 1, u32::MAX).is_err());
+    for (most, more) in [
+        ((262_144, 1, 1), (262_145, 1, 1)),
+        ((64, 10, 1), (64, 11, 1)),
+        ((128, 1, 16), (136, 1, 17)),
+    ] {
+        assert!(KdfCost::new(most.0, most.1, most.2).is_ok(), "{most:?}");
+        assert!(KdfCost::new(more.0, more.1, more.2).is_err(), "{more:?}");
+    }
+    // Eight kibibytes a lane.
+    assert!(KdfCost::new(127, 1, 16).is_err());
+    assert!(KdfCost::new(64, 1, 0).is_err());
 }
 
 #[test]
@@ -88,6 +99,7 @@ fn the_standard_cost_is_within_its_own_limits() {
         passes,
         lanes,
     } = KdfCost::STANDARD;
+    assert_eq!((memory_kib, passes, lanes), (65_536, 3, 4));
     assert_eq!(
         KdfCost::new(memory_kib, passes, lanes),
         Ok(KdfCost::STANDARD)
@@ -139,6 +151,8 @@ fn no_more_keys_are_kept_than_a_file_has_room_for() {
     }
     assert_eq!(identity.retired().len(), RETIRED_MAX);
     let file = SealedIdentity::seal(&identity, b"p", COST).unwrap();
+    // The largest that there is, to the byte.
+    assert_eq!(file.sealed.len(), SECRETS_BYTES_MAX);
     let back = SealedIdentity::from_bytes(&file.to_bytes())
         .unwrap()
         .open(b"p")
