@@ -269,4 +269,33 @@ mod tests {
         };
         assert_eq!(decode_reply(&encode_reply(&[long])).unwrap().len(), 1);
     }
+
+    /// A text is cut between two characters, and to no more than there is room for.
+    #[test]
+    fn a_long_text_is_cut_where_a_character_ends() {
+        let bytes_kept = |text: String| {
+            let refused = Submitted::Refused {
+                code: 1,
+                reason: text.clone(),
+                retry_ms: None,
+                sequence: None,
+            };
+            let read = decode_reply(&encode_reply(&[refused])).unwrap();
+            let [Submitted::Refused { reason, .. }] = &read[..] else {
+                panic!("{read:?}");
+            };
+            assert!(text.starts_with(reason));
+            reason.len()
+        };
+        for (text, kept) in [
+            ("a".repeat(1_024), 1_024),
+            ("a".repeat(1_025), 1_024),
+            ("ä".repeat(600), 1_024),
+            ("a".to_owned() + &"ä".repeat(600), 1_023),
+            ("aa".to_owned() + &"€".repeat(600), 1_022),
+            ("a".to_owned() + &"𝄞".repeat(600), 1_021),
+        ] {
+            assert_eq!(bytes_kept(text), kept);
+        }
+    }
 }
