@@ -113,3 +113,57 @@ pub fn x25519(secret: &Secret<32>, public: &[u8; 32]) -> Result<SharedSecret, Cr
         Err(CryptoError::InvalidPublicKey(Flaw::Range))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 8032 §7.1, test 2: one byte is signed.
+    #[test]
+    fn a_seed_signs_as_the_rfc_says() {
+        let bytes = |hex: &str| const_hex::decode(hex).unwrap();
+        let seed = bytes("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb");
+        let identity = LegacyIdentity::from_seed(&Secret::copy_from(&seed).unwrap());
+        let key = bytes("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c");
+        assert_eq!(identity.public().as_bytes()[..], key);
+        assert_eq!(
+            LegacyPublicIdentity::from_bytes(&key),
+            Ok(identity.public())
+        );
+        let signature = bytes(
+            "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da\
+             085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00",
+        );
+        assert_eq!(identity.sign(b"\x72")[..], signature);
+        assert_eq!(identity.public().verify(b"\x72", &signature), Ok(()));
+        let refused = Err(CryptoError::InvalidSignature(Flaw::Refused));
+        assert_eq!(identity.public().verify(b"\x73", &signature), refused);
+        let other = LegacyIdentity::from_seed(&Secret::new([1; 32])).public();
+        assert_eq!(other.verify(b"\x72", &signature), refused);
+        let flaw = Flaw::Length {
+            expected: 64,
+            got: 63,
+        };
+        let short = identity.public().verify(b"\x72", &signature[..63]);
+        assert_eq!(short, Err(CryptoError::InvalidSignature(flaw)));
+    }
+
+    #[test]
+    fn two_accounts_agree_and_a_key_of_low_order_forces_nothing() {
+        let (a, b) = (
+            LegacyIdentity::generate().unwrap(),
+            LegacyIdentity::generate().unwrap(),
+        );
+        assert_ne!(a.id(), b.id());
+        let shared = a.agree(&b.id().account_id()).unwrap();
+        assert_eq!(b.agree(&a.id().account_id()), Ok(shared.clone()));
+        assert_ne!(a.agree(&a.id().account_id()), Ok(shared));
+        let range = Err(CryptoError::InvalidPublicKey(Flaw::Range));
+        assert_eq!(a.agree(&AccountId::from_bytes([0; 32])), range);
+        // The neutral element: every signature of a certain form would hold.
+        let mut neutral = [0; 32];
+        neutral[0] = 1;
+        let refused = LegacyPublicIdentity::from_bytes(&neutral);
+        assert_eq!(refused, Err(CryptoError::InvalidPublicKey(Flaw::Range)));
+    }
+}

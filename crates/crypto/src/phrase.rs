@@ -117,6 +117,11 @@ mod tests {
     fn slips_are_told_apart() {
         let err = |text: &str| text.parse::<RecoveryPhrase>().unwrap_err();
         assert_eq!(err("abandon abandon"), PhraseError::WordCount { got: 2 });
+        // One too many is counted, and no more than one.
+        assert_eq!(
+            err(&"abandon ".repeat(90)),
+            PhraseError::WordCount { got: 25 }
+        );
         assert_eq!(err(&"abandon ".repeat(24)), PhraseError::Checksum);
         let slip = format!("abandon abandn {}art", "abandon ".repeat(21));
         assert_eq!(err(&slip), PhraseError::UnknownWord { position: 2 });

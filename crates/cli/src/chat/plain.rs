@@ -21,6 +21,9 @@ const LINE_MAX: u64 = 64 * 1024;
 /// How long `--once` waits for the chain.
 const ONCE: Duration = Duration::from_secs(60);
 
+/// After so long it says that it waits.
+const SILENCE: Duration = Duration::from_secs(2);
+
 /// What was printed already.
 #[derive(Default)]
 struct Printed {
@@ -42,8 +45,8 @@ pub(super) async fn run(
     std::thread::spawn(move || read_lines(&lines));
     let mut printed = Printed::default();
     let mut ended: Option<tokio::time::Instant> = None;
+    let mut is_silent = true;
     loop {
-        let deadline = ended.map(|at| at + ONCE);
         tokio::select! {
             line = typed.recv(), if ended.is_none() => match line {
                 Some(Ok(line)) => match Command::parse(&line) {
@@ -82,7 +85,16 @@ pub(super) async fn run(
                 if waiting == 0 && asks.capacity() == asks.max_capacity() {
                     break;
                 }
-                if deadline.is_some_and(|at| at < tokio::time::Instant::now()) {
+                let waited = ended.map_or(Duration::ZERO, |at| at.elapsed());
+                if is_silent && waiting > 0 && waited >= SILENCE {
+                    is_silent = false;
+                    let most = ONCE.as_secs();
+                    note(&format!(
+                        "{waiting} waiting to be accepted, for {most} s at most: then they stay in the \
+                         outbox and are sent again"
+                    ));
+                }
+                if waited > ONCE {
                     let away = views.borrow().away.clone();
                     drop(asks);
                     let error = session_client::ClientError::Waiting { waiting, away };

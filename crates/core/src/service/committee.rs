@@ -194,6 +194,10 @@ mod tests {
         assert!(draw(&doubled, Size::PUBLISHED).is_err());
         assert_eq!(Size::new(2, 21), None);
         assert_eq!(Size::new(4, 22), None);
+        assert_eq!(Size::new(5, 4), None);
         assert_eq!(Size::new(4, 21), Some(Size::DEFAULT));
+        assert_eq!(Size::default(), Size::DEFAULT);
+        let sizes = [Size::DEFAULT, Size::PUBLISHED].map(|size| (size.min(), size.max()));
+        assert_eq!(sizes, [(4, 21), (3, 21)]);
     }
 }

@@ -28,6 +28,45 @@ fn a_seed_gives_the_same_identity_for_ever() {
 }
 
 #[test]
+fn an_identity_vouches_for_what_it_signed_and_for_nothing_else() {
+    let refused = Err(CryptoError::InvalidSignature(Flaw::Refused));
+    let signature = ALICE.sign(b"text").unwrap();
+    assert_eq!(ALICE.public().verify(b"text", &signature), Ok(()));
+    assert_eq!(ALICE.public().verify(b"tex", &signature), refused);
+    assert_eq!(BOB.public().verify(b"text", &signature), refused);
+}
+
+/// Logs and panics print values: what is secret says that it is, and nothing more.
+#[test]
+fn what_is_printed_holds_no_secret() {
+    assert_eq!(
+        format!("{:?}", *ALICE),
+        format!("Identity({}, Secret(..))", ALICE.id())
+    );
+    assert_eq!(format!("{:?}", ALICE.kem_key()), "KemSecretKey(..)");
+    assert_eq!(format!("{:?}", ALICE.signing_key()), "SigningKey(..)");
+    let legacy = crate::LegacyIdentity::from_seed(&Secret::new([1; 32]));
+    assert_eq!(
+        format!("{legacy:?}"),
+        format!("LegacyIdentity({}, Secret(..))", legacy.id())
+    );
+    let sealed = BOB.public().seal(ALICE.account_id(), b"text").unwrap();
+    let opened = BOB.open(ALICE.account_id(), &sealed).unwrap();
+    assert_eq!(format!("{opened:?}"), "Opened { format: V2, .. }");
+    // Public keys are told apart by their first bytes.
+    let key = ALICE.public().signing();
+    let head = const_hex::encode(&key.as_bytes()[..8]);
+    assert_eq!(format!("{key:?}"), format!("SigningPublicKey({head}..)"));
+    let prepared = crate::PreparedVerifyingKey::new(key);
+    assert_eq!(format!("{prepared:?}"), "PreparedVerifyingKey(..)");
+    let cache = crate::VerifierCache::switched_off();
+    assert_eq!(
+        format!("{cache:?}"),
+        "VerifierCache(on: false, prepared: 0)"
+    );
+}
+
+#[test]
 fn json_of_mixed_identities_is_refused() {
     use IdentityJsonError as E;
     let alice = ALICE.to_json_exposing_secrets();
