@@ -159,7 +159,48 @@ impl Network {
         tell: Tell<'_>,
     ) -> Result<(), DevnetError> {
         let numbers: Vec<usize> = self.state.nodes.iter().map(|node| node.number).collect();
+        self.configure()?;
+        self.start_all(&numbers, options, undo, tell).await?;
+        if self.state.chain.is_none() {
+            let path = self.layout.genesis();
+            let genesis = std::fs::read(&path).map_err(DevnetError::file(&path))?;
+            self.make_chain(&genesis, tell).await?;
+            if self.configure()? {
+                for number in &numbers {
+                    self.has_chain(*number).await?;
+                }
+                tell("starting the nodes again: what a chain is told they read at their start");
+                self.down(tell).await?;
+                self.start_all(&numbers, options, undo, tell).await?;
+            }
+        }
         for number in &numbers {
+            self.has_chain(*number).await?;
+        }
+        self.level(&numbers, tell).await?;
+        Ok(())
+    }
+
+    /// Writes what the plugins are told, where the chain's id is known. Answers whether it is
+    /// anything but their defaults.
+    fn configure(&self) -> Result<bool, DevnetError> {
+        let Some(chain) = self.state.chain else {
+            return Ok(false);
+        };
+        let config = self.state.fast_network.then_some(FAST_CONFIG);
+        self.layout.configure(chain, config)?;
+        Ok(config.is_some())
+    }
+
+    /// Starts all nodes, and waits until they are connected.
+    async fn start_all(
+        &mut self,
+        numbers: &[usize],
+        options: &UpOptions,
+        undo: &mut Undo,
+        tell: Tell<'_>,
+    ) -> Result<(), DevnetError> {
+        for number in numbers {
             if self.state.mode == Mode::Faithful && self.state.chain.is_none() {
                 let dir = self.layout.node(*number);
                 staking::install_keys(&options.binary, *number, &dir, tell).await?;
@@ -173,19 +214,10 @@ impl Network {
                 tell(&format!("node {number} answers on 127.0.0.1:{port}"));
             }
         }
-        self.connected(&numbers).await?;
+        self.connected(numbers).await?;
         if numbers.len() > 1 {
             tell(&format!("{} nodes are connected", numbers.len()));
         }
-        if self.state.chain.is_none() {
-            let path = self.layout.genesis();
-            let genesis = std::fs::read(&path).map_err(DevnetError::file(&path))?;
-            self.make_chain(&genesis, tell).await?;
-        }
-        for number in &numbers {
-            self.has_chain(*number).await?;
-        }
-        self.level(&numbers, tell).await?;
         Ok(())
     }
 
@@ -302,12 +334,7 @@ impl Network {
             vm: self.state.vm,
             genesis,
         };
-        let configure = |chain| match self.state.fast_network {
-            true => self.layout.configure(chain, FAST_CONFIG),
-            false => Ok(()),
-        };
-        // Its nodes read it as soon as the chain is there.
-        let chain = platform.take_known("CreateChain", kind, configure).await?;
+        let chain = platform.take("CreateChain", kind).await?;
         tell(&format!("chain {chain}"));
         self.state.chain = Some(chain);
         for node in &mut self.state.nodes {

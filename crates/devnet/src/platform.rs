@@ -70,22 +70,8 @@ impl<'a> Platform<'a> {
     /// # Errors
     /// [`DevnetError::Tx`], [`DevnetError::Api`], [`DevnetError::NotTaken`] after 60 s.
     pub async fn take(&self, what: &'static str, kind: Kind<'_>) -> Result<Id, DevnetError> {
-        self.take_known(what, kind, |_| Ok(())).await
-    }
-
-    /// The same; `known` is told the transaction's id before anybody else is.
-    ///
-    /// # Errors
-    /// As [`Self::take`], and what `known` answers.
-    pub async fn take_known(
-        &self,
-        what: &'static str,
-        kind: Kind<'_>,
-        known: impl FnOnce(Id) -> Result<(), DevnetError>,
-    ) -> Result<Id, DevnetError> {
         let funds = Utxo::pick(&self.utxos().await?)?;
         let signed = kind.sign(&funds)?;
-        known(signed.id)?;
         let params = json!({ "tx": to_hex(&signed.bytes), "encoding": "hex" });
         self.node.call(PATH, "platform.issueTx", params).await?;
         let until = Instant::now() + COMMIT_LIMIT;

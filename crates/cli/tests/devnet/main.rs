@@ -101,3 +101,28 @@ async fn five_validators_with_stake() {
     join::a_state_instead_of_blocks(&net, &crowd, seed).await;
     net.over();
 }
+
+/// What its plugins are told is read by a node at its start, and the chain's id is known only later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fast_network_is_one_for_its_plugins_too() {
+    let options = ["--fast-network", "--port", "37000"];
+    let Some((net, _)) = Devnet::up(&options) else {
+        return;
+    };
+    let told = |net: &Devnet| -> Vec<String> {
+        let chain = net.state().chain.unwrap();
+        let log = net.dir().join("node1/logs").join(format!("{chain}.log"));
+        let log = std::fs::read_to_string(log).unwrap();
+        let rates = log.split("gossip_bytes_per_second=").skip(1);
+        rates
+            .map(|rate| rate.split_whitespace().next().unwrap().to_owned())
+            .collect()
+    };
+    let (default, raised) = ("163840", "16777216");
+    assert_eq!(told(&net), [default, raised]);
+    // It goes on as it is told now.
+    net.done(&["down"]);
+    assert_eq!(net.up_again(&[]).0, Some(0));
+    assert_eq!(told(&net), [default, raised, default]);
+    net.over();
+}

@@ -272,7 +272,12 @@ impl Plan {
         });
         let consensus = opened.await.map_err(|_| StartError::Panicked)??;
         let node = consensus.node();
-        tracing::info!(chain = %node.chain(), height = node.head().header.height, "opened the chain");
+        tracing::info!(
+            chain = %node.chain(),
+            height = node.head().header.height,
+            gossip_bytes_per_second = gossip,
+            "opened the chain"
+        );
         Ok(consensus)
     }
 }
