@@ -305,6 +305,25 @@ mod tests {
     }
 
     #[test]
+    fn a_message_is_read_as_it_was_written() {
+        let signed = message(vec![7; 2_000])
+            .unwrap()
+            .with_signature(vec![8; 3_000]);
+        let signed = signed.unwrap();
+        crate::codec::assert_one_form(&signed);
+        assert_eq!(
+            (signed.payload(), signed.signature()),
+            (&[7; 2_000][..], &[8; 3_000][..])
+        );
+        let (from, to) = (NodeId::from_bytes([1; 32]), NodeId::from_bytes([2; 32]));
+        assert_eq!(
+            (signed.from(), signed.to(), signed.sent().ns()),
+            (&from, &to, -1)
+        );
+        assert_eq!(signed.kind(), Kind::Published(PublishedKind::Ping));
+    }
+
+    #[test]
     fn a_message_fits_its_frame_or_does_not_exist() {
         let full = message(vec![0; PAYLOAD_MAX]).unwrap();
         assert_eq!(full.to_frame().len(), 4 + FRAME_BODY_MAX);

@@ -299,6 +299,19 @@ mod tests {
         assert!(OracleRequest::from_bytes(&unknown_kind).is_err());
     }
 
+    #[test]
+    fn an_extension_has_a_limit() {
+        let bytes = |body: usize| [vec![3; 32], vec![1], vec![0; body]].concat();
+        let read = |body| Extended::<SessionStart>::from_bytes(&bytes(body));
+        assert!(read(FRAME_BODY_MAX).is_ok());
+        let refused = Err(DecodeError::TooLong {
+            what: "extension",
+            claimed: FRAME_BODY_MAX as u64 + 1,
+            limit: FRAME_BODY_MAX as u64,
+        });
+        assert_eq!(read(FRAME_BODY_MAX + 1), refused);
+    }
+
     proptest! {
         #[test]
         fn an_extension_is_kept_and_does_not_change_the_published_part(

@@ -121,6 +121,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn states_have_the_published_words() {
+        let words: Vec<_> = (0..=5).map(SessionState::from_number).collect();
+        let words: Vec<_> = words
+            .iter()
+            .map(|state| state.map(SessionState::as_str))
+            .collect();
+        let published = ["pending", "running", "waiting_io", "finalized", "failed"];
+        let mut expected: Vec<_> = published.map(Some).into();
+        expected.push(None);
+        assert_eq!(words, expected);
+    }
+
+    #[test]
     fn stored_sessions_read_back_and_their_counts_are_bounded() {
         let session = StoredSession {
             id: ServiceSessionId::from_bytes([1; 32]),
