@@ -211,6 +211,46 @@ proptest! {
 }
 
 #[test]
+fn a_rotation_is_found_by_its_signing_key_and_keeps_what_fits_a_file() {
+    let seed = || Secret::new([1; 32]);
+    for rotation in [0, 1, 2, RETIRED_MAX as u32, RETIRED_MAX as u32 + 1] {
+        let at = Identity::from_seed_at(seed(), rotation).unwrap();
+        let found = rotation_signing_key(&seed(), rotation).unwrap();
+        assert_eq!(found, *at.public().signing());
+        assert_eq!(
+            (at.account_id(), at.rotation()),
+            (ALICE.account_id(), rotation)
+        );
+        // Newest first; the first keys are the last to go.
+        let kept: Vec<_> = at.retired().iter().map(KemSecretKey::public_key).collect();
+        let earlier = (0..rotation).rev().take(RETIRED_MAX);
+        let earlier: Vec<_> = earlier
+            .map(|earlier| ALICE.next(earlier).unwrap())
+            .collect();
+        let expected: Vec<_> = earlier
+            .iter()
+            .map(|earlier| earlier.public().kem())
+            .collect();
+        assert_eq!(kept, expected);
+    }
+    // It replaces keys whoever set them: nothing else is derived to it.
+    let recovery = recovery_key(&seed()).unwrap();
+    assert_ne!(recovery.public_key(), ALICE.public().signing());
+}
+
+#[test]
+fn an_identity_in_json_has_a_limit() {
+    let text = ALICE.public().to_json();
+    let padded = |len: usize| " ".repeat(len - text.len()) + &text;
+    let read = PublicIdentity::from_json(&padded(json::JSON_BYTES_MAX));
+    assert_eq!(read.as_ref(), Ok(ALICE.public()));
+    let got = json::JSON_BYTES_MAX + 1;
+    assert_eq!(got, 32_769);
+    let refused = PublicIdentity::from_json(&padded(got));
+    assert_eq!(refused, Err(IdentityJsonError::TooLong { got }));
+}
+
+#[test]
 fn the_keys_of_a_rotation_are_the_same_for_ever() {
     let mut last = ALICE.public().clone();
     for rotation in 1..4 {

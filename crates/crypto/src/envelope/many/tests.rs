@@ -70,6 +70,7 @@ fn recipients_are_ascending_and_bounded() {
     backwards.reverse();
     let twice = [recipients(&PEOPLE[1..2]), recipients(&PEOPLE[1..2])].concat();
     let kem = PEOPLE[1].public().kem();
+    assert_eq!(RECIPIENTS_MAX, 99);
     let too_many: Vec<_> = (0..=RECIPIENTS_MAX)
         .map(|n| Recipient {
             account: AccountId::from_bytes([u8::try_from(n).unwrap(); 32]),
