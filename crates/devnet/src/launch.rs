@@ -14,7 +14,7 @@ const FAST_BYTES: u64 = 1_000_000_000;
 
 /// What a chain's plugins are told where the nodes' bandwidth is raised: without it they leave most
 /// of the little room that there is by default to consensus.
-pub(crate) const FAST_CONFIG: &str = "{\"gossipBytesPerSecond\":16777216}\n";
+const FAST_CONFIG: &str = "{\"gossipBytesPerSecond\":16777216}\n";
 
 /// Files that a node may have open, where as many may be.
 const OPEN_FILES: u64 = 16_384;
@@ -80,19 +80,26 @@ impl Layout {
         std::os::unix::fs::symlink(plugin, &link).map_err(DevnetError::file(&link))
     }
 
-    /// What all plugins of a chain are told; none: their defaults hold. A node reads it when it
-    /// starts, and not when the chain does.
+    /// Sees to what all plugins of a chain are told: what a fast network needs, or nothing of it. What
+    /// somebody else wrote stays. A node reads it when it starts, and not when the chain does.
     ///
     /// # Errors
     /// [`DevnetError::File`].
-    pub fn configure(&self, chain: Id, config: Option<&str>) -> Result<(), DevnetError> {
+    pub fn configure(&self, chain: Id, fast: bool) -> Result<(), DevnetError> {
         let dir = self.dir.join("chains").join(chain.to_string());
-        let Some(config) = config else {
-            return remove(&dir);
-        };
-        std::fs::create_dir_all(&dir).map_err(DevnetError::file(&dir))?;
         let file = dir.join("config.json");
-        std::fs::write(&file, config).map_err(DevnetError::file(&file))
+        let has = match std::fs::read(&file) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            read => Some(read.map_err(DevnetError::file(&file))?),
+        };
+        match has {
+            None if fast => {
+                std::fs::create_dir_all(&dir).map_err(DevnetError::file(&dir))?;
+                std::fs::write(&file, FAST_CONFIG).map_err(DevnetError::file(&file))
+            }
+            Some(own) if !fast && own == FAST_CONFIG.as_bytes() => remove(&file),
+            None | Some(_) => Ok(()),
+        }
     }
 
     /// Removes everything that a network made here but its lock.
@@ -249,6 +256,30 @@ pub(crate) fn start(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_somebody_else_told_the_plugins_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let chain: Id = crate::FIRST_SUBNET.parse().unwrap();
+        let file = dir
+            .path()
+            .join("chains")
+            .join(chain.to_string())
+            .join("config.json");
+        let told = || std::fs::read_to_string(&file).ok();
+        layout.configure(chain, false).unwrap();
+        assert_eq!(told(), None);
+        for fast in [true, true, false, true] {
+            layout.configure(chain, fast).unwrap();
+            assert_eq!(told().as_deref(), fast.then_some(FAST_CONFIG));
+        }
+        std::fs::write(&file, "{}").unwrap();
+        for fast in [false, true] {
+            layout.configure(chain, fast).unwrap();
+            assert_eq!(told().as_deref(), Some("{}"));
+        }
+    }
 
     #[test]
     fn one_node_may_be_dead_wherever_there_are_three() {

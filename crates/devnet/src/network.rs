@@ -10,7 +10,8 @@ use tokio::time::Instant;
 use crate::api::{ChainHead, NodeApi};
 use crate::binary::is_program;
 use crate::error::DevnetError;
-use crate::launch::{self, FAST_CONFIG, Layout, Peer};
+use crate::ids::Id;
+use crate::launch::{self, Layout, Peer};
 use crate::logs::{Explanation, Logs, Mark};
 use crate::options::{UpOptions, again, anew};
 use crate::platform::Platform;
@@ -159,13 +160,17 @@ impl Network {
         tell: Tell<'_>,
     ) -> Result<(), DevnetError> {
         let numbers: Vec<usize> = self.state.nodes.iter().map(|node| node.number).collect();
-        self.configure()?;
+        let fast = self.state.fast_network;
+        if let Some(chain) = self.state.chain {
+            self.layout.configure(chain, fast)?;
+        }
         self.start_all(&numbers, options, undo, tell).await?;
         if self.state.chain.is_none() {
             let path = self.layout.genesis();
             let genesis = std::fs::read(&path).map_err(DevnetError::file(&path))?;
-            self.make_chain(&genesis, tell).await?;
-            if self.configure()? {
+            let chain = self.make_chain(&genesis, tell).await?;
+            if fast {
+                self.layout.configure(chain, fast)?;
                 for number in &numbers {
                     self.has_chain(*number).await?;
                 }
@@ -179,17 +184,6 @@ impl Network {
         }
         self.level(&numbers, tell).await?;
         Ok(())
-    }
-
-    /// Writes what the plugins are told, where the chain's id is known. Answers whether it is
-    /// anything but their defaults.
-    fn configure(&self) -> Result<bool, DevnetError> {
-        let Some(chain) = self.state.chain else {
-            return Ok(false);
-        };
-        let config = self.state.fast_network.then_some(FAST_CONFIG);
-        self.layout.configure(chain, config)?;
-        Ok(config.is_some())
     }
 
     /// Starts all nodes, and waits until they are connected.
@@ -296,7 +290,7 @@ impl Network {
     }
 
     /// Subnet, its validators where they count, chain.
-    async fn make_chain(&mut self, genesis: &[u8], tell: Tell<'_>) -> Result<(), DevnetError> {
+    async fn make_chain(&mut self, genesis: &[u8], tell: Tell<'_>) -> Result<Id, DevnetError> {
         let api = self.api(1)?;
         let platform = Platform::new(&api);
         let subnet = platform.take("CreateSubnet", Kind::CreateSubnet).await?;
@@ -340,7 +334,8 @@ impl Network {
         for node in &mut self.state.nodes {
             node.serve(chain);
         }
-        self.save()
+        self.save()?;
+        Ok(chain)
     }
 
     /// Waits until a node runs the chain, and writes plugin and head key down.
