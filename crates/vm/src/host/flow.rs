@@ -78,6 +78,10 @@ const PACE_MAX: Duration = Duration::from_millis(250);
 /// Undecided blocks whose beginning is remembered.
 const UNDECIDED_MAX: usize = 1_024;
 
+/// Where there is room for less than what is usual, and than this, nobody is let in: looking at each
+/// transaction would cost more than the room is worth.
+const ROOM: u64 = 4 << 10;
+
 /// What a hint says at least and at most.
 const HINT: (u64, u64) = (100, 2_000);
 
@@ -261,10 +265,13 @@ impl Flow {
             .max(self.floor_bytes(now))
     }
 
-    /// In how many milliseconds to try again, where not even a small transaction is let in.
+    /// In how many milliseconds to try again, where not even a small transaction is let in. It is
+    /// asked before anything is spent on one.
     pub(super) fn is_full(&mut self, now: Instant) -> Option<u64> {
         self.turn(now);
-        (self.own_bytes >= self.allowed(now)).then_some(HINT.0)
+        // Whatever comes first is let in.
+        let usual = self.own_bytes.checked_div(self.own.len() as u64)?;
+        (self.own_bytes + usual.min(ROOM) > self.allowed(now)).then_some(HINT.0)
     }
 
     /// Lets an own transaction in, or tells in how many milliseconds to try again.
@@ -416,6 +423,41 @@ mod tests {
         assert_eq!(flow.own_bytes, 4_000);
         flow.keep(|_| false);
         assert_eq!(flow.own_bytes, 0);
+    }
+
+    #[test]
+    fn where_no_more_fits_nothing_is_looked_at() {
+        let now = Instant::now();
+        let mut flow = Flow::new(160 << 10);
+        let mut next = 0;
+        let mut fill = |flow: &mut Flow, bytes| {
+            while flow.admit(action(next), bytes, now).is_ok() {
+                assert_eq!(flow.own_bytes, flow.own.values().sum::<u64>());
+                next += 1;
+            }
+            next - 1
+        };
+        assert_eq!(flow.is_full(now), None);
+        // 24 of these fit to the byte, and a 25th is not looked at.
+        let last = fill(&mut flow, 4_096);
+        assert_eq!((flow.own.len(), flow.own_bytes), (24, 96 << 10));
+        assert_eq!(flow.is_full(now), Some(HINT.0));
+        flow.over(&action(last));
+        assert_eq!(flow.is_full(now), None);
+        assert_eq!(flow.admit(action(last), 3_000, now), Ok(()));
+        assert_eq!(flow.is_full(now), Some(HINT.0));
+        // What is large leaves room for what is small.
+        let mut flow = Flow::new(160 << 10);
+        assert_eq!(flow.admit(action(0), 90_000, now), Ok(()));
+        assert_eq!(flow.is_full(now), None);
+        assert_eq!(flow.admit(action(1), 6_000, now), Ok(()));
+        assert_eq!(flow.is_full(now), Some(HINT.0));
+        // One that is larger than everything goes alone.
+        let mut flow = Flow::new(160 << 10);
+        assert_eq!(flow.admit(action(0), 300_000, now), Ok(()));
+        assert_eq!(flow.is_full(now), Some(HINT.0));
+        flow.over(&action(0));
+        assert_eq!(flow.is_full(now), None);
     }
 
     #[test]
