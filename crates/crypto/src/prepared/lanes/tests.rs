@@ -124,3 +124,45 @@ fn z_is_bounded_on_both_sides() {
         assert_eq!(i64::from(value), z.rem_euclid(i64::from(Q)), "{z}");
     }
 }
+
+/// Writes `gamma1 - z` as the `n`th field of 20 bits of a column.
+fn put_z(packed: &mut [u8; Z_BYTES], column: usize, n: usize, z: i64) {
+    let field = (i64::from(GAMMA1) - z) as u32;
+    for bit in 0..20 {
+        let at = column * Z_POLY_BYTES * 8 + n * 20 + bit;
+        let (byte, mask) = (&mut packed[at / 8], 1 << (at % 8));
+        *byte = if field >> bit & 1 == 1 {
+            *byte | mask
+        } else {
+            *byte & !mask
+        };
+    }
+}
+
+/// All of `z` is read, and one coefficient out of bounds is enough, wherever it is.
+#[test]
+fn every_coefficient_of_z_is_unpacked_and_bounded() {
+    assert_eq!(Z_MAX, 524_288 - 196 - 1);
+    let value = |column: usize, n: usize| (column * N + n) as i64 * 37 % 9_001 - 4_500;
+    let mut packed = [0; Z_BYTES];
+    for column in 0..Z_BYTES / Z_POLY_BYTES {
+        (0..N).for_each(|n| put_z(&mut packed, column, n, value(column, n)));
+    }
+    let mut polys = Polys([0; N * LANES]);
+    assert!(unpack_z(&packed, &mut polys));
+    for column in 0..Z_BYTES / Z_POLY_BYTES {
+        let expected = core::array::from_fn(|n| value(column, n).rem_euclid(Q.into()) as u64);
+        assert_eq!(lane(&polys, column), expected);
+    }
+    let over = i64::from(Z_MAX) + 1;
+    for column in 0..Z_BYTES / Z_POLY_BYTES {
+        // The first of a pair, the second, and both.
+        for bad in [&[6][..], &[7], &[6, 7], &[0], &[255]] {
+            for z in [over, -over] {
+                let mut packed = packed;
+                bad.iter().for_each(|n| put_z(&mut packed, column, *n, z));
+                assert!(!unpack_z(&packed, &mut polys), "{z} at {bad:?} of {column}");
+            }
+        }
+    }
+}
