@@ -63,3 +63,28 @@ pub(super) fn in_ball(seed: &[u8; CHALLENGE_BYTES]) -> [u32; N] {
     }
     challenge
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::{Active, Backend};
+    use crate::{PreparedVerifyingKey, Secret, SigningPublicKey};
+
+    /// One candidate in 8 million is `q` itself and must be passed over (FIPS 204 algorithm 14). The
+    /// matrix of this seed has one: the 78th candidate of row 1, column 0.
+    #[test]
+    fn a_candidate_of_q_itself_is_passed_over() {
+        let mut seed = [0; 32];
+        seed[30..].copy_from_slice(&924u16.to_be_bytes());
+        let key = Active::sign_from_seed(&Secret::new(seed)).unwrap();
+        let mut stream = shake128_stream(&[&key.public[..32], &[0, 1]]);
+        let mut blocks = [[0; RATE_128]; 2];
+        blocks.iter_mut().for_each(|block| stream.read(block));
+        let [a, b, c] = blocks[1].as_chunks::<3>().0[78 - RATE_128 / 3];
+        assert_eq!(u32::from_le_bytes([a, b, c & 0x7f, 0]), Q);
+
+        let signature = Active::sign(&key.signer, b"text").unwrap();
+        let public = SigningPublicKey::try_from(&key.public[..]).unwrap();
+        assert!(PreparedVerifyingKey::new(&public).verify(b"text", &signature));
+    }
+}
