@@ -43,6 +43,7 @@ fn one_use_prepares_nothing_and_switched_off_never_does() {
     let signature = key.sign(b"m").unwrap();
     let on = cache(2);
     on.verify(key.public_key(), b"m", &signature).unwrap();
+    assert!(on.is_on());
     assert_eq!(on.prepared_count(), 0);
     let off = VerifierCache::switched_off();
     for _ in 0..3 {
